@@ -1,0 +1,9 @@
+//! Casts: named, total conversions from a source value to a Postgres binary value.
+//!
+//! A cast yields a value, a ledger note beside a changed value, or a reject; never a panic, never
+//! a silent change. The stored form is the one binary COPY carries: a big-endian `i32` length
+//! (`-1` for NULL) and the type's binary send form.
+
+pub mod value;
+
+pub use value::{PgType, Value};

@@ -1,0 +1,1 @@
+//! Arguments, output, one file per command; the only place that prints.

@@ -1,0 +1,43 @@
+//! Moves an application's state out of `SQLite` files and JSON/CSV artifacts into `PostgreSQL`,
+//! and proves at every step that nothing was lost or changed.
+//!
+//! # The map of the house
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`cli`] | arguments, output, one file per command; the only place that prints |
+//! | [`config`] | flag > environment > `toolkit.toml` > default, resolved once into `Settings` |
+//! | [`error`] | the one error with its kind, detail, advice and cause |
+//! | [`store`] | connections: Postgres by URL or embedded, `SQLite` read-only |
+//! | [`pack`] | `pack.toml`: parse, validate, compile into typed plans |
+//! | [`migrate`] | versioned migrations over refinery's traits |
+//! | [`source`] | readers: `SQLite`, JSON, CSV, as batches of records |
+//! | [`json`] | a lenient JSON reader that names anomalies, and the text jsonb would store |
+//! | [`cast`] | source values to Postgres binary values, ledger notes and rejects |
+//! | [`canonical`] | the one encoding and digest of rows, in Rust and as SQL |
+//! | [`backfill`] | plan chunks, lease, copy, merge, checkpoint |
+//! | [`parity`] | compare, sample, account, report |
+//! | [`repair`] | reviewable repair plans and their execution |
+//! | [`unified`] | the Rust transforms of the pack `unified` |
+//! | [`demo`] | the seeded generator and the narrated demo |
+//!
+//! Arrows run downward only: `cli` -> capabilities -> `source cast canonical store` ->
+//! `error config`.
+
+pub mod backfill;
+pub mod canonical;
+pub mod cast;
+pub mod cli;
+pub mod config;
+pub mod demo;
+pub mod error;
+pub mod json;
+pub mod migrate;
+pub mod pack;
+pub mod parity;
+pub mod repair;
+pub mod source;
+pub mod store;
+pub mod unified;
+
+pub use error::{Error, ErrorKind, Result};
