@@ -4,6 +4,8 @@
 //! a silent change. The stored form is the one binary COPY carries: a big-endian `i32` length
 //! (`-1` for NULL) and the type's binary send form.
 
+pub mod note;
 pub mod value;
 
+pub use note::{Note, Original, Policies, Policy, Refusal};
 pub use value::{PgType, Value};
