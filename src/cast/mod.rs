@@ -5,7 +5,9 @@
 //! (`-1` for NULL) and the type's binary send form.
 
 pub mod note;
+pub mod redact;
 pub mod value;
 
 pub use note::{Note, Original, Policies, Policy, Refusal};
+pub use redact::{Redacted, Redactor};
 pub use value::{PgType, Value};

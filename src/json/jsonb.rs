@@ -1,0 +1,362 @@
+//! The text Postgres would print for a document stored as jsonb, with the policies applied.
+//!
+//! Sources of the format: `src/backend/utils/adt/jsonb.c` (`JsonbToCString`), `jsonb_util.c`
+//! (`lengthCompareJsonbStringValue`, `uniqueifyJsonbObject`), `json.c` (`escape_json`) and
+//! `numeric.c` (`numeric_in`, `numeric_out`) of PostgreSQL 15.
+
+use std::borrow::Cow;
+
+use memchr::memchr;
+
+use super::escape::{Faults, push_quoted};
+use super::number::{Misfit, is_special, push_nearest_numeric, push_numeric};
+use super::pointer::Path;
+use super::{Json, JsonString, to_source_text};
+use crate::cast::note::{Note, Original, Policies, Policy, Refusal};
+use crate::cast::redact::{Redacted, Redactor};
+
+/// What [`write_jsonb`] wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// The document's text; a source document `null` is one too.
+    Value,
+    /// `null`, because a policy replaced the whole document. The caller may store SQL NULL.
+    Null,
+}
+
+/// Longest string or key that jsonb holds, in bytes (`JENTRY_OFFLENMASK`).
+const STRING_BYTES_MAX: usize = 268_435_455;
+
+/// Appends to `out` exactly the text `jsonb_out` would print for `document`.
+///
+/// Keys are sorted by length, then bytewise; of duplicate keys the last wins, if the policy lets
+/// it. Strings and keys pass through `redact` first, so that no note, pointer or refusal tells a
+/// secret: a value that was redacted and then changed keeps a keyed hash as its original. A
+/// dropped duplicate's note holds its redacted source text.
+///
+/// On a refusal `out` and `notes` are as they were.
+pub fn write_jsonb(
+    document: &Json,
+    policies: &Policies,
+    redact: Option<&Redactor>,
+    out: &mut Vec<u8>,
+    notes: &mut Vec<Note>,
+) -> Result<Written, Refusal> {
+    let (out_length, notes_length) = (out.len(), notes.len());
+    let mut writer = Writer { policies, redact, out, notes };
+    let written = writer.value(document, None, &Path::ROOT);
+    if written.is_err() {
+        out.truncate(out_length);
+        notes.truncate(notes_length);
+    }
+    written
+}
+
+struct Writer<'a> {
+    policies: &'a Policies,
+    redact: Option<&'a Redactor>,
+    out: &'a mut Vec<u8>,
+    notes: &'a mut Vec<Note>,
+}
+
+impl Writer<'_> {
+    /// `key` is the member's name where the value is a member.
+    fn value(
+        &mut self,
+        value: &Json,
+        key: Option<&[u8]>,
+        path: &Path<'_>,
+    ) -> Result<Written, Refusal> {
+        match value {
+            Json::Null => self.out.extend_from_slice(b"null"),
+            Json::Bool(true) => self.out.extend_from_slice(b"true"),
+            Json::Bool(false) => self.out.extend_from_slice(b"false"),
+            Json::Number(literal) => return self.number(literal, path),
+            Json::String(text) => {
+                let Some(text) = self.storable(text, Role::Value(key), path)? else {
+                    self.out.extend_from_slice(b"null");
+                    return Ok(Written::Null);
+                };
+                push_quoted(self.out, &text);
+            }
+            Json::Array(elements) => {
+                self.out.push(b'[');
+                for (index, element) in elements.iter().enumerate() {
+                    if index > 0 {
+                        self.out.extend_from_slice(b", ");
+                    }
+                    self.value(element, None, &path.index(index))?;
+                }
+                self.out.push(b']');
+            }
+            Json::Object(members) => self.object(members, path)?,
+        }
+        Ok(Written::Value)
+    }
+
+    fn number(&mut self, literal: &str, path: &Path<'_>) -> Result<Written, Refusal> {
+        let Err(misfit) = push_numeric(self.out, literal) else { return Ok(Written::Value) };
+        let (rule, policy, detail) = match misfit {
+            Misfit::NotANumber if is_special(literal) => {
+                ("nan", self.policies.nan, format!("{literal}, which JSON does not have"))
+            }
+            Misfit::NotANumber => {
+                let detail = format!("the number at {} is not a JSON number", path.place());
+                return Err(Refusal::new("invalid_json", detail));
+            }
+            Misfit::Overflow => (
+                "overflow",
+                self.policies.overflow,
+                format!(
+                    "{}, beyond numeric's 131072 digits before and 16383 after the point",
+                    shortened(literal)
+                ),
+            ),
+        };
+        if policy == Policy::Reject {
+            return Err(Refusal::new(rule, format!("the number at {} is {detail}", path.place())));
+        }
+        self.note(rule, path, Original::Bytes(literal.as_bytes().to_vec()));
+        if policy == Policy::Null {
+            self.out.extend_from_slice(b"null");
+            return Ok(Written::Null);
+        }
+        match misfit {
+            Misfit::NotANumber => push_quoted(self.out, literal.as_bytes()),
+            Misfit::Overflow => push_nearest_numeric(self.out, literal),
+        }
+        Ok(Written::Value)
+    }
+
+    /// A string as jsonb can hold it, or None where a policy makes it null.
+    fn storable<'t>(
+        &mut self,
+        text: &'t [u8],
+        role: Role<'_>,
+        path: &Path<'_>,
+    ) -> Result<Option<Cow<'t, [u8]>>, Refusal> {
+        let redaction = self.redact.and_then(|redactor| match role {
+            Role::Value(Some(key)) => redactor
+                .redact_member(key, text)
+                .map(|redacted| ("redact_member", redacted))
+                .or_else(|| redact_urls(redactor, text)),
+            Role::Key | Role::Value(None) => redact_urls(redactor, text),
+        });
+        let (mut text, secret) = match redaction {
+            Some((rule, redacted)) => {
+                (Cow::Owned(redacted.text), Some((rule, redacted.secret_hash)))
+            }
+            None => (Cow::Borrowed(text), None),
+        };
+        // Of a key, the pointer is known only now.
+        let here = if role == Role::Key { path.key(&text) } else { *path };
+        if text.len() > STRING_BYTES_MAX {
+            let detail = format!(
+                "the {} at {} has {} bytes; jsonb holds at most {STRING_BYTES_MAX}",
+                role.noun(),
+                here.place(),
+                text.len()
+            );
+            return Err(Refusal::new("too_long", detail));
+        }
+        let faults = [
+            ("nul", self.policies.nul, memchr(0, &text).is_some()),
+            ("invalid_utf8", self.policies.invalid_utf8, std::str::from_utf8(&text).is_err()),
+        ];
+        let mut becomes_null = false;
+        for (rule, policy, found) in faults {
+            becomes_null |= found && policy == Policy::Null && role != Role::Key;
+            if found && policy == Policy::Reject {
+                let what = if rule == "nul" {
+                    "holds U+0000, which jsonb cannot"
+                } else {
+                    "is not UTF-8 (lone surrogates count)"
+                };
+                let detail = format!("the {} at {} {what}", role.noun(), here.place());
+                return Err(Refusal::new(rule, detail));
+            }
+        }
+        let original = match secret {
+            Some((_, hash)) => Original::Secret(hash),
+            None if faults.iter().any(|fault| fault.2) => Original::Bytes(text.to_vec()),
+            None => return Ok(Some(text)),
+        };
+        if faults.iter().any(|fault| fault.2) {
+            text = Cow::Owned(replaced(&text));
+        }
+        let here = if role == Role::Key { path.key(&text) } else { *path };
+        if let Some((rule, _)) = secret {
+            self.note(rule, &here, original.clone());
+        }
+        for (rule, _, found) in faults {
+            if found {
+                self.note(rule, &here, original.clone());
+            }
+        }
+        Ok((!becomes_null).then_some(text))
+    }
+
+    fn object(&mut self, members: &[(JsonString, Json)], path: &Path<'_>) -> Result<(), Refusal> {
+        match members {
+            [] => {
+                self.out.extend_from_slice(b"{}");
+                return Ok(());
+            }
+            [(key, value)] => {
+                self.out.push(b'{');
+                let key = self.storable(key, Role::Key, path)?.unwrap_or_default();
+                self.member(&key, value, path)?;
+                self.out.push(b'}');
+                return Ok(());
+            }
+            _ => {}
+        }
+        let mut sorted: Vec<(Cow<'_, [u8]>, &Json)> = Vec::with_capacity(members.len());
+        for (key, value) in members {
+            sorted.push((self.storable(key, Role::Key, path)?.unwrap_or_default(), value));
+        }
+        // Stable, so that equal keys stay in source order.
+        sorted.sort_by(|(one, _), (other, _)| {
+            one.len().cmp(&other.len()).then_with(|| one.cmp(other))
+        });
+        self.out.push(b'{');
+        let mut first = true;
+        for (index, (key, value)) in sorted.iter().enumerate() {
+            if sorted.get(index + 1).is_some_and(|(next, _)| next == key) {
+                self.drop_duplicate(key, value, path)?;
+                continue;
+            }
+            if !first {
+                self.out.extend_from_slice(b", ");
+            }
+            first = false;
+            self.member(key, value, path)?;
+        }
+        self.out.push(b'}');
+        Ok(())
+    }
+
+    fn member(&mut self, key: &[u8], value: &Json, path: &Path<'_>) -> Result<(), Refusal> {
+        push_quoted(self.out, key);
+        self.out.extend_from_slice(b": ");
+        self.value(value, Some(key), &path.key(key)).map(|_| ())
+    }
+
+    /// Notes a member that a later one of the same key replaces.
+    fn drop_duplicate(&mut self, key: &[u8], value: &Json, path: &Path<'_>) -> Result<(), Refusal> {
+        let here = path.key(key);
+        if self.policies.json_duplicate_keys == Policy::Reject {
+            let detail = format!(
+                "the object at {} holds the key {:?} more than once; jsonb keeps one",
+                path.place(),
+                shortened(&String::from_utf8_lossy(key))
+            );
+            return Err(Refusal::new("json_duplicate_keys", detail));
+        }
+        let text = match self.redact {
+            Some(redactor) => {
+                to_source_text(&self.redacted_copy(redactor, value, Some(key), &here))
+            }
+            None => to_source_text(value),
+        };
+        self.note("json_duplicate_keys", &here, Original::Bytes(text));
+        Ok(())
+    }
+
+    /// A copy without secrets; each one is noted at its pointer.
+    fn redacted_copy(
+        &mut self,
+        redactor: &Redactor,
+        value: &Json,
+        key: Option<&[u8]>,
+        path: &Path<'_>,
+    ) -> Json {
+        match value {
+            Json::String(text) => {
+                let redaction = key
+                    .and_then(|key| redactor.redact_member(key, text))
+                    .map(|redacted| ("redact_member", redacted))
+                    .or_else(|| redact_urls(redactor, text));
+                let Some((rule, redacted)) = redaction else { return value.clone() };
+                self.note(rule, path, Original::Secret(redacted.secret_hash));
+                Json::String(redacted.text.into())
+            }
+            Json::Array(elements) => Json::Array(
+                elements
+                    .iter()
+                    .enumerate()
+                    .map(|(index, element)| {
+                        self.redacted_copy(redactor, element, None, &path.index(index))
+                    })
+                    .collect(),
+            ),
+            Json::Object(members) => {
+                let mut copies = Vec::with_capacity(members.len());
+                for (key, member) in members {
+                    let mut copy = key.clone();
+                    if let Some((rule, redacted)) = redact_urls(redactor, key) {
+                        copy = redacted.text.into();
+                        let original = Original::Secret(redacted.secret_hash);
+                        self.note(rule, &path.key(&copy), original);
+                    }
+                    let member = self.redacted_copy(redactor, member, Some(key), &path.key(&copy));
+                    copies.push((copy, member));
+                }
+                Json::Object(copies)
+            }
+            other => other.clone(),
+        }
+    }
+
+    fn note(&mut self, rule: &'static str, path: &Path<'_>, original: Original) {
+        self.notes.push(Note { rule, path: Some(path.text()), original });
+    }
+}
+
+/// What a string is in the document.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role<'k> {
+    Key,
+    /// A value, under its key where it is a member.
+    Value(Option<&'k [u8]>),
+}
+
+impl Role<'_> {
+    fn noun(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Value(_) => "string",
+        }
+    }
+}
+
+fn redact_urls(redactor: &Redactor, text: &[u8]) -> Option<(&'static str, Redacted)> {
+    redactor.redact_text(text).map(|redacted| ("redact_url_password", redacted))
+}
+
+/// U+FFFD for each U+0000, each lone surrogate and each maximal invalid sequence.
+fn replaced(text: &[u8]) -> Vec<u8> {
+    const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
+    let mut out = Vec::with_capacity(text.len() + 8);
+    for part in Faults::of(text) {
+        for (index, piece) in part.valid.split(|&byte| byte == 0).enumerate() {
+            if index > 0 {
+                out.extend_from_slice(REPLACEMENT);
+            }
+            out.extend_from_slice(piece);
+        }
+        if !part.invalid.is_empty() {
+            out.extend_from_slice(REPLACEMENT);
+        }
+    }
+    out
+}
+
+/// The beginning of a text, for a sentence.
+fn shortened(text: &str) -> Cow<'_, str> {
+    const CHARACTERS_MAX: usize = 60;
+    match text.char_indices().nth(CHARACTERS_MAX) {
+        Some((end, _)) => Cow::Owned(format!("{}...", &text[..end])),
+        None => Cow::Borrowed(text),
+    }
+}
