@@ -1,1 +1,3 @@
 //! verify
+
+mod json_oracle;

@@ -253,6 +253,11 @@ impl Writer<'_> {
             );
             return Err(Refusal::new("json_duplicate_keys", detail));
         }
+        // Postgres reads the dropped value too: what a policy rejects, it rejects here as well.
+        let (out_length, notes_length) = (self.out.len(), self.notes.len());
+        self.value(value, Some(key), &here)?;
+        self.out.truncate(out_length);
+        self.notes.truncate(notes_length);
         let text = match self.redact {
             Some(redactor) => {
                 to_source_text(&self.redacted_copy(redactor, value, Some(key), &here))

@@ -162,6 +162,15 @@ fn keys_that_collide_once_replaced_are_duplicates() {
 }
 
 #[test]
+fn a_dropped_duplicate_is_held_to_the_policies_too() {
+    let policies = Policies { nul: Policy::Reject, ..LENIENT };
+    let refused = write_with(br#"{"a":["\u0000"],"a":1}"#, &policies, None).unwrap_err();
+    assert_eq!(refused.reason, "nul");
+    let (_, notes, _) = write_with(br#"{"a":["\u0000"],"a":1}"#, &LENIENT, None).unwrap();
+    assert_eq!(notes, [note("json_duplicate_keys", "/a", br#"["\u0000"]"#)]);
+}
+
+#[test]
 fn a_refusal_leaves_output_and_notes_as_they_were() {
     let document = parse(br#"{"a":NaN,"b":"\u0000"}"#).unwrap();
     let policies = Policies { nul: Policy::Reject, ..LENIENT };
