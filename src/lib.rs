@@ -15,6 +15,7 @@
 //! | [`json`] | a lenient JSON reader that names anomalies, and the text jsonb would store |
 //! | [`cast`] | source values to Postgres binary values, ledger notes and rejects |
 //! | [`canonical`] | the one encoding and digest of rows, in Rust and as SQL |
+//! | [`derive`] | source records to the rows they become |
 //! | [`backfill`] | plan chunks, lease, copy, merge, checkpoint |
 //! | [`parity`] | compare, sample, account, report |
 //! | [`repair`] | reviewable repair plans and their execution |
@@ -30,6 +31,7 @@ pub mod cast;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod derive;
 pub mod error;
 pub mod json;
 pub mod migrate;
