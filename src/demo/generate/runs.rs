@@ -298,7 +298,7 @@ fn steps(
         let mut json = output.compact(Escape::ControlsOnly);
         let planted = match (plant, *step) {
             (ReportPlant::Nan, "ingest") => {
-                json = r#"{"num_pdfs": 1, "num_papers": 1, "num_pdfs": 2}"#.to_owned();
+                json = String::from(r#"{"num_pdfs": 1, "num_papers": 1, "num_pdfs": 2}"#);
                 Some(("duplicate_json_key", Outcome::Rejected))
             }
             (ReportPlant::Nul, "index") => {
