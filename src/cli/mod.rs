@@ -11,6 +11,7 @@
 
 pub mod embedded;
 pub mod output;
+pub mod ping;
 
 mod signals;
 
@@ -92,12 +93,15 @@ Examples:
 enum Command {
     /// The private PostgreSQL cluster: start, stop, look at it, talk to it
     Embedded(embedded::Args),
+    /// Reach the server the settings name, and show what it is
+    Ping(ping::Args),
 }
 
 impl Command {
     async fn run(self, settings: &Settings, output: &Output) -> Result<Outcome> {
         match self {
             Self::Embedded(args) => embedded::run(args, settings, output).await,
+            Self::Ping(args) => ping::run(args, settings, output).await,
         }
     }
 }
