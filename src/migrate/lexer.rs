@@ -92,11 +92,11 @@ impl Lexer<'_> {
             } else if escapes && c == '\\' {
                 escaped = true;
             } else if c == '\'' {
-                length = index + 1;
-                if escapes && self.rest()[length..].starts_with('\'') {
+                if escapes && self.rest()[index + 1..].starts_with('\'') {
                     escaped = true;
                     continue;
                 }
+                length = index + 1;
                 break;
             }
         }
