@@ -8,6 +8,7 @@
 //! | [`cli`] | arguments, output, one file per command; the only place that prints |
 //! | [`config`] | flag > environment > `toolkit.toml` > default, resolved once into `Settings` |
 //! | [`error`] | the one error with its kind, detail, advice and cause |
+//! | [`interrupt`] | the wish to stop, as a token long work looks at |
 //! | [`store`] | connections: Postgres by URL or embedded, `SQLite` read-only |
 //! | [`pack`] | `pack.toml`: parse, validate, compile into typed plans |
 //! | [`migrate`] | versioned migrations over refinery's traits |
@@ -31,6 +32,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod error;
+pub mod interrupt;
 pub mod json;
 pub mod migrate;
 pub mod pack;
