@@ -44,7 +44,7 @@ async fn apply_set(
 }
 
 fn applied_files(applied: &Applied) -> Vec<&str> {
-    applied.stages.iter().flat_map(|stage| &stage.applied).map(|(file, _)| file.as_str()).collect()
+    applied.stages.iter().flat_map(|stage| &stage.applied).map(|file| file.file_name.as_str()).collect()
 }
 
 #[tokio::test]
@@ -269,7 +269,7 @@ async fn a_table_in_use_is_waited_for_briefly_and_tried_again() {
     assert!(error.detail().contains("gave up after 2 attempts"), "{error}");
     assert!(error.advice_text().expect("advice").contains("--lock-timeout"));
 
-    let patient = Options { attempts: 20, ..hasty };
+    let patient = Options { attempts: 20, ..hasty.clone() };
     let both = set("p", &[base, change]);
     let (applied, ()) = tokio::join!(apply_set(&mut connection, &both, &patient), async {
         tokio::time::sleep(Duration::from_millis(400)).await;

@@ -3,18 +3,20 @@
 use std::time::{Duration, Instant};
 
 use refinery_core::{AsyncMigrate, Migration as Inner, Target};
+use serde::Serialize;
 use sqlx::PgConnection;
 
 use super::history::{self, Session};
 use super::optional::{Optional, optional_extensions};
-use super::plan::{Plan, Stage, plan, unknown_pack};
-use super::set::{Migration, MigrationSet, NO_TRANSACTION_HEADER, builtin};
+use super::plan::{Plan, Stage, plan};
+use super::set::{Migration, MigrationSet, NO_TRANSACTION_HEADER, builtin_or_error};
 use super::{lock, step};
 use crate::error::kind_of_sqlx;
+use crate::interrupt::Stop;
 use crate::{Error, ErrorKind, Result};
 
 /// Bounds of [`apply`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Longest wait of one statement for a lock.
     pub lock_timeout: Duration,
@@ -22,6 +24,8 @@ pub struct Options {
     pub attempts: u32,
     /// Longest wait for another migrator to finish.
     pub wait: Duration,
+    /// Looked at between migrations and attempts.
+    pub stop: Stop,
 }
 
 impl Default for Options {
@@ -30,23 +34,33 @@ impl Default for Options {
             lock_timeout: Duration::from_secs(3),
             attempts: 5,
             wait: Duration::from_mins(1),
+            stop: Stop::new(),
         }
     }
 }
 
 /// What [`apply`] did to one pack.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct AppliedStage {
     /// The pack.
     pub pack: String,
-    /// File names of the migrations it applied, with how long each took.
-    pub applied: Vec<(String, Duration)>,
+    /// The migrations it applied.
+    pub applied: Vec<AppliedFile>,
     /// File names of planned migrations that another migrator applied in the meantime.
     pub by_others: Vec<String>,
 }
 
+/// A migration that was applied.
+#[derive(Debug, Clone, Serialize)]
+pub struct AppliedFile {
+    /// Name of its file.
+    pub file_name: String,
+    /// How long it took.
+    pub elapsed_ms: u64,
+}
+
 /// What [`apply`] did.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Applied {
     /// Pack by pack, in order.
     pub stages: Vec<AppliedStage>,
@@ -64,10 +78,7 @@ impl Applied {
 
 /// Plans and applies built-in packs.
 pub async fn up(connection: &mut PgConnection, packs: &[&str], options: &Options) -> Result<Applied> {
-    let sets = packs
-        .iter()
-        .map(|pack| builtin(pack).ok_or_else(|| unknown_pack(pack)))
-        .collect::<Result<Vec<MigrationSet>>>()?;
+    let sets = packs.iter().map(|pack| builtin_or_error(pack)).collect::<Result<Vec<_>>>()?;
     let plan = plan(connection, &sets).await?;
     apply(connection, &plan, options).await
 }
@@ -85,7 +96,7 @@ pub async fn apply(
     let stages = if plan.is_empty() {
         Vec::new()
     } else {
-        lock::acquire(connection, options.wait).await?;
+        lock::acquire(connection, options.wait, &options.stop).await?;
         let stages = apply_locked(connection, plan, options).await;
         lock::release(connection).await;
         stages?
@@ -116,7 +127,8 @@ async fn apply_locked(
             if now.pending.contains(&migration.version()) {
                 let start = Instant::now();
                 apply_patiently(connection, &now.set, migration, options).await?;
-                stage.applied.push((file_name, start.elapsed()));
+                let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+                stage.applied.push(AppliedFile { file_name, elapsed_ms });
             } else {
                 stage.by_others.push(file_name);
             }
@@ -158,6 +170,7 @@ async fn apply_patiently(
 ) -> Result<()> {
     let mut pause = Duration::from_millis(200);
     for attempt in 1.. {
+        options.stop.check()?;
         let error = match apply_once(connection, set, migration, options).await {
             Ok(()) => return Ok(()),
             Err(error) => error,

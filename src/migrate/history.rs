@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use refinery_core::traits::r#async::{AsyncMigrate, AsyncQuery, AsyncTransaction};
 use refinery_core::{Migration as Inner, SchemaVersion};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+use sqlx::{Connection, PgConnection, Row};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::set::MigrationSet;
+use crate::store::sql;
 use crate::{Error, ErrorKind, Result};
 
 /// A connection as refinery sees it. Every batch of statements is one transaction with a bounded
@@ -30,9 +31,7 @@ impl AsyncTransaction for Session<'_> {
         let limit = format!("SET LOCAL lock_timeout = {}", self.lock_timeout.as_millis());
         let mut transaction = self.connection.begin().await?;
         for query in std::iter::once(limit).chain(queries) {
-            if let Err(error) =
-                sqlx::raw_sql(AssertSqlSafe(query)).execute(&mut *transaction).await
-            {
+            if let Err(error) = sqlx::raw_sql(sql(query)).execute(&mut *transaction).await {
                 // The connection may be gone; then the server has rolled back already.
                 let _ = transaction.rollback().await;
                 return Err(error);
@@ -45,9 +44,7 @@ impl AsyncTransaction for Session<'_> {
 
 impl AsyncQuery<Vec<Inner>> for Session<'_> {
     async fn query<'a>(&'a mut self, query: &'a str) -> Result<Vec<Inner>, sqlx::Error> {
-        let rows = sqlx::query(AssertSqlSafe(query.to_owned()))
-            .fetch_all(&mut *self.connection)
-            .await?;
+        let rows = sqlx::query(sql(query.to_owned())).fetch_all(&mut *self.connection).await?;
         rows.into_iter()
             .map(|row| {
                 let applied_on: String = row.try_get(2)?;

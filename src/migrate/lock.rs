@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::PgConnection;
 
+use crate::interrupt::Stop;
 use crate::{Error, ErrorKind, Result};
 
 /// The advisory lock's two keys: "tool" and "migr" in ASCII.
@@ -14,10 +15,15 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Takes the lock on `connection`, waiting at most `wait`. It belongs to the session, so it goes
 /// with the connection whatever becomes of this process.
-pub(super) async fn acquire(connection: &mut PgConnection, wait: Duration) -> Result<()> {
+pub(super) async fn acquire(
+    connection: &mut PgConnection,
+    wait: Duration,
+    stop: &Stop,
+) -> Result<()> {
     let deadline = Instant::now() + wait;
     let mut pause = Duration::from_millis(50);
     loop {
+        stop.check()?;
         let taken: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1, $2)")
             .bind(KEYS.0)
             .bind(KEYS.1)
@@ -39,7 +45,8 @@ pub(super) async fn acquire(connection: &mut PgConnection, wait: Duration) -> Re
             .advice("wait for it to finish, or end it with pg_terminate_backend(<pid>)"));
         }
         tracing::info!(holder, "waiting for another migrator");
-        tokio::time::sleep(jittered(pause).min(left)).await;
+        // A wish to stop is heard at the top of the loop.
+        let _ = tokio::time::timeout(jittered(pause).min(left), stop.wait()).await;
         pause = (pause * 2).min(PAUSE_MAX);
     }
 }

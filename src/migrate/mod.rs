@@ -23,12 +23,13 @@ mod plan;
 mod set;
 mod step;
 
-pub use apply::{Applied, AppliedStage, Options, apply, up};
+pub use apply::{Applied, AppliedFile, AppliedStage, Options, apply, up};
 pub use optional::{Optional, optional_extensions};
 pub use plan::{Entry, Plan, Stage, State, Status};
 pub use plan::{plan, require_current, require_current_set, status};
 pub use set::{
-    Migration, MigrationSet, NO_TRANSACTION_HEADER, builtin, builtin_packs, from_directory,
+    Migration, MigrationSet, NO_TRANSACTION_HEADER, builtin, builtin_or_error, builtin_packs,
+    from_directory,
 };
 
 /// The pack, and schema, of what the toolkit itself remembers.

@@ -24,3 +24,21 @@ pub async fn optional_extensions(connection: &mut PgConnection) -> Result<Vec<Op
             .await?;
     Ok(rows.into_iter().map(|(name, used, state)| Optional { name, used, state }).collect())
 }
+
+/// What the server offers of the optional parts that `pending` migrations mention.
+pub(super) async fn available(
+    connection: &mut PgConnection,
+    pending: &[&str],
+) -> Result<Vec<Optional>> {
+    let rows: Vec<(String, bool, String)> =
+        sqlx::query_as(include_str!("../sql/migration_available.sql")).fetch_all(connection).await?;
+    let is_mentioned = |name: &str| {
+        let mark = format!(" {name}");
+        pending.iter().any(|sql| sql.contains(&mark))
+    };
+    Ok(rows
+        .into_iter()
+        .filter(|(name, ..)| is_mentioned(name))
+        .map(|(name, used, state)| Optional { name, used, state })
+        .collect())
+}

@@ -1,14 +1,17 @@
 //! What is applied, what is pending, and what stands in the way. Nothing here writes.
 
 use refinery_core::{Migration as Inner, SchemaVersion};
+use serde::Serialize;
 use sqlx::PgConnection;
 
-use super::set::{Migration, MigrationSet, builtin};
+use super::set::{Migration, MigrationSet, builtin, builtin_or_error};
+use super::optional::{Optional, available};
 use super::{CONTROL_PACK, history};
 use crate::{Error, ErrorKind, Result};
 
 /// How a migration stands in a database.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum State {
     /// Applied, with exactly this text.
     Applied,
@@ -23,7 +26,7 @@ pub enum State {
 }
 
 /// One line of [`Status`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Entry {
     /// The version.
     pub version: SchemaVersion,
@@ -38,7 +41,7 @@ pub struct Entry {
 }
 
 /// A pack's migrations in one database.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Status {
     /// The pack.
     pub pack: String,
@@ -165,6 +168,8 @@ impl Stage {
 pub struct Plan {
     /// The packs in the order they are migrated.
     pub stages: Vec<Stage>,
+    /// What the pending migrations can use of the server's optional parts.
+    pub optional: Vec<Optional>,
 }
 
 impl Plan {
@@ -190,13 +195,15 @@ pub async fn plan(connection: &mut PgConnection, sets: &[MigrationSet]) -> Resul
     for set in std::iter::once(&control).chain(others) {
         stages.push(Stage::compute(set, &history::read(connection, set).await?)?);
     }
-    Ok(Plan { stages })
+    let pending: Vec<&str> =
+        stages.iter().flat_map(Stage::migrations).map(Migration::sql).collect();
+    let optional = available(connection, &pending).await?;
+    Ok(Plan { stages, optional })
 }
 
 /// Errors unless every migration of the built-in `pack`, and of the control schema, is applied.
 pub async fn require_current(connection: &mut PgConnection, pack: &str) -> Result<()> {
-    let set = builtin(pack).ok_or_else(|| unknown_pack(pack))?;
-    require_current_set(connection, &set).await
+    require_current_set(connection, &builtin_or_error(pack)?).await
 }
 
 /// As [`require_current`], for a pack from a folder.
@@ -218,13 +225,4 @@ pub async fn require_current_set(connection: &mut PgConnection, set: &MigrationS
         ),
     )
     .advice(format!("run `toolkit migrate up --pack {}`", set.pack)))
-}
-
-/// No built-in pack has that name.
-pub(super) fn unknown_pack(pack: &str) -> Error {
-    let known: Vec<&str> = super::builtin_packs().collect();
-    Error::new(ErrorKind::Usage, format!("there is no built-in pack {pack:?}")).advice(format!(
-        "built in are {}; give a pack of your own with --pack {pack} --dir DIR",
-        known.join(", ")
-    ))
 }

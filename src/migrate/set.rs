@@ -57,6 +57,17 @@ pub fn builtin(pack: &str) -> Option<MigrationSet> {
     MigrationSet::new(pack, files).ok()
 }
 
+/// As [`builtin`], with the error that names the packs there are.
+pub fn builtin_or_error(pack: &str) -> Result<MigrationSet> {
+    builtin(pack).ok_or_else(|| {
+        let known: Vec<&str> = builtin_packs().collect();
+        Error::new(ErrorKind::Usage, format!("there is no built-in pack {pack:?}")).advice(format!(
+            "built in are {}; give a pack of your own with --pack {pack} --dir DIR",
+            known.join(", ")
+        ))
+    })
+}
+
 /// Reads the migrations of `pack` from `dir`: every `*.sql` there, which must be named
 /// `V<version>__<name>.sql`. Other files (a `pack.toml`) are left alone; sub-folders are not read.
 ///

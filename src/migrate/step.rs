@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::PgConnection;
 
 use super::lexer::{Statement, Token};
 use super::set::Migration;
+use crate::store::{quote_ident, quote_qualified, sql};
 use crate::{Error, ErrorKind, Result};
 
 /// Bound on the lock waits of a `CONCURRENTLY` statement. It waits for older transactions, which
@@ -52,10 +53,10 @@ impl Step<'_> {
         self.mark_pending(connection).await?;
         let is_concurrent = self.statement.tokens.iter().any(|token| token.is("concurrently"));
         let limit = if is_concurrent { CONCURRENT_LOCK_TIMEOUT } else { lock_timeout };
-        execute(connection, format!("SET lock_timeout = {}", limit.as_millis())).await?;
+        let before = set_lock_timeout(connection, &limit.as_millis().to_string()).await?;
         let outcome = execute(connection, self.statement.text.clone()).await;
         // Also when it failed: the caller's connection keeps no limit of ours.
-        let reset = execute(connection, "RESET lock_timeout".to_owned()).await;
+        let reset = set_lock_timeout(connection, &before).await;
         outcome.map_err(|error| self.failure(error, mark != Mark::None))?;
         reset?;
         self.mark_done(connection).await
@@ -138,8 +139,23 @@ impl Step<'_> {
     }
 }
 
-async fn execute(connection: &mut PgConnection, sql: String) -> Result<(), sqlx::Error> {
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(|_| ())
+async fn execute(connection: &mut PgConnection, text: String) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(sql(text)).execute(connection).await.map(|_| ())
+}
+
+/// Sets the session's `lock_timeout`, returning what it was.
+async fn set_lock_timeout(
+    connection: &mut PgConnection,
+    limit: &str,
+) -> Result<String, sqlx::Error> {
+    let before = sqlx::query_scalar("SELECT pg_catalog.current_setting('lock_timeout')")
+        .fetch_one(&mut *connection)
+        .await?;
+    sqlx::query("SELECT pg_catalog.set_config('lock_timeout', $1, false)")
+        .bind(limit)
+        .execute(connection)
+        .await?;
+    Ok(before)
 }
 
 /// What `toolkit.migration_step` says of a step.
@@ -183,8 +199,8 @@ impl ConcurrentIndex {
         let table: Option<String> = match rest {
             [schema, Token::Symbol('.'), table, ..] => name_of(schema)
                 .zip(name_of(table))
-                .map(|(schema, table)| format!("{}.{}", quoted(&schema), quoted(&table))),
-            [table, ..] => name_of(table).map(|table| quoted(&table)),
+                .map(|(schema, table)| quote_qualified(&schema, &table)),
+            [table, ..] => name_of(table).map(|table| quote_ident(&table)),
             [] => None,
         };
         // Without a table the server refuses the statement, with a better message than ours.
@@ -230,8 +246,4 @@ fn name_of(token: &Token) -> Option<String> {
         Token::Word(name) | Token::Quoted(name) => Some(name.clone()),
         _ => None,
     }
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
