@@ -12,6 +12,7 @@
 pub mod embedded;
 pub mod migrate;
 pub mod output;
+pub mod ping;
 
 mod signals;
 
@@ -95,6 +96,8 @@ enum Command {
     Embedded(embedded::Args),
     /// Bring the target's schema up to date, or say how it stands
     Migrate(migrate::Args),
+    /// Reach the server the settings name, and show what it is
+    Ping(ping::Args),
 }
 
 impl Command {
@@ -102,6 +105,7 @@ impl Command {
         match self {
             Self::Embedded(args) => embedded::run(args, settings, output).await,
             Self::Migrate(args) => migrate::run(args, settings, output).await,
+            Self::Ping(args) => ping::run(args, settings, output).await,
         }
     }
 }

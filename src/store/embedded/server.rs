@@ -230,6 +230,8 @@ impl<'a> Server<'a> {
                     .env("PGDATA", &self.layout.data),
             )?;
             if Self::running(self.layout)?.is_none() {
+                // Empty now; where it is not, the next start looks after it.
+                let _ = fs::remove_dir(&self.layout.socket_dir);
                 return Ok(());
             }
             if mode == "immediate" {
