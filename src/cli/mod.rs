@@ -10,6 +10,7 @@
 //! ends the process at once).
 
 pub mod embedded;
+pub mod migrate;
 pub mod output;
 pub mod ping;
 
@@ -93,6 +94,8 @@ Examples:
 enum Command {
     /// The private PostgreSQL cluster: start, stop, look at it, talk to it
     Embedded(embedded::Args),
+    /// Bring the target's schema up to date, or say how it stands
+    Migrate(migrate::Args),
     /// Reach the server the settings name, and show what it is
     Ping(ping::Args),
 }
@@ -101,6 +104,7 @@ impl Command {
     async fn run(self, settings: &Settings, output: &Output) -> Result<Outcome> {
         match self {
             Self::Embedded(args) => embedded::run(args, settings, output).await,
+            Self::Migrate(args) => migrate::run(args, settings, output).await,
             Self::Ping(args) => ping::run(args, settings, output).await,
         }
     }
