@@ -1,3 +1,4 @@
 //! verify
 
+mod cast_oracle;
 mod json_oracle;

@@ -56,7 +56,7 @@ pub(super) fn write_array(
         out.extend_from_slice(&1_i32.to_be_bytes());
     }
     for (index, value) in elements.iter().enumerate() {
-        let (start, noted) = (out.len(), notes.len());
+        let (start, earlier) = (out.len(), notes.len());
         element.encode(Value::Json(value), out, notes).map_err(|refusal| Fault {
             show_value: false,
             ..Fault::new(
@@ -68,7 +68,7 @@ pub(super) fn write_array(
         if out[start..start + 4] == [0xff; 4] {
             out[has_null] = 1;
         }
-        for note in &mut notes[noted..] {
+        for note in &mut notes[earlier..] {
             note.path = Some(format!("/{index}{}", note.path.as_deref().unwrap_or("")));
         }
     }

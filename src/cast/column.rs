@@ -79,10 +79,10 @@ impl ColumnCast {
         out: &mut Vec<u8>,
         notes: &mut Vec<Note>,
     ) -> Result<(), Refusal> {
-        let (length, noted) = (out.len(), notes.len());
+        let (length, earlier) = (out.len(), notes.len());
         let Err(fault) = self.write(value, out, notes) else { return Ok(()) };
         out.truncate(length);
-        notes.truncate(noted);
+        notes.truncate(earlier);
         if self.policy(fault.class) == Policy::Null {
             put_null(out);
             notes.push(self.note(fault.reason, value));

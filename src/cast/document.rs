@@ -119,19 +119,19 @@ fn write_json(
     notes: &mut Vec<Note>,
 ) -> Result<Stored, Fault> {
     let before = notes.len();
-    let mut cleaned = document.clone();
+    let mut stored = document.clone();
     let mut cleaner = Cleaner {
         policies: Some(rules.policies),
         redactor: rules.redactor,
         path: String::new(),
         notes,
     };
-    cleaner.value(&mut cleaned, None)?;
+    cleaner.value(&mut stored, None)?;
     let changed = notes.len() > before;
     let at = begin(out);
     match raw {
         Some(text) if !changed => out.extend_from_slice(text.as_bytes()),
-        _ => out.extend_from_slice(&to_source_text(&cleaned)),
+        _ => out.extend_from_slice(&to_source_text(&stored)),
     }
     end(out, at)?;
     Ok(Stored::Written)

@@ -72,25 +72,32 @@ fn parse(text: &[u8]) -> Option<Interval> {
     let text = std::str::from_utf8(text).ok()?;
     let mut words = text.split(' ');
     let mut interval = Interval::default();
+    let (mut years, mut months, mut days) = (None, None, None);
     let mut word = words.next();
     while let Some(amount) = word {
         if amount.contains(':') {
             interval.micros = clock(amount)?;
-            return words.next().is_none().then_some(interval);
+            word = words.next();
+            if word.is_some() {
+                return None;
+            }
+            break;
         }
         let amount: i32 = amount.strip_prefix('+').unwrap_or(amount).parse().ok()?;
-        match words.next()? {
-            "year" | "years" => {
-                interval.months = interval.months.checked_add(amount.checked_mul(12)?)?;
-            }
-            "mon" | "mons" | "month" | "months" => {
-                interval.months = interval.months.checked_add(amount)?;
-            }
-            "day" | "days" => interval.days = interval.days.checked_add(amount)?,
+        // As in Postgres, a unit stands at most once.
+        let slot = match words.next()? {
+            "year" | "years" => &mut years,
+            "mon" | "mons" | "month" | "months" => &mut months,
+            "day" | "days" => &mut days,
             _ => return None,
+        };
+        if slot.replace(amount).is_some() {
+            return None;
         }
         word = words.next();
     }
+    interval.months = years.unwrap_or(0).checked_mul(12)?.checked_add(months.unwrap_or(0))?;
+    interval.days = days.unwrap_or(0);
     Some(interval)
 }
 

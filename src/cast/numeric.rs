@@ -172,7 +172,8 @@ fn write_special(
         (false, true) => 0xD0,
         (false, false) => 0xF0,
     };
-    // Postgres prints and sends infinities with scale 0 (NaN too).
-    super::field::put(out, [0, 0, 0, 0, sign, 0, 0, 0]);
+    // `numeric_send` reads a scale of 32 out of the header bits that mark an infinity.
+    let scale = if x.is_nan() { 0 } else { 32 };
+    super::field::put(out, [0, 0, 0, 0, sign, 0, 0, scale]);
     Ok(None)
 }
