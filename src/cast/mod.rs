@@ -4,10 +4,44 @@
 //! a silent change. The stored form is the one binary COPY carries: a big-endian `i32` length
 //! (`-1` for NULL) and the type's binary send form.
 
+//!
+//! | module | casts to |
+//! |---|---|
+//! | `number`, `numeric` | integers, boolean, floats; numeric |
+//! | `text`, `enumeration` | text, varchar, ltree, bytea; enums |
+//! | `timestamp`, `moment`, `civil`, `interval` | timestamptz, timestamp, date, time; interval |
+//! | `uuid`, `inet`, `array`, `document` | uuid, inet, arrays, json and jsonb |
+//!
+//! [`column`] chooses between them and applies the policies; [`options`] is what a pack declares.
+
+mod array;
+mod civil;
+pub mod column;
+mod decimal;
+mod document;
+mod enumeration;
+mod fault;
+mod field;
+mod inet;
+mod interval;
+mod moment;
 pub mod note;
+mod number;
+mod numeric;
+pub mod options;
 pub mod redact;
+mod source;
+mod text;
+mod timestamp;
+mod uuid;
+mod validate;
 pub mod value;
 
+#[cfg(test)]
+mod column_tests;
+
+pub use column::ColumnCast;
 pub use note::{Note, Original, Policies, Policy, Refusal};
+pub use options::{CastName, CastOptions, EmptyText, EpochUnit, JsonNull};
 pub use redact::{Redacted, Redactor};
 pub use value::{PgType, Value};
