@@ -8,5 +8,6 @@ mod cli_errors;
 mod connections;
 mod embedded;
 mod migrate;
+mod migrate_command;
 mod support;
 mod unified_schema;
