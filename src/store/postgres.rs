@@ -72,11 +72,11 @@ impl Postgres {
         let description = describe(&options, lease.is_some());
 
         let mut first = connect_once(&options, connect_timeout).await?;
+        session.pin(&mut first).await?;
         let version_num = check_server(&mut first, &description).await?;
         if let Some(lease) = &lease {
             lease.verify(&mut first).await?;
         }
-        session.pin(&mut first).await?;
         first.close().await?;
 
         let pool = PgPoolOptions::new()
@@ -143,6 +143,8 @@ impl Session {
     /// By statement, not by start-up parameters: those are overruled by nothing but refused by
     /// connection poolers, and a database's or role's own settings would win over defaults.
     async fn pin(self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        // Alone and first: a short limit of the role could end what follows.
+        sqlx::raw_sql("SET statement_timeout = 0").execute(&mut *connection).await?;
         sqlx::query(include_str!("pin_session.sql"))
             .bind(self.statement_timeout_ms.to_string())
             .bind(self.lock_timeout_ms.to_string())

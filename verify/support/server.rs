@@ -34,6 +34,9 @@ cd "$folder" || exit 1
     -c shared_buffers=64MB -c max_wal_size=2GB < /dev/null &
 server=$!
 read -r _ignored
+# A shell's background process ignores QUIT until the server has set itself up; TERM ends it then,
+# and QUIT, later, without waiting for clients.
+kill -TERM "$server"
 kill -QUIT "$server"
 wait "$server"
 cd /

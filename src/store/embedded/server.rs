@@ -206,15 +206,19 @@ impl<'a> Server<'a> {
             .map_err(|e| self.not_run("pg_ctl", e))?;
         match Self::running(layout)? {
             Some(file) if status.success() && file.ready => Ok(file),
-            _ => Err(Error::new(
-                ErrorKind::StoreUnreachable,
-                format!(
-                    "the private PostgreSQL server did not start\n{}",
-                    tail(&mut log, log_start)
-                ),
-            )
-            .advice(format!("the whole log is in {}", layout.log_file().display()))),
+            running => Err(self.not_started(running.is_some(), &tail(&mut log, log_start))),
         }
+    }
+
+    fn not_started(&self, running: bool, log: &str) -> Error {
+        if !running {
+            let _ = fs::remove_dir(&self.layout.socket_dir);
+        }
+        Error::new(
+            ErrorKind::StoreUnreachable,
+            format!("the private PostgreSQL server did not start\n{log}"),
+        )
+        .advice(format!("the whole log is in {}", self.layout.log_file().display()))
     }
 
     /// Stops the server if it runs, whatever uses it.
