@@ -6,6 +6,7 @@ mod secrets;
 use std::path::Path;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use memchr::memchr2;
 use sha2::Sha256;
 
 use crate::error::Result;
@@ -73,7 +74,7 @@ impl Redactor {
     pub fn redact_text(&self, text: &[u8]) -> Option<Redacted> {
         /// A replacement can only join what two rules saw; the second round settles that.
         const ROUNDS_MAX: usize = 4;
-        if !self.urls {
+        if !self.urls || memchr2(b':', b'=', text).is_none() {
             return None;
         }
         let mut hash = None;

@@ -2,13 +2,13 @@
 //!
 //! Sources of the format: `src/backend/utils/adt/jsonb.c` (`JsonbToCString`), `jsonb_util.c`
 //! (`lengthCompareJsonbStringValue`, `uniqueifyJsonbObject`), `json.c` (`escape_json`) and
-//! `numeric.c` (`numeric_in`, `numeric_out`) of PostgreSQL 15.
+//! `numeric.c` (`numeric_in`, `numeric_out`) of Postgres 15.
 
 use std::borrow::Cow;
 
 use memchr::memchr;
 
-use super::escape::{Faults, push_quoted};
+use super::escape::{Faults, is_plain, push_quoted};
 use super::number::{Misfit, is_special, push_nearest_numeric, push_numeric};
 use super::pointer::Path;
 use super::{Json, JsonString, to_source_text};
@@ -73,7 +73,7 @@ impl Writer<'_> {
             Json::Bool(false) => self.out.extend_from_slice(b"false"),
             Json::Number(literal) => return self.number(literal, path),
             Json::String(text) => {
-                let Some(text) = self.storable(text, Role::Value(key), path)? else {
+                let Some(text) = self.storable(text, Part::Value(key), path)? else {
                     self.out.extend_from_slice(b"null");
                     return Ok(Written::Null);
                 };
@@ -132,68 +132,76 @@ impl Writer<'_> {
     fn storable<'t>(
         &mut self,
         text: &'t [u8],
-        role: Role<'_>,
+        part: Part<'_>,
         path: &Path<'_>,
     ) -> Result<Option<Cow<'t, [u8]>>, Refusal> {
-        let redaction = self.redact.and_then(|redactor| match role {
-            Role::Value(Some(key)) => redactor
-                .redact_member(key, text)
-                .map(|redacted| ("redact_member", redacted))
-                .or_else(|| redact_urls(redactor, text)),
-            Role::Key | Role::Value(None) => redact_urls(redactor, text),
-        });
-        let (mut text, secret) = match redaction {
-            Some((rule, redacted)) => {
-                (Cow::Owned(redacted.text), Some((rule, redacted.secret_hash)))
-            }
+        let secret = self.redaction(text, part);
+        if secret.is_none() && text.len() <= STRING_BYTES_MAX && is_plain(text) {
+            return Ok(Some(Cow::Borrowed(text)));
+        }
+        let (text, secret) = match secret {
+            Some((rule, found)) => (Cow::Owned(found.text), Some((rule, found.secret_hash))),
             None => (Cow::Borrowed(text), None),
         };
+        let faults = self.faults(&text, part, path)?;
+        let changed = faults.iter().any(|fault| fault.found);
+        let original = match secret {
+            Some((_, hash)) => Original::Secret(hash),
+            None if changed => Original::Bytes(text.to_vec()),
+            None => return Ok(Some(text)),
+        };
+        let text = if changed { Cow::Owned(replaced(&text)) } else { text };
         // Of a key, the pointer is known only now.
-        let here = if role == Role::Key { path.key(&text) } else { *path };
+        let here = part.place_of(&text, path);
+        let rules = faults.iter().filter(|fault| fault.found).map(|fault| fault.rule);
+        for rule in secret.map(|(rule, _)| rule).into_iter().chain(rules) {
+            self.note(rule, &here, original.clone());
+        }
+        let becomes_null = part != Part::Key
+            && faults.iter().any(|fault| fault.found && fault.policy == Policy::Null);
+        Ok((!becomes_null).then_some(text))
+    }
+
+    /// The secrets of a string, and the rule that found them.
+    fn redaction(&self, text: &[u8], part: Part<'_>) -> Option<(&'static str, Redacted)> {
+        let redactor = self.redact?;
+        match part {
+            Part::Value(Some(key)) => redact_value(redactor, key, text),
+            Part::Key | Part::Value(None) => redact_urls(redactor, text),
+        }
+    }
+
+    /// What jsonb cannot hold in a redacted text; an error where the policy rejects it.
+    fn faults(&self, text: &[u8], part: Part<'_>, path: &Path<'_>) -> Result<[Fault; 2], Refusal> {
+        let noun = if part == Part::Key { "key" } else { "string" };
+        let place = || part.place_of(text, path).place();
         if text.len() > STRING_BYTES_MAX {
             let detail = format!(
-                "the {} at {} has {} bytes; jsonb holds at most {STRING_BYTES_MAX}",
-                role.noun(),
-                here.place(),
+                "the {noun} at {} has {} bytes; jsonb holds at most {STRING_BYTES_MAX}",
+                place(),
                 text.len()
             );
             return Err(Refusal::new("too_long", detail));
         }
         let faults = [
-            ("nul", self.policies.nul, memchr(0, &text).is_some()),
-            ("invalid_utf8", self.policies.invalid_utf8, std::str::from_utf8(&text).is_err()),
+            Fault { rule: "nul", policy: self.policies.nul, found: memchr(0, text).is_some() },
+            Fault {
+                rule: "invalid_utf8",
+                policy: self.policies.invalid_utf8,
+                found: std::str::from_utf8(text).is_err(),
+            },
         ];
-        let mut becomes_null = false;
-        for (rule, policy, found) in faults {
-            becomes_null |= found && policy == Policy::Null && role != Role::Key;
-            if found && policy == Policy::Reject {
-                let what = if rule == "nul" {
-                    "holds U+0000, which jsonb cannot"
-                } else {
-                    "is not UTF-8 (lone surrogates count)"
+        for fault in &faults {
+            if fault.found && fault.policy == Policy::Reject {
+                let what = match fault.rule {
+                    "nul" => "holds U+0000, which jsonb cannot",
+                    _ => "is not UTF-8 (lone surrogates count)",
                 };
-                let detail = format!("the {} at {} {what}", role.noun(), here.place());
-                return Err(Refusal::new(rule, detail));
+                let detail = format!("the {noun} at {} {what}", place());
+                return Err(Refusal::new(fault.rule, detail));
             }
         }
-        let original = match secret {
-            Some((_, hash)) => Original::Secret(hash),
-            None if faults.iter().any(|fault| fault.2) => Original::Bytes(text.to_vec()),
-            None => return Ok(Some(text)),
-        };
-        if faults.iter().any(|fault| fault.2) {
-            text = Cow::Owned(replaced(&text));
-        }
-        let here = if role == Role::Key { path.key(&text) } else { *path };
-        if let Some((rule, _)) = secret {
-            self.note(rule, &here, original.clone());
-        }
-        for (rule, _, found) in faults {
-            if found {
-                self.note(rule, &here, original.clone());
-            }
-        }
-        Ok((!becomes_null).then_some(text))
+        Ok(faults)
     }
 
     fn object(&mut self, members: &[(JsonString, Json)], path: &Path<'_>) -> Result<(), Refusal> {
@@ -204,7 +212,7 @@ impl Writer<'_> {
             }
             [(key, value)] => {
                 self.out.push(b'{');
-                let key = self.storable(key, Role::Key, path)?.unwrap_or_default();
+                let key = self.storable(key, Part::Key, path)?.unwrap_or_default();
                 self.member(&key, value, path)?;
                 self.out.push(b'}');
                 return Ok(());
@@ -213,7 +221,7 @@ impl Writer<'_> {
         }
         let mut sorted: Vec<(Cow<'_, [u8]>, &Json)> = Vec::with_capacity(members.len());
         for (key, value) in members {
-            sorted.push((self.storable(key, Role::Key, path)?.unwrap_or_default(), value));
+            sorted.push((self.storable(key, Part::Key, path)?.unwrap_or_default(), value));
         }
         // Stable, so that equal keys stay in source order.
         sorted.sort_by(|(one, _), (other, _)| {
@@ -278,11 +286,10 @@ impl Writer<'_> {
     ) -> Json {
         match value {
             Json::String(text) => {
-                let redaction = key
-                    .and_then(|key| redactor.redact_member(key, text))
-                    .map(|redacted| ("redact_member", redacted))
-                    .or_else(|| redact_urls(redactor, text));
-                let Some((rule, redacted)) = redaction else { return value.clone() };
+                let part = Part::Value(key);
+                let Some((rule, redacted)) = self.redaction(text, part) else {
+                    return value.clone();
+                };
                 self.note(rule, path, Original::Secret(redacted.secret_hash));
                 Json::String(redacted.text.into())
             }
@@ -320,19 +327,31 @@ impl Writer<'_> {
 
 /// What a string is in the document.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Role<'k> {
+enum Part<'k> {
     Key,
     /// A value, under its key where it is a member.
     Value(Option<&'k [u8]>),
 }
 
-impl Role<'_> {
-    fn noun(self) -> &'static str {
-        match self {
-            Self::Key => "key",
-            Self::Value(_) => "string",
-        }
+impl Part<'_> {
+    /// The pointer of a string; a key stands at the place it names.
+    fn place_of<'p>(self, text: &'p [u8], path: &'p Path<'p>) -> Path<'p> {
+        if self == Self::Key { path.key(text) } else { *path }
     }
+}
+
+/// One thing that jsonb cannot hold in a string.
+struct Fault {
+    rule: &'static str,
+    policy: Policy,
+    found: bool,
+}
+
+fn redact_value(redactor: &Redactor, key: &[u8], text: &[u8]) -> Option<(&'static str, Redacted)> {
+    redactor
+        .redact_member(key, text)
+        .map(|redacted| ("redact_member", redacted))
+        .or_else(|| redact_urls(redactor, text))
 }
 
 fn redact_urls(redactor: &Redactor, text: &[u8]) -> Option<(&'static str, Redacted)> {

@@ -225,8 +225,7 @@ impl<'a> Decimal<'a> {
 fn saturating_exponent(text: &[u8]) -> i64 {
     let (negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),
-        [b'+', digits @ ..] => (false, digits),
-        digits => (false, digits),
+        digits => (false, digits.strip_prefix(b"+").unwrap_or(digits)),
     };
     let magnitude = digits.iter().fold(0_i64, |value, &digit| {
         value.saturating_mul(10).saturating_add(i64::from(digit - b'0'))
