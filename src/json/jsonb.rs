@@ -11,6 +11,7 @@ use memchr::memchr;
 use super::escape::{Faults, is_plain, push_quoted};
 use super::number::{Misfit, is_special, push_nearest_numeric, push_numeric};
 use super::pointer::Path;
+use super::stored::{BYTES_MAX, ELEMENTS_MAX, MEMBERS_MAX, StoredSize};
 use super::{Json, JsonString, to_source_text};
 use crate::cast::note::{Note, Original, Policies, Policy, Refusal};
 use crate::cast::redact::{Redacted, Redactor};
@@ -23,9 +24,6 @@ pub enum Written {
     /// `null`, because a policy replaced the whole document. The caller may store SQL NULL.
     Null,
 }
-
-/// Longest string or key that jsonb holds, in bytes (`JENTRY_OFFLENMASK`).
-const STRING_BYTES_MAX: usize = 268_435_455;
 
 /// Appends to `out` exactly the text `jsonb_out` would print for `document`.
 ///
@@ -43,8 +41,8 @@ pub fn write_jsonb(
     notes: &mut Vec<Note>,
 ) -> Result<Written, Refusal> {
     let (out_length, notes_length) = (out.len(), notes.len());
-    let mut writer = Writer { policies, redact, out, notes };
-    let written = writer.value(document, None, &Path::ROOT);
+    let mut writer = Writer { policies, redact, out, notes, size: StoredSize::new() };
+    let written = writer.document(document);
     if written.is_err() {
         out.truncate(out_length);
         notes.truncate(notes_length);
@@ -57,9 +55,21 @@ struct Writer<'a> {
     redact: Option<&'a Redactor>,
     out: &'a mut Vec<u8>,
     notes: &'a mut Vec<Note>,
+    size: StoredSize,
 }
 
 impl Writer<'_> {
+    fn document(&mut self, document: &Json) -> Result<Written, Refusal> {
+        if matches!(document, Json::Array(_) | Json::Object(_)) {
+            return self.value(document, None, &Path::ROOT);
+        }
+        // jsonb keeps a scalar as an array of one.
+        let start = self.size.enter(1);
+        let written = self.value(document, None, &Path::ROOT)?;
+        self.leave("value", start, &Path::ROOT)?;
+        Ok(written)
+    }
+
     /// `key` is the member's name where the value is a member.
     fn value(
         &mut self,
@@ -77,25 +87,21 @@ impl Writer<'_> {
                     self.out.extend_from_slice(b"null");
                     return Ok(Written::Null);
                 };
+                self.size.add_string(text.len());
                 push_quoted(self.out, &text);
             }
-            Json::Array(elements) => {
-                self.out.push(b'[');
-                for (index, element) in elements.iter().enumerate() {
-                    if index > 0 {
-                        self.out.extend_from_slice(b", ");
-                    }
-                    self.value(element, None, &path.index(index))?;
-                }
-                self.out.push(b']');
-            }
+            Json::Array(elements) => self.array(elements, path)?,
             Json::Object(members) => self.object(members, path)?,
         }
         Ok(Written::Value)
     }
 
     fn number(&mut self, literal: &str, path: &Path<'_>) -> Result<Written, Refusal> {
-        let Err(misfit) = push_numeric(self.out, literal) else { return Ok(Written::Value) };
+        let start = self.out.len();
+        let Err(misfit) = push_numeric(self.out, literal) else {
+            self.size.add_numeric(&self.out[start..]);
+            return Ok(Written::Value);
+        };
         let (rule, policy, detail) = match misfit {
             Misfit::NotANumber if is_special(literal) => {
                 ("nan", self.policies.nan, format!("{literal}, which JSON does not have"))
@@ -122,8 +128,14 @@ impl Writer<'_> {
             return Ok(Written::Null);
         }
         match misfit {
-            Misfit::NotANumber => push_quoted(self.out, literal.as_bytes()),
-            Misfit::Overflow => push_nearest_numeric(self.out, literal),
+            Misfit::NotANumber => {
+                self.size.add_string(literal.len());
+                push_quoted(self.out, literal.as_bytes());
+            }
+            Misfit::Overflow => {
+                push_nearest_numeric(self.out, literal);
+                self.size.add_numeric(&self.out[start..]);
+            }
         }
         Ok(Written::Value)
     }
@@ -136,7 +148,7 @@ impl Writer<'_> {
         path: &Path<'_>,
     ) -> Result<Option<Cow<'t, [u8]>>, Refusal> {
         let secret = self.redaction(text, part);
-        if secret.is_none() && text.len() <= STRING_BYTES_MAX && is_plain(text) {
+        if secret.is_none() && text.len() <= BYTES_MAX && is_plain(text) {
             return Ok(Some(Cow::Borrowed(text)));
         }
         let (text, secret) = match secret {
@@ -175,13 +187,9 @@ impl Writer<'_> {
     fn faults(&self, text: &[u8], part: Part<'_>, path: &Path<'_>) -> Result<[Fault; 2], Refusal> {
         let noun = if part == Part::Key { "key" } else { "string" };
         let place = || part.place_of(text, path).place();
-        if text.len() > STRING_BYTES_MAX {
-            let detail = format!(
-                "the {noun} at {} has {} bytes; jsonb holds at most {STRING_BYTES_MAX}",
-                place(),
-                text.len()
-            );
-            return Err(Refusal::new("too_long", detail));
+        if text.len() > BYTES_MAX {
+            let here = part.place_of(text, path);
+            return Err(too_many(noun, text.len(), "bytes", BYTES_MAX, &here));
         }
         let faults = [
             Fault { rule: "nul", policy: self.policies.nul, found: memchr(0, text).is_some() },
@@ -204,22 +212,32 @@ impl Writer<'_> {
         Ok(faults)
     }
 
-    fn object(&mut self, members: &[(JsonString, Json)], path: &Path<'_>) -> Result<(), Refusal> {
-        match members {
-            [] => {
-                self.out.extend_from_slice(b"{}");
-                return Ok(());
-            }
-            [(key, value)] => {
-                self.out.push(b'{');
-                let key = self.storable(key, Part::Key, path)?.unwrap_or_default();
-                self.member(&key, value, path)?;
-                self.out.push(b'}');
-                return Ok(());
-            }
-            _ => {}
+    fn array(&mut self, elements: &[Json], path: &Path<'_>) -> Result<(), Refusal> {
+        if elements.len() > ELEMENTS_MAX {
+            return Err(too_many("array", elements.len(), "elements", ELEMENTS_MAX, path));
         }
-        let mut sorted: Vec<(Cow<'_, [u8]>, &Json)> = Vec::with_capacity(members.len());
+        let start = self.size.enter(elements.len());
+        self.out.push(b'[');
+        for (index, element) in elements.iter().enumerate() {
+            if index > 0 {
+                self.out.extend_from_slice(b", ");
+            }
+            self.value(element, None, &path.index(index))?;
+        }
+        self.out.push(b']');
+        self.leave("array", start, path)
+    }
+
+    fn object(&mut self, members: &[(JsonString, Json)], path: &Path<'_>) -> Result<(), Refusal> {
+        if members.len() > MEMBERS_MAX {
+            return Err(too_many("object", members.len(), "members", MEMBERS_MAX, path));
+        }
+        if members.is_empty() {
+            self.size.enter(0);
+            self.out.extend_from_slice(b"{}");
+            return Ok(());
+        }
+        let mut sorted: Vec<Member<'_>> = Vec::with_capacity(members.len());
         for (key, value) in members {
             sorted.push((self.storable(key, Part::Key, path)?.unwrap_or_default(), value));
         }
@@ -227,27 +245,49 @@ impl Writer<'_> {
         sorted.sort_by(|(one, _), (other, _)| {
             one.len().cmp(&other.len()).then_with(|| one.cmp(other))
         });
+        if sorted.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+            sorted = self.without_duplicates(sorted, path)?;
+        }
+        let start = self.size.enter(2 * sorted.len());
+        self.size.add_string(sorted.iter().map(|(key, _)| key.len()).sum());
         self.out.push(b'{');
-        let mut first = true;
         for (index, (key, value)) in sorted.iter().enumerate() {
-            if sorted.get(index + 1).is_some_and(|(next, _)| next == key) {
-                self.drop_duplicate(key, value, path)?;
-                continue;
-            }
-            if !first {
+            if index > 0 {
                 self.out.extend_from_slice(b", ");
             }
-            first = false;
-            self.member(key, value, path)?;
+            push_quoted(self.out, key);
+            self.out.extend_from_slice(b": ");
+            self.value(value, Some(key), &path.key(key))?;
         }
         self.out.push(b'}');
+        self.leave("object", start, path)
+    }
+
+    /// Ends a container that began at `start` of the stored size.
+    fn leave(&self, noun: &str, start: usize, path: &Path<'_>) -> Result<(), Refusal> {
+        let bytes = self.size.since(start);
+        if bytes > BYTES_MAX {
+            return Err(too_many(noun, bytes, "bytes as jsonb", BYTES_MAX, path));
+        }
         Ok(())
     }
 
-    fn member(&mut self, key: &[u8], value: &Json, path: &Path<'_>) -> Result<(), Refusal> {
-        push_quoted(self.out, key);
-        self.out.extend_from_slice(b": ");
-        self.value(value, Some(key), &path.key(key)).map(|_| ())
+    /// Keeps the last member of each key; `sorted` has equal keys side by side.
+    fn without_duplicates<'m>(
+        &mut self,
+        sorted: Vec<Member<'m>>,
+        path: &Path<'_>,
+    ) -> Result<Vec<Member<'m>>, Refusal> {
+        let mut kept = Vec::with_capacity(sorted.len());
+        let mut members = sorted.into_iter().peekable();
+        while let Some((key, value)) = members.next() {
+            if members.peek().is_some_and(|(next, _)| *next == key) {
+                self.drop_duplicate(&key, value, path)?;
+            } else {
+                kept.push((key, value));
+            }
+        }
+        Ok(kept)
     }
 
     /// Notes a member that a later one of the same key replaces.
@@ -263,7 +303,9 @@ impl Writer<'_> {
         }
         // Postgres reads the dropped value too: what a policy rejects, it rejects here as well.
         let (out_length, notes_length) = (self.out.len(), self.notes.len());
+        let mark = self.size.mark();
         self.value(value, Some(key), &here)?;
+        self.size.rewind(mark);
         self.out.truncate(out_length);
         self.notes.truncate(notes_length);
         let text = match self.redact {
@@ -325,6 +367,9 @@ impl Writer<'_> {
     }
 }
 
+/// A member with its key as it is stored.
+type Member<'m> = (Cow<'m, [u8]>, &'m Json);
+
 /// What a string is in the document.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part<'k> {
@@ -345,6 +390,12 @@ struct Fault {
     rule: &'static str,
     policy: Policy,
     found: bool,
+}
+
+fn too_many(noun: &str, found: usize, unit: &str, limit: usize, path: &Path<'_>) -> Refusal {
+    let place = path.place();
+    let detail = format!("the {noun} at {place} has {found} {unit}; jsonb takes at most {limit}");
+    Refusal::new("too_long", detail)
 }
 
 fn redact_value(redactor: &Redactor, key: &[u8], text: &[u8]) -> Option<(&'static str, Redacted)> {

@@ -187,6 +187,20 @@ fn strings_beyond_the_limit_of_jsonb_are_refused() {
     assert_eq!(refusal.reason, "too_long");
 }
 
+/// Taken from PostgreSQL 15, which fails to allocate one element or member later.
+#[test]
+fn containers_beyond_the_limits_of_jsonb_are_refused() {
+    let refused = |document: &Json| {
+        let (mut out, mut notes) = (Vec::new(), Vec::new());
+        write_jsonb(document, &LENIENT, None, &mut out, &mut notes).unwrap_err()
+    };
+    let elements = refused(&Json::Array(vec![Json::Null; (1 << 24) + 1]));
+    assert_eq!(elements.reason, "too_long");
+    assert!(elements.detail.contains("has 16777217 elements"), "{}", elements.detail);
+    let members = refused(&Json::Object(vec![(Box::default(), Json::Null); (1 << 23) + 1]));
+    assert!(members.detail.contains("has 8388609 members"), "{}", members.detail);
+}
+
 #[test]
 fn no_secret_reaches_output_notes_pointers_or_refusals() {
     let redactor = Redactor::new([7; 32]).with_members(vec!["api_key".into()]);
