@@ -1,4 +1,4 @@
-//! What jsonb would print, pinned by examples taken from PostgreSQL 15 and by properties.
+//! What jsonb would print, pinned by examples taken from Postgres 15 and by properties.
 
 use super::arbitrary::Generator;
 use super::{Json, Written, parse, write_jsonb};
@@ -187,7 +187,7 @@ fn strings_beyond_the_limit_of_jsonb_are_refused() {
     assert_eq!(refusal.reason, "too_long");
 }
 
-/// Taken from PostgreSQL 15, which fails to allocate one element or member later.
+/// Taken from Postgres 15, which fails to allocate one element or member later.
 #[test]
 fn containers_beyond_the_limits_of_jsonb_are_refused() {
     let refused = |document: &Json| {

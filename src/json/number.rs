@@ -248,7 +248,7 @@ mod tests {
         push_numeric(&mut out, literal).map(|()| String::from_utf8(out).unwrap())
     }
 
-    /// Taken from PostgreSQL 15: `select to_jsonb(literal::numeric)`.
+    /// Taken from Postgres 15: `select to_jsonb(literal::numeric)`.
     #[test]
     fn literals_print_as_postgres_prints_them() {
         for (literal, expected) in [

@@ -108,7 +108,7 @@ fn numeric_bytes(text: &[u8]) -> usize {
 mod tests {
     use super::*;
 
-    /// Taken from PostgreSQL 15: `select pg_column_size(literal::numeric)`.
+    /// Taken from Postgres 15: `select pg_column_size(literal::numeric)`.
     #[test]
     fn numerics_take_what_postgres_says() {
         for (text, expected) in NUMERIC_SIZES {
