@@ -188,7 +188,8 @@ impl ShortText {
     }
 
     /// As Postgres prints a float8 since version 12: fixed from 1e-4 to below 1e15, otherwise
-    /// with an exponent of at least two digits.
+    /// with an exponent of at least two digits. Where the shortest decimal lies exactly halfway
+    /// between two floats (some above 2^53) Postgres prints one digit more; both read back equal.
     pub(super) fn float8(x: f64) -> Self {
         if !x.is_finite() {
             let mut text = Self::new();

@@ -492,3 +492,27 @@ pub(super) fn words(random: &mut ChaCha8Rng) -> Item {
         )
     })
 }
+
+pub(super) fn real(random: &mut ChaCha8Rng) -> Item {
+    let x = match random.random_range(0..4) {
+        0 => f64::from_bits(random.random()),
+        1 => f64::from(random.random_range(-1_000_000..1_000_000)) / 1000.0,
+        2 => f64::from(random.random::<i32>()) * 1e7,
+        _ => f64::from(random.random::<i32>()) * 1e-14,
+    };
+    // Postgres prints a digit more where the shortest decimal lies halfway between two floats,
+    // which happens only here.
+    let halfway_possible = (9e15..1e24).contains(&x.abs());
+    let x = if x.is_nan() || halfway_possible { 0.5 } else { x };
+    Item { source: format!("{x:e}"), given: Given::Real(x) }
+}
+
+pub(super) fn path(random: &mut ChaCha8Rng) -> Item {
+    let labels: Vec<&str> = (0..random.random_range(0..5))
+        .map(|_| one_of(random, &["Top", "a_1", "9", "Science", "b"]))
+        .collect();
+    let odd = ["a..b", ".", "a b", "a.", "é", "a/b"];
+    let odd_one = one_of(random, &odd);
+    let text = if random.random_range(0..8) == 0 { odd_one.to_owned() } else { labels.join(".") };
+    text_item(text)
+}
