@@ -158,7 +158,7 @@ fn every_value_has_an_outcome_for_every_type() {
             for value in &values {
                 match encode(&column, *value) {
                     Err(refusal) => {
-                        assert!(!refusal.detail.is_empty() && !refusal.reason.is_empty())
+                        assert!(!refusal.detail.is_empty() && !refusal.reason.is_empty());
                     }
                     Ok((out, notes)) if out == NULL && *value != Value::Null => {
                         let null = matches!(value, Value::Json(Json::Null));

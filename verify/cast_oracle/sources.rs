@@ -266,18 +266,17 @@ pub(super) fn moment(random: &mut ChaCha8Rng) -> Item {
         let hours = random.random_range(0..=16);
         let minutes = random.random_range(0..60);
         let sign = one_of(random, &["+", "-"]);
-        match random.random_range(0..7) {
-            0 => text.push('Z'),
-            1 => text.push_str(&format!("{sign}{hours:02}")),
-            2 => text.push_str(&format!("{sign}{hours:02}{minutes:02}")),
-            3 => text.push_str(&format!("{sign}{hours:02}:{minutes:02}")),
-            4 => text.push_str(&format!(
-                "{sign}{hours:02}:{minutes:02}:{:02}",
-                random.random_range(0..60)
-            )),
-            5 => text.push_str("+00:00"),
-            _ => {}
-        }
+        let seconds = random.random_range(0..60);
+        let offset = match random.random_range(0..7) {
+            0 => "Z".to_owned(),
+            1 => format!("{sign}{hours:02}"),
+            2 => format!("{sign}{hours:02}{minutes:02}"),
+            3 => format!("{sign}{hours:02}:{minutes:02}"),
+            4 => format!("{sign}{hours:02}:{minutes:02}:{seconds:02}"),
+            5 => "+00:00".to_owned(),
+            _ => String::new(),
+        };
+        text.push_str(&offset);
     }
     if before_christ {
         text.push_str(" BC");
