@@ -136,7 +136,7 @@ impl From<sqlx::Error> for Error {
 }
 
 /// SQLSTATE classes, <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
-fn kind_of_sqlx(error: &sqlx::Error) -> ErrorKind {
+pub(crate) fn kind_of_sqlx(error: &sqlx::Error) -> ErrorKind {
     match error {
         sqlx::Error::Database(db) => match db.code().as_deref().unwrap_or("") {
             "40001" | "40P01" | "55P03" => ErrorKind::StoreConflict,

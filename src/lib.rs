@@ -8,6 +8,7 @@
 //! | [`cli`] | arguments, output, one file per command; the only place that prints |
 //! | [`config`] | flag > environment > `toolkit.toml` > default, resolved once into `Settings` |
 //! | [`error`] | the one error with its kind, detail, advice and cause |
+//! | [`interrupt`] | the wish to stop, as a token long work looks at |
 //! | [`store`] | connections: Postgres by URL or embedded, `SQLite` read-only |
 //! | [`pack`] | `pack.toml`: parse, validate, compile into typed plans |
 //! | [`migrate`] | versioned migrations over refinery's traits |
@@ -15,6 +16,7 @@
 //! | [`json`] | a lenient JSON reader that names anomalies, and the text jsonb would store |
 //! | [`cast`] | source values to Postgres binary values, ledger notes and rejects |
 //! | [`canonical`] | the one encoding and digest of rows, in Rust and as SQL |
+//! | [`derive`] | source records to the rows they become |
 //! | [`backfill`] | plan chunks, lease, copy, merge, checkpoint |
 //! | [`parity`] | compare, sample, account, report |
 //! | [`repair`] | reviewable repair plans and their execution |
@@ -30,7 +32,9 @@ pub mod cast;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod derive;
 pub mod error;
+pub mod interrupt;
 pub mod json;
 pub mod migrate;
 pub mod pack;

@@ -1,2 +1,7 @@
 //! The command `toolkit`.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    toolkit::cli::main_entry()
+}

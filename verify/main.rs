@@ -1,4 +1,14 @@
-//! verify
+//! The verification harness: one test target, a module per contract. A test's name is the
+//! promise it holds.
+//!
+//! Tests that need Postgres take it from `TOOLKIT_TEST_POSTGRES_URL` (a superuser's URL), else
+//! from a server of their own made of this machine's programs, else from Docker.
 
 mod cast_oracle;
+mod cli_errors;
+mod connections;
+mod embedded;
 mod json_oracle;
+mod migrate;
+mod support;
+mod unified_schema;

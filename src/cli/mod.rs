@@ -1,1 +1,196 @@
 //! Arguments, output, one file per command; the only place that prints.
+//!
+//! # Adding a command
+//!
+//! 1. `src/cli/<command>.rs` with `pub struct Args` (clap) and
+//!    `pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Outcome>`;
+//! 2. a `pub mod`, a variant of [`Command`] and an arm of [`Command::run`] here.
+//!
+//! Exit codes: 0 success, 1 differences or rejects, 2 could not run (130 when a second Ctrl-C
+//! ends the process at once).
+
+pub mod embedded;
+pub mod migrate;
+pub mod output;
+pub mod ping;
+
+mod signals;
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+pub use self::output::{Output, Report};
+use crate::config::{Flags, Format, LogFormat, Settings, Surroundings};
+use crate::error::{Error, ErrorKind, Result};
+use crate::interrupt::Stop;
+
+/// How a command that ran to its end turned out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything is as it should be: exit 0.
+    Success,
+    /// Stores differ, or records were rejected: exit 1.
+    Differences,
+}
+
+impl Outcome {
+    fn exit_code(self) -> ExitCode {
+        match self {
+            Self::Success => ExitCode::SUCCESS,
+            Self::Differences => ExitCode::from(1),
+        }
+    }
+}
+
+/// Could not run; also clap's for usage errors.
+const EXIT_FAILED: u8 = 2;
+
+/// Move application state from `SQLite`, JSON and CSV into `PostgreSQL`, and prove nothing was lost
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, after_help = EXIT_CODES, after_long_help = INTRODUCTION)]
+#[command(subcommand_required = true, arg_required_else_help = false)]
+struct Cli {
+    #[command(flatten)]
+    flags: Flags,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str =
+    "Exit codes: 0 success, 1 differences or rejects, 2 could not run. --help says more.";
+
+const INTRODUCTION: &str = "\
+Without --database-url or DATABASE_URL, toolkit makes and runs a private PostgreSQL cluster under
+.toolkit (as root: under /var/lib/toolkit), and stops it when no command uses it any more.
+
+Settings come from flags, then the environment, then toolkit.toml here (or --config FILE):
+
+  database_url = \"postgres://app@db.example:5432/app?sslmode=verify-full\"
+  state_dir = \".toolkit\"
+  format = \"table\"                # or \"json\"
+  log_format = \"text\"             # or \"json\"
+  statement_timeout_ms = 0        # 0: no limit
+  lock_timeout_ms = 30000
+  connect_timeout_ms = 10000
+  connections_max = 8
+
+Exit codes:
+  0  success; nothing differs, nothing was rejected
+  1  it ran to its end, and found differences or rejected records
+  2  it could not run, or was stopped
+
+Ctrl-C stops after the current step, and what was finished is kept; a second one stops at once.
+
+Examples:
+  toolkit embedded start                       a private server that stays up
+  toolkit --format json embedded status        its state, for a program
+  toolkit embedded psql -- -c 'SELECT 1'       ask it something";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The private PostgreSQL cluster: start, stop, look at it, talk to it
+    Embedded(embedded::Args),
+    /// Bring the target's schema up to date, or say how it stands
+    Migrate(migrate::Args),
+    /// Reach the server the settings name, and show what it is
+    Ping(ping::Args),
+}
+
+impl Command {
+    async fn run(self, settings: &Settings, output: &Output) -> Result<Outcome> {
+        match self {
+            Self::Embedded(args) => embedded::run(args, settings, output).await,
+            Self::Migrate(args) => migrate::run(args, settings, output).await,
+            Self::Ping(args) => ping::run(args, settings, output).await,
+        }
+    }
+}
+
+/// Parses the command line, runs the command, prints what failed; the process's whole life.
+pub fn main_entry() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => {
+            // --help and --version come this way too, with 0. A reader that left is fine.
+            let _ = usage.print();
+            return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(EXIT_FAILED));
+        }
+    };
+    let stop = Stop::new();
+    let early =
+        Output::with(Format::default(), cli.flags.log_format.unwrap_or_default(), stop.clone());
+    let settings =
+        match Surroundings::of_process().and_then(|here| Settings::resolve(&cli.flags, &here)) {
+            Ok(settings) => settings,
+            Err(error) => {
+                early.error(&error);
+                return ExitCode::from(EXIT_FAILED);
+            }
+        };
+    start_logs(&settings);
+    let output = Output::new(&settings, stop);
+    match in_runtime(cli.command.run(&settings, &output), &output) {
+        Ok(outcome) => outcome.exit_code(),
+        Err(error) => {
+            output.error(&error);
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+/// Runs to the end, with signals heard. A panic, which is a bug, exits like any failure, not
+/// with a code of its own.
+fn in_runtime(work: impl Future<Output = Result<Outcome>>, output: &Output) -> Result<Outcome> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::new(ErrorKind::Io, "the async runtime did not start").because(e))?;
+    let run = AssertUnwindSafe(|| {
+        runtime.block_on(async {
+            signals::listen(output)?;
+            work.await
+        })
+    });
+    std::panic::catch_unwind(run).unwrap_or_else(|_| {
+        Err(Error::new(ErrorKind::Bug, "toolkit panicked; the message is above")
+            .advice("please report it with the command and that message"))
+    })
+}
+
+/// Logs on standard error. `TOOLKIT_LOG` takes a filter in tracing's syntax.
+fn start_logs(settings: &Settings) {
+    let default = match settings.verbosity {
+        0 => "warn,toolkit=info",
+        1 => "info,toolkit=debug",
+        _ => "debug,toolkit=trace",
+    };
+    // sqlx logs statements and connection parameters; neither may reach a log.
+    let text = std::env::var("TOOLKIT_LOG").unwrap_or_else(|_| default.to_owned());
+    let filter = EnvFilter::builder().parse_lossy(format!("{text},sqlx=error"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match settings.log_format {
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => builder
+            .without_time()
+            .with_target(settings.verbosity > 0)
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .try_init(),
+    };
+    // A second start in one process (a test's) keeps the first.
+    drop(started);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

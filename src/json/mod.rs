@@ -47,6 +47,18 @@ pub enum Json {
 pub type JsonString = Box<[u8]>;
 
 impl Json {
+    /// The value an RFC 6901 pointer reaches; of duplicate keys the last, as jsonb.
+    #[must_use]
+    pub fn pointer(&self, path: &str) -> Option<&Self> {
+        pointer::pointer(self, path)
+    }
+
+    /// The document as compact JSON text that [`parse`] reads back to the same.
+    #[must_use]
+    pub fn to_source_text(&self) -> Vec<u8> {
+        escape::to_source_text(self)
+    }
+
     /// Whether this is JSON null.
     pub fn is_null(&self) -> bool {
         matches!(self, Self::Null)

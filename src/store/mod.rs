@@ -1,1 +1,22 @@
 //! Connections to stores.
+//!
+//! [`Postgres`] is a server by URL or the private cluster of [`embedded`]; both look the same to
+//! everything above.
+
+pub mod catalog;
+pub mod embedded;
+mod identifier;
+mod postgres;
+mod url;
+
+pub use identifier::{check_identifier, quote_ident, quote_qualified};
+pub use postgres::{Postgres, VERSION_NUM_MIN};
+pub use url::redact_url;
+
+/// Marks SQL text that was put together at run time as fit to be executed.
+///
+/// sqlx takes only `&'static str` otherwise. Names inside went through [`quote_ident`], values
+/// are bound: whoever calls this says so.
+pub fn sql(text: String) -> sqlx::AssertSqlSafe<String> {
+    sqlx::AssertSqlSafe(text)
+}

@@ -1,0 +1,42 @@
+# Every recipe is one cargo command; `just --list` shows them.
+
+# Lists the recipes.
+default:
+    @just --list
+
+# Formats the sources.
+fmt:
+    cargo fmt
+
+# Formatting and lints, as the gate runs them.
+lint:
+    cargo fmt --check
+    cargo clippy --all-targets -- -D warnings
+
+# All tests, or those whose names hold the arguments.
+test *ARGS:
+    cargo test {{ARGS}}
+
+# Benchmarks; TOOLKIT_BENCH_SHORT=1 shortens them.
+bench *ARGS:
+    cargo bench {{ARGS}}
+
+# The narrated demo on generated data.
+demo *ARGS:
+    cargo run --release -- demo {{ARGS}}
+
+# Applies migrations.
+migrate *ARGS:
+    cargo run --release -- migrate up {{ARGS}}
+
+# Copies history from the sources into Postgres.
+backfill *ARGS:
+    cargo run --release -- backfill {{ARGS}}
+
+# Proves that sources and Postgres hold the same rows.
+verify-parity *ARGS:
+    cargo run --release -- verify-parity {{ARGS}}
+
+# Everything the gate runs, on this machine.
+ci:
+    .ci/run

@@ -1,0 +1,140 @@
+//! Which columns make a canonical row, and how each is normalised on either side.
+
+use crate::canonical::{Digest, tuple::fields_of};
+use crate::cast::PgType;
+use sha2::{Digest as _, Sha256};
+
+/// OID of `text`, the tag of every type that travels as text.
+const TEXT_OID: u32 = 25;
+
+/// One field of a canonical row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field {
+    /// The type's OID in `record_send`.
+    pub oid: u32,
+    /// Whether trailing zeros of the scale are removed before hashing.
+    pub is_numeric: bool,
+    /// Leading bytes of the binary form that the text form lacks (ltree's version byte).
+    pub skip: usize,
+}
+
+/// The fields of a canonical row, and which of them are its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// Fields in the order of the tuple.
+    pub fields: Vec<Field>,
+    /// Positions of the key fields, in key order.
+    pub key: Vec<usize>,
+}
+
+impl Layout {
+    /// A layout for columns of these types.
+    #[must_use]
+    pub fn new(types: &[PgType], key: Vec<usize>) -> Self {
+        let fields = types
+            .iter()
+            .map(|ty| Field {
+                oid: ty.oid().unwrap_or(TEXT_OID),
+                is_numeric: matches!(ty, PgType::Numeric(_)),
+                skip: usize::from(matches!(ty, PgType::Ltree)),
+            })
+            .collect();
+        Self { fields, key }
+    }
+
+    /// Digest of a whole COPY tuple (without its field count).
+    #[must_use]
+    pub fn row_digest(&self, tuple: &[u8]) -> Digest {
+        self.digest_of(tuple, 0..self.fields.len())
+    }
+
+    /// Digest of the tuple's key fields.
+    #[must_use]
+    pub fn key_digest(&self, tuple: &[u8]) -> Digest {
+        self.digest_of(tuple, self.key.iter().copied())
+    }
+
+    /// Digest of some fields of a tuple, in the given order.
+    pub fn digest_of(&self, tuple: &[u8], positions: impl ExactSizeIterator<Item = usize>) -> Digest {
+        let mut hash = Sha256::new();
+        hash.update(u32::try_from(positions.len()).unwrap_or(u32::MAX).to_be_bytes());
+        let ranges = fields_of(tuple);
+        let mut numeric = Vec::new();
+        for position in positions {
+            let field = &self.fields[position];
+            hash.update(field.oid.to_be_bytes());
+            match &ranges[position] {
+                None => hash.update((-1_i32).to_be_bytes()),
+                Some(range) => {
+                    let mut bytes = &tuple[range.start + field.skip..range.end];
+                    if field.is_numeric {
+                        numeric.clear();
+                        trim_numeric(bytes, &mut numeric);
+                        bytes = &numeric;
+                    }
+                    hash.update(u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
+                    hash.update(bytes);
+                }
+            }
+        }
+        hash.finalize().into()
+    }
+}
+
+/// The SQL expression whose binary send form is the canonical field of a column.
+#[must_use]
+pub fn select_expression(ty: &PgType, column: &str) -> String {
+    match ty {
+        PgType::Numeric(_) => format!("pg_catalog.trim_scale({column})"),
+        PgType::Float4 => {
+            format!("CASE WHEN {column} = 'NaN' THEN 'NaN'::float4 ELSE {column}::float4 END")
+        }
+        PgType::Float8 => {
+            format!("CASE WHEN {column} = 'NaN' THEN 'NaN'::float8 ELSE {column}::float8 END")
+        }
+        PgType::Enum { .. } | PgType::Other(_) | PgType::Text(_) => format!("{column}::text"),
+        PgType::Bool => format!("{column}::bool"),
+        _ => column.to_owned(),
+    }
+}
+
+/// Appends the binary numeric with trailing zeros of its scale removed, as `trim_scale` does.
+///
+/// Layout of `numeric_send`: digits `i16`, weight `i16`, sign `u16`, display scale `u16`, then
+/// base-10000 digits.
+pub fn trim_numeric(bytes: &[u8], out: &mut Vec<u8>) {
+    let is_special = bytes.len() < 8 || bytes[4] & 0xC0 == 0xC0;
+    if is_special {
+        out.extend_from_slice(bytes);
+        return;
+    }
+    let weight = i32::from(i16::from_be_bytes([bytes[2], bytes[3]]));
+    let mut digits: Vec<u16> =
+        bytes[8..].chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
+    while digits.last() == Some(&0) {
+        digits.pop();
+    }
+    let count = i32::try_from(digits.len()).unwrap_or(i32::MAX);
+    let fraction_groups = count - 1 - weight;
+    let scale = match digits.last() {
+        Some(last) if fraction_groups > 0 => {
+            let zeros = match last {
+                last if last % 1000 == 0 => 3,
+                last if last % 100 == 0 => 2,
+                last if last % 10 == 0 => 1,
+                _ => 0,
+            };
+            fraction_groups * 4 - zeros
+        }
+        _ => 0,
+    };
+    out.extend_from_slice(&u16::try_from(count).unwrap_or(u16::MAX).to_be_bytes());
+    let weight = if digits.is_empty() { 0 } else { weight };
+    out.extend_from_slice(&i16::try_from(weight).unwrap_or(i16::MAX).to_be_bytes());
+    let sign = if digits.is_empty() { [0, 0] } else { [bytes[4], bytes[5]] };
+    out.extend_from_slice(&sign);
+    out.extend_from_slice(&u16::try_from(scale).unwrap_or(u16::MAX).to_be_bytes());
+    for digit in digits {
+        out.extend_from_slice(&digit.to_be_bytes());
+    }
+}

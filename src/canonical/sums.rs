@@ -1,0 +1,78 @@
+//! Additive sums of row digests per bucket: order-free, duplicate-aware.
+
+use crate::canonical::Digest;
+
+/// Count and 128-bit additive sum of row digests; equal pairs do not cancel as under XOR.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BucketSum {
+    /// Rows folded in.
+    pub count: u64,
+    /// Wrapping sum of the first 16 bytes of each digest, big-endian.
+    pub sum: u128,
+}
+
+impl BucketSum {
+    /// Folds one row in.
+    pub fn add(&mut self, digest: &Digest) {
+        self.count += 1;
+        let mut head = [0; 16];
+        head.copy_from_slice(&digest[..16]);
+        self.sum = self.sum.wrapping_add(u128::from_be_bytes(head));
+    }
+
+    /// Folds another sum in.
+    pub fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        self.sum = self.sum.wrapping_add(other.sum);
+    }
+}
+
+/// Sums by bucket; the bucket of a row is taken from the digest of its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Buckets {
+    sums: Vec<BucketSum>,
+}
+
+impl Buckets {
+    /// Number of buckets: 4,096, so that one differing row costs 1/4,096 of a second pass.
+    pub const COUNT: usize = 4096;
+
+    /// All empty.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { sums: vec![BucketSum::default(); Self::COUNT] }
+    }
+
+    /// Bucket of a key: the first 12 bits of its digest.
+    #[must_use]
+    pub fn bucket_of(key: &Digest) -> usize {
+        (usize::from(key[0]) << 4) | usize::from(key[1] >> 4)
+    }
+
+    /// Folds one row in.
+    pub fn add(&mut self, key: &Digest, row: &Digest) {
+        self.sums[Self::bucket_of(key)].add(row);
+    }
+
+    /// Buckets whose sums differ.
+    #[must_use]
+    pub fn differing(&self, other: &Self) -> Vec<usize> {
+        (0..Self::COUNT).filter(|bucket| self.sums[*bucket] != other.sums[*bucket]).collect()
+    }
+
+    /// Count and sum over all buckets.
+    #[must_use]
+    pub fn total(&self) -> BucketSum {
+        let mut total = BucketSum::default();
+        for sum in &self.sums {
+            total.merge(sum);
+        }
+        total
+    }
+}
+
+impl Default for Buckets {
+    fn default() -> Self {
+        Self::new()
+    }
+}

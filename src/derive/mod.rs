@@ -1,0 +1,378 @@
+//! From a source record to the rows it becomes, through the plan's casts.
+//!
+//! Backfill and parity both derive with this code, so they disagree only if a store does.
+
+mod original;
+mod resolve;
+
+pub use original::original_bytes;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::cast::redact::Redactor;
+use crate::cast::{Note, Original, Refusal, Value};
+use crate::error::Result;
+use crate::json::Json;
+use crate::pack::plan::{From, OutputPlan, StreamPlan};
+use crate::source::{Content, SourceRecord};
+
+/// The rows, notes and refusals of one record; reused from record to record.
+#[derive(Debug, Default)]
+pub struct Derived {
+    /// Encoded COPY fields of all rows, one after the other.
+    pub buffer: Vec<u8>,
+    /// Rows in output order.
+    pub rows: Vec<Row>,
+    /// Ledger notes.
+    pub notes: Vec<RowNote>,
+    /// Rows (or the whole record) that could not be stored.
+    pub refusals: Vec<RowRefusal>,
+    /// Rows that a rule left out, with the ledger rule.
+    pub skips: Vec<RowSkip>,
+    /// What becomes of the record as such.
+    pub fate: Fate,
+}
+
+/// One derived row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Position of the output.
+    pub output: usize,
+    /// Element of the record it comes from; 0 for the record itself.
+    pub element: u32,
+    /// Where its fields stand in [`Derived::buffer`].
+    pub range: Range<usize>,
+}
+
+/// A ledger note of one row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowNote {
+    /// Position in [`Derived::rows`].
+    pub row: usize,
+    /// Column of the output.
+    pub column: usize,
+    /// What was changed.
+    pub note: Note,
+}
+
+/// A refused row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowRefusal {
+    /// Position of the output; 0 refuses the record.
+    pub output: usize,
+    /// Element of the record.
+    pub element: u32,
+    /// Column of the output, if one is at fault.
+    pub column: Option<usize>,
+    /// Why.
+    pub refusal: Refusal,
+}
+
+/// A row that a rule left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowSkip {
+    /// Position of the output.
+    pub output: usize,
+    /// Element of the record.
+    pub element: u32,
+    /// The rule's name.
+    pub rule: String,
+    /// SHA-256 of what was left out.
+    pub original_hash: [u8; 32],
+}
+
+/// What becomes of a record.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Fate {
+    /// It has at least its own row.
+    #[default]
+    Stored,
+    /// A rule left it out.
+    Skipped,
+    /// It is refused as a whole; it has no rows.
+    Rejected,
+}
+
+/// Derives the rows of one stream's records.
+#[derive(Debug)]
+pub struct Deriver<'p> {
+    stream: &'p StreamPlan,
+    redactor: Arc<Redactor>,
+    resolver: resolve::Resolver,
+    scratch: Vec<Note>,
+}
+
+impl<'p> Deriver<'p> {
+    /// A deriver for the records of `stream`.
+    #[must_use]
+    pub fn new(stream: &'p StreamPlan, redactor: Arc<Redactor>) -> Self {
+        Self { stream, redactor, resolver: resolve::Resolver::default(), scratch: Vec::new() }
+    }
+
+    /// The stream's plan.
+    #[must_use]
+    pub fn stream(&self) -> &'p StreamPlan {
+        self.stream
+    }
+
+    /// Derives the rows of `record` into `out`, which is emptied first.
+    pub fn derive(&mut self, record: &SourceRecord<'_>, out: &mut Derived) -> Result<()> {
+        out.clear();
+        match &record.content {
+            Content::Broken { refusal, .. } => {
+                out.reject(0, 0, None, refusal.clone());
+            }
+            Content::Duplicate { sha256, .. } => {
+                out.fate = Fate::Skipped;
+                out.skips.push(RowSkip {
+                    output: 0,
+                    element: 0,
+                    rule: "identical_duplicate".to_owned(),
+                    original_hash: crate::canonical::sha256(sha256.as_bytes()),
+                });
+            }
+            Content::Columns { names, values, companion } => {
+                let context = resolve::Context {
+                    file: record.file,
+                    names,
+                    values,
+                    element: None,
+                    root: *companion,
+                    computed: None,
+                    element_key: None,
+                };
+                self.outputs(&context, out);
+            }
+            Content::Json { element, root, .. } => {
+                let computed = self.stream.compute.map(|compute| compute(element));
+                let context = resolve::Context {
+                    file: record.file,
+                    names: &[],
+                    values: &[],
+                    element: Some(element),
+                    root: Some(root),
+                    computed: computed.as_ref(),
+                    element_key: None,
+                };
+                self.outputs(&context, out);
+            }
+        }
+        Ok(())
+    }
+
+    /// The redactor that keeps secrets out of everything stored.
+    #[must_use]
+    pub fn redactor(&self) -> &Redactor {
+        &self.redactor
+    }
+
+    fn outputs(&mut self, context: &resolve::Context<'_>, out: &mut Derived) {
+        for (index, output) in self.stream.outputs.iter().enumerate() {
+            match &output.each {
+                None => self.row(index, output, 0, context, out),
+                Some(each) => self.elements(index, output, each, context, out),
+            }
+            if out.fate == Fate::Rejected {
+                return;
+            }
+        }
+    }
+
+    fn elements(
+        &mut self,
+        index: usize,
+        output: &OutputPlan,
+        each: &From,
+        context: &resolve::Context<'_>,
+        out: &mut Derived,
+    ) {
+        let members: Vec<(Option<&[u8]>, &Json)> = match context.pointed(each) {
+            Some(Json::Array(elements)) => elements.iter().map(|element| (None, element)).collect(),
+            Some(Json::Object(members)) => {
+                members.iter().map(|(key, value)| (Some(&**key), value)).collect()
+            }
+            _ => return,
+        };
+        for (position, (key, element)) in members.into_iter().enumerate() {
+            let position_text = position.to_string();
+            let inner = resolve::Context {
+                element: Some(element),
+                element_key: Some(key.unwrap_or(position_text.as_bytes())),
+                ..*context
+            };
+            let number = u32::try_from(position).unwrap_or(u32::MAX);
+            self.row(index, output, number, &inner, out);
+        }
+    }
+
+    fn row(
+        &mut self,
+        index: usize,
+        output: &OutputPlan,
+        element: u32,
+        context: &resolve::Context<'_>,
+        out: &mut Derived,
+    ) {
+        if output.when.as_ref().is_some_and(|when| self.resolver.is_empty(when, context)) {
+            return;
+        }
+        if let Some((value, rule)) = &output.skip
+            && self.resolver.is_empty(value, context)
+        {
+            let original = context.element.map(Json::to_source_text).unwrap_or_default();
+            out.skips.push(RowSkip {
+                output: index,
+                element,
+                rule: rule.clone(),
+                original_hash: crate::canonical::sha256(&original),
+            });
+            if index == 0 {
+                out.fate = Fate::Skipped;
+            }
+            return;
+        }
+        let start = out.buffer.len();
+        let notes_before = out.notes.len();
+        for (position, column) in output.columns.iter().enumerate() {
+            if let Some(constant) = &column.constant {
+                out.buffer.extend_from_slice(constant);
+                continue;
+            }
+            self.scratch.clear();
+            let value = self.resolver.first(&column.from, context);
+            match column.cast.encode(value, &mut out.buffer, &mut self.scratch) {
+                Ok(()) => out.notes.extend(self.scratch.drain(..).map(|note| RowNote {
+                    row: out.rows.len(),
+                    column: position,
+                    note,
+                })),
+                Err(refusal) => {
+                    out.buffer.truncate(start);
+                    out.notes.truncate(notes_before);
+                    out.reject(index, element, Some(position), refusal);
+                    return;
+                }
+            }
+        }
+        if let Some(position) = null_key(output, &out.buffer[start..]) {
+            out.buffer.truncate(start);
+            out.notes.truncate(notes_before);
+            let refusal = Refusal::new("null_key", "the key is NULL, so no row can be found by it");
+            out.reject(index, element, Some(position), refusal);
+            return;
+        }
+        out.rows.push(Row { output: index, element, range: start..out.buffer.len() });
+    }
+}
+
+/// The first key column whose field is NULL.
+fn null_key(output: &OutputPlan, fields: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    for position in 0..output.columns.len() {
+        let head = fields.get(at..at + 4)?;
+        let length = i32::from_be_bytes([head[0], head[1], head[2], head[3]]);
+        if length < 0 && output.key.contains(&position) {
+            return Some(position);
+        }
+        at += 4 + usize::try_from(length).unwrap_or(0);
+    }
+    None
+}
+
+impl Derived {
+    /// Empties everything, keeping the allocations.
+    pub fn clear(&mut self) {
+        self.buffer.clear();
+        self.rows.clear();
+        self.notes.clear();
+        self.refusals.clear();
+        self.skips.clear();
+        self.fate = Fate::Stored;
+    }
+
+    /// Encoded fields of a row.
+    #[must_use]
+    pub fn fields(&self, row: &Row) -> &[u8] {
+        &self.buffer[row.range.clone()]
+    }
+
+    fn reject(&mut self, output: usize, element: u32, column: Option<usize>, refusal: Refusal) {
+        if output == 0 {
+            self.buffer.clear();
+            self.rows.clear();
+            self.notes.clear();
+            self.skips.clear();
+            self.refusals.clear();
+            self.fate = Fate::Rejected;
+        }
+        self.refusals.push(RowRefusal { output, element, column, refusal });
+    }
+}
+
+/// Identity of a ledger entry: what parity recomputes and looks up. The original itself is not
+/// part of it where it is a secret.
+#[must_use]
+pub fn entry_hash(parts: &EntryParts<'_>) -> [u8; 32] {
+    let mut text = Vec::new();
+    for part in [parts.output, parts.source, parts.locator, parts.column, parts.rule, parts.path] {
+        text.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        text.extend_from_slice(part.as_bytes());
+    }
+    text.extend_from_slice(&parts.original_hash);
+    crate::canonical::sha256(&text)
+}
+
+/// What identifies a ledger entry within its stream.
+#[derive(Debug, Clone, Copy)]
+pub struct EntryParts<'a> {
+    /// Output's name.
+    pub output: &'a str,
+    /// Source file.
+    pub source: &'a str,
+    /// Record and element.
+    pub locator: &'a str,
+    /// Target column; empty for a whole row.
+    pub column: &'a str,
+    /// The rule.
+    pub rule: &'a str,
+    /// JSON pointer inside the value; empty for a scalar.
+    pub path: &'a str,
+    /// [`original_hash`] of the note.
+    pub original_hash: [u8; 32],
+}
+
+/// SHA-256 of the original bytes; for a secret its keyed hash.
+#[must_use]
+pub fn original_hash(original: &Original) -> [u8; 32] {
+    match original {
+        Original::Bytes(bytes) => crate::canonical::sha256(bytes),
+        Original::Secret(hash) => *hash,
+    }
+}
+
+/// Locator text of a row of a record: the record's own, and the element where there is one.
+#[must_use]
+pub fn row_locator(record: &SourceRecord<'_>, output: &OutputPlan, element: u32) -> String {
+    if output.each.is_some() {
+        format!("{}, {} {element}", record.locator, output.name)
+    } else {
+        record.locator.to_string()
+    }
+}
+
+/// A value of a record as a short text for keys in rejects.
+#[must_use]
+pub fn show_value(value: &Value<'_>) -> String {
+    match value {
+        Value::Null => "NULL".to_owned(),
+        Value::Integer(number) => number.to_string(),
+        Value::Real(number) => number.to_string(),
+        Value::Text(text) => String::from_utf8_lossy(text).into_owned(),
+        Value::Blob(blob) => format!("x'{}'", hex::encode(blob)),
+        Value::Json(json) => match json {
+            Json::String(text) => String::from_utf8_lossy(text).into_owned(),
+            other => String::from_utf8_lossy(&other.to_source_text()).into_owned(),
+        },
+    }
+}

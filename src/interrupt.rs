@@ -1,0 +1,86 @@
+//! A person's wish to stop, as a token that long work looks at between its steps.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::watch;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Set once, by Ctrl-C, SIGTERM or a caller; clones share it.
+///
+/// Work that holds a `Stop` calls [`Stop::check`] between steps that may stand alone (a committed
+/// chunk), or selects on [`Stop::wait`] where it sleeps. Nothing is torn down from outside.
+#[derive(Debug, Clone)]
+pub struct Stop {
+    requested: Arc<watch::Sender<bool>>,
+    muted: Arc<AtomicBool>,
+}
+
+impl Default for Stop {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Stop {
+    /// A token nobody has set.
+    pub fn new() -> Self {
+        Self { requested: Arc::new(watch::Sender::new(false)), muted: Arc::default() }
+    }
+
+    /// Asks the work to stop; asking again changes nothing.
+    pub fn request(&self) {
+        self.requested.send_replace(true);
+    }
+
+    /// Whether stopping was asked for.
+    pub fn is_requested(&self) -> bool {
+        *self.requested.borrow()
+    }
+
+    /// Lets Ctrl-C pass to a program that has the terminal for a while, such as psql.
+    pub fn mute(&self, muted: bool) {
+        self.muted.store(muted, Ordering::Relaxed);
+    }
+
+    /// Whether Ctrl-C is meant for another program.
+    pub fn is_muted(&self) -> bool {
+        self.muted.load(Ordering::Relaxed)
+    }
+
+    /// Fails with [`ErrorKind::Interrupted`] once stopping was asked for.
+    pub fn check(&self) -> Result<()> {
+        if self.is_requested() {
+            return Err(Error::new(ErrorKind::Interrupted, "stopped on request")
+                .advice("what was finished is kept; run the same command again to go on"));
+        }
+        Ok(())
+    }
+
+    /// Returns when stopping is asked for.
+    pub async fn wait(&self) {
+        // The sender lives as long as `self`, so waiting cannot fail.
+        let _ = self.requested.subscribe().wait_for(|requested| *requested).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_reaches_every_clone_whether_it_waits_before_or_after() {
+        let stop = Stop::new();
+        assert!(stop.check().is_ok());
+        let waiting = tokio::spawn({
+            let stop = stop.clone();
+            async move { stop.wait().await }
+        });
+        tokio::task::yield_now().await;
+        stop.request();
+        waiting.await.unwrap();
+        stop.clone().wait().await;
+        assert_eq!(stop.check().unwrap_err().kind(), ErrorKind::Interrupted);
+    }
+}

@@ -1,0 +1,296 @@
+//! `pack.toml` as written: serde types that refuse unknown keys, with file, line and column.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::cast::{CastOptions, Policies};
+use crate::error::{Error, ErrorKind};
+
+/// The whole file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Name, version, description.
+    pub pack: PackHeader,
+    /// Defaults of every column.
+    #[serde(default)]
+    pub defaults: Defaults,
+    /// Streams, in file order.
+    #[serde(default, rename = "stream")]
+    pub streams: Vec<StreamManifest>,
+}
+
+/// `[pack]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PackHeader {
+    /// Lower-case name; also the name of the pack's migration history.
+    pub name: Spanned<String>,
+    /// Rises with every change of the mapping; a run cannot be resumed under another version.
+    pub version: i32,
+    /// One sentence for `pack show`.
+    #[serde(default)]
+    pub description: String,
+}
+
+/// `[defaults]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Defaults {
+    /// Policies where a column says nothing.
+    pub on: Policies,
+    /// IANA zone of timestamps that carry none.
+    pub zone: Option<String>,
+    /// JSON member names whose string values are secrets.
+    pub redact_members: Vec<String>,
+}
+
+/// `[[stream]]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamManifest {
+    /// Unique within the pack.
+    pub name: Spanned<String>,
+    /// Where records come from.
+    pub source: SourceManifest,
+    /// Target `schema.table` of a stream with one output.
+    pub target: Option<Spanned<String>>,
+    /// Key columns of the target.
+    #[serde(default)]
+    pub key: Vec<String>,
+    /// What happens when the target holds another row under the key.
+    #[serde(default)]
+    pub conflict: ConflictManifest,
+    /// Mapping by target column. Empty: columns of the same name.
+    #[serde(default)]
+    pub columns: BTreeMap<String, ColumnManifest>,
+    /// Source columns left behind on purpose.
+    #[serde(default)]
+    pub ignore: Vec<String>,
+    /// Streams that are copied before this one.
+    #[serde(default)]
+    pub after: Vec<String>,
+    /// Several outputs of one record, instead of `target`, `key`, `conflict`, `columns`.
+    #[serde(default, rename = "output")]
+    pub outputs: Vec<OutputManifest>,
+}
+
+/// `[stream.source]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceManifest {
+    /// `SQLite` file names, newest first; older names are accepted after it.
+    #[serde(default)]
+    pub sqlite: OneOrMany,
+    /// Table or view of the `SQLite` file.
+    pub table: Option<String>,
+    /// JSON file patterns: one document each.
+    #[serde(default)]
+    pub json: OneOrMany,
+    /// JSON-lines file patterns: one record a line.
+    #[serde(default)]
+    pub jsonl: OneOrMany,
+    /// CSV file patterns with a header line.
+    #[serde(default)]
+    pub csv: OneOrMany,
+    /// JSON pointer to the array of records inside a JSON document.
+    pub records: Option<String>,
+    /// A Rust function that computes further fields of a document (`+/...`).
+    pub compute: Option<Spanned<String>>,
+    /// A JSON document found by the record's values, reachable as `^/...`; braces name columns.
+    pub companion: Option<String>,
+}
+
+/// A string or a list of strings.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum OneOrMany {
+    /// `"a"`
+    One(String),
+    /// `["a", "b"]`
+    Many(Vec<String>),
+    /// nothing
+    #[default]
+    None,
+}
+
+impl OneOrMany {
+    /// As a slice-like list.
+    #[must_use]
+    pub fn to_vec(&self) -> Vec<String> {
+        match self {
+            Self::One(one) => vec![one.clone()],
+            Self::Many(many) => many.clone(),
+            Self::None => Vec::new(),
+        }
+    }
+}
+
+/// `[[stream.output]]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutputManifest {
+    /// Unique within the stream.
+    pub name: String,
+    /// Target `schema.table`.
+    pub target: Spanned<String>,
+    /// Key columns of the target.
+    pub key: Vec<String>,
+    /// What happens when the target holds another row under the key.
+    #[serde(default)]
+    pub conflict: ConflictManifest,
+    /// JSON pointer (`/a`, `+/a`) to an array or object: one row per element.
+    pub each: Option<String>,
+    /// No row, without a word, unless this value is present and not empty.
+    pub when: Option<String>,
+    /// No row, with a ledger entry, if the value is missing or empty.
+    pub skip: Option<SkipManifest>,
+    /// Mapping by target column.
+    pub columns: BTreeMap<String, ColumnManifest>,
+}
+
+/// `skip = { empty = "/id", rule = "question_without_id" }`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SkipManifest {
+    /// The value that must be there.
+    pub empty: String,
+    /// The ledger rule's name.
+    pub rule: String,
+}
+
+/// `conflict = { rule = "newer", by = "created_at" }`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConflictManifest {
+    /// The rule.
+    #[serde(default)]
+    pub rule: ConflictRule,
+    /// The column that says which is newer.
+    pub by: Option<String>,
+}
+
+/// What backfill does with a row whose key the target already holds with other content.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConflictRule {
+    /// The source's row replaces the target's.
+    #[default]
+    SourceWins,
+    /// The target's row stays.
+    TargetWins,
+    /// The greater value of `by` stays; on a tie, the target's.
+    Newer,
+}
+
+/// One column: a source name, or a table of options.
+#[derive(Debug, Clone)]
+pub enum ColumnManifest {
+    /// `title = "title"`
+    From(String),
+    /// `title = { from = "title", cast = "text" }`
+    Full(Box<ColumnOptions>),
+}
+
+/// The options of a column: where from, and how cast.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ColumnOptions {
+    /// Source column or JSON pointer; several: the first that is not NULL.
+    pub from: OneOrMany,
+    /// A constant, as Postgres text; constants in key columns mark the stream's slice.
+    pub value: Option<String>,
+    /// How the value is cast.
+    pub cast: Option<crate::cast::CastName>,
+    /// IANA zone of naive timestamps.
+    pub zone: Option<String>,
+    /// Unit of numeric timestamps.
+    pub unit: Option<crate::cast::EpochUnit>,
+    /// Enum aliases.
+    pub aliases: BTreeMap<String, String>,
+    /// Policies.
+    pub on: Option<Policies>,
+    /// What the empty text means.
+    pub empty: Option<crate::cast::EmptyText>,
+    /// What JSON null means.
+    pub json_null: Option<crate::cast::JsonNull>,
+    /// Value for a missing or NULL source value, as Postgres text.
+    pub default: Option<String>,
+}
+
+impl ColumnOptions {
+    /// The cast's options, with the pack's defaults filled in.
+    #[must_use]
+    pub fn cast_options(&self, defaults: &Defaults) -> CastOptions {
+        CastOptions {
+            cast: self.cast,
+            zone: self.zone.clone().or_else(|| defaults.zone.clone()),
+            unit: self.unit,
+            aliases: self.aliases.clone(),
+            on: self.on.clone().unwrap_or_else(|| defaults.on.clone()),
+            empty: self.empty,
+            json_null: self.json_null.unwrap_or_default(),
+            default: self.default.clone(),
+            ..CastOptions::default()
+        }
+    }
+}
+
+// Written by hand: an untagged enum would hide which key is unknown and on which line.
+impl<'de> Deserialize<'de> for OneOrMany {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrManyVisitor;
+        impl<'de> Visitor<'de> for OneOrManyVisitor {
+            type Value = OneOrMany;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a list of strings")
+            }
+            fn visit_str<E>(self, one: &str) -> Result<OneOrMany, E> {
+                Ok(OneOrMany::One(one.to_owned()))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<OneOrMany, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(seq)).map(OneOrMany::Many)
+            }
+        }
+        deserializer.deserialize_any(OneOrManyVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for ColumnManifest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ColumnVisitor;
+        impl<'de> Visitor<'de> for ColumnVisitor {
+            type Value = ColumnManifest;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a source column's name or a table of column options")
+            }
+            fn visit_str<E>(self, from: &str) -> Result<ColumnManifest, E> {
+                Ok(ColumnManifest::From(from.to_owned()))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ColumnManifest, A::Error> {
+                ColumnOptions::deserialize(MapAccessDeserializer::new(map))
+                    .map(|options| ColumnManifest::Full(Box::new(options)))
+            }
+        }
+        deserializer.deserialize_any(ColumnVisitor)
+    }
+}
+
+/// Parses `text`; errors name `file`, line and column.
+pub fn parse(text: &str, file: &Path) -> crate::Result<Manifest> {
+    toml::from_str(text).map_err(|error| {
+        Error::new(ErrorKind::Pack, format!("{}: {}", file.display(), error.to_string().trim_end()))
+            .advice("`toolkit pack check` shows the same; the README lists every key of pack.toml")
+    })
+}
+
+/// 1-based line of a byte offset, for messages about meaning rather than syntax.
+#[must_use]
+pub fn line_of(text: &str, offset: usize) -> usize {
+    text.as_bytes().iter().take(offset).filter(|b| **b == b'\n').count() + 1
+}

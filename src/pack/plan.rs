@@ -1,0 +1,210 @@
+//! A pack compiled against a live database: typed plans that both backfill and parity follow.
+
+use std::sync::Arc;
+
+use crate::canonical::Layout;
+use crate::cast::{ColumnCast, Value};
+use crate::json::Json;
+use crate::pack::manifest::ConflictRule;
+use crate::store::catalog::{Column, Table};
+
+/// A whole pack, ready to run.
+#[derive(Debug)]
+pub struct PackPlan {
+    /// The pack's name.
+    pub name: String,
+    /// The pack's version.
+    pub version: i32,
+    /// SHA-256 of `pack.toml`, line endings normalised.
+    pub fingerprint: String,
+    /// Streams in the order they are copied.
+    pub streams: Vec<StreamPlan>,
+    /// Slices of target tables that are compared as one.
+    pub units: Vec<Unit>,
+}
+
+impl PackPlan {
+    /// Position of a stream by name.
+    #[must_use]
+    pub fn stream_index(&self, name: &str) -> Option<usize> {
+        self.streams.iter().position(|stream| stream.name == name)
+    }
+}
+
+/// One stream.
+#[derive(Debug)]
+pub struct StreamPlan {
+    /// Unique name.
+    pub name: String,
+    /// Where its records come from.
+    pub source: SourceKind,
+    /// Computes further fields of a document.
+    pub compute: Option<ComputeFn>,
+    /// Name pattern of a JSON document beside the record; braces name source columns.
+    pub companion: Option<String>,
+    /// The rows a record becomes; the first output is the record itself.
+    pub outputs: Vec<OutputPlan>,
+}
+
+/// Computes fields of a JSON document that a pointer cannot reach.
+pub type ComputeFn = fn(&Json) -> Json;
+
+/// What a stream reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceKind {
+    /// A table or view of one `SQLite` file.
+    Sqlite {
+        /// Accepted file names, newest first.
+        files: Vec<String>,
+        /// Table or view.
+        table: String,
+    },
+    /// JSON documents, one a file, or an array of records inside each.
+    Json {
+        /// File name patterns.
+        patterns: Vec<String>,
+        /// Pointer to the array of records.
+        records: Option<String>,
+    },
+    /// One JSON record a line.
+    Jsonl {
+        /// File name patterns.
+        patterns: Vec<String>,
+    },
+    /// CSV with a header.
+    Csv {
+        /// File name patterns.
+        patterns: Vec<String>,
+    },
+}
+
+/// One target of a stream.
+#[derive(Debug)]
+pub struct OutputPlan {
+    /// Unique within the stream.
+    pub name: String,
+    /// The target.
+    pub table: Arc<Table>,
+    /// Written columns, in tuple order.
+    pub columns: Vec<PlannedColumn>,
+    /// Positions of the key columns.
+    pub key: Vec<usize>,
+    /// What happens when the target holds another row under the key.
+    pub conflict: ConflictRule,
+    /// Position of the column that says which is newer.
+    pub by: Option<usize>,
+    /// One row per element of this array or object.
+    pub each: Option<From>,
+    /// No row unless this is present and not empty.
+    pub when: Option<From>,
+    /// No row, and a ledger entry under the rule, if this is missing or empty.
+    pub skip: Option<(From, String)>,
+    /// Canonical form of a row.
+    pub layout: Layout,
+    /// Constant key columns as (position, Postgres text): the stream's slice of the table.
+    pub constants: Vec<(usize, String)>,
+    /// Whether a unique key of the target is covered by the plan's key.
+    pub key_is_unique: bool,
+    /// Position in [`PackPlan::units`].
+    pub unit: usize,
+}
+
+impl OutputPlan {
+    /// Column names in tuple order.
+    pub fn column_names(&self) -> impl Iterator<Item = &str> {
+        self.columns.iter().map(|column| column.name.as_str())
+    }
+
+    /// Catalog entry of a planned column.
+    #[must_use]
+    pub fn catalog_column(&self, position: usize) -> Option<&Column> {
+        self.table.column(&self.columns[position].name)
+    }
+}
+
+/// One written column.
+#[derive(Debug)]
+pub struct PlannedColumn {
+    /// Target column.
+    pub name: String,
+    /// Where its value comes from: the first that is not NULL.
+    pub from: Vec<From>,
+    /// How it is converted.
+    pub cast: ColumnCast,
+    /// The encoded COPY field of a constant.
+    pub constant: Option<Vec<u8>>,
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum From {
+    /// A column of a `SQLite` or CSV record, by name.
+    Column(String),
+    /// A JSON pointer.
+    Pointer {
+        /// Into what.
+        scope: Scope,
+        /// RFC 6901; empty is the whole.
+        pointer: String,
+    },
+    /// A fact about the source file.
+    Meta(Meta),
+}
+
+/// What a pointer points into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// The element at hand (`/a`); the document itself outside `each`.
+    Element,
+    /// The whole document, or the companion of a record (`^/a`).
+    Root,
+    /// The computed fields (`+/a`).
+    Computed,
+}
+
+/// Facts about a source file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meta {
+    /// SHA-256 of the file's bytes, hexadecimal.
+    FileSha256,
+    /// Path below the source folder, with forward slashes.
+    FilePath,
+    /// File name.
+    FileName,
+    /// Key of the object member, or 0-based position, of the element at hand.
+    ElementKey,
+}
+
+/// A slice of a target table: all rows with these constants, fed by one or more outputs.
+#[derive(Debug)]
+pub struct Unit {
+    /// For people: `workflow.run_records[record_kind=step]`.
+    pub name: String,
+    /// The target.
+    pub table: Arc<Table>,
+    /// Constants that mark the slice, as (column, Postgres text).
+    pub constants: Vec<(String, String)>,
+    /// The outputs that feed it, as (stream, output) positions in copy order.
+    pub feeds: Vec<(usize, usize)>,
+}
+
+/// The values of one record, whatever its source.
+#[derive(Debug, Clone, Copy)]
+pub enum Record<'a> {
+    /// Columns of a `SQLite` or CSV record, in the order of their names.
+    Columns {
+        /// Names, in order.
+        names: &'a [String],
+        /// Values, in order.
+        values: &'a [Value<'a>],
+        /// The JSON document beside the record, if there is one.
+        companion: Option<&'a Json>,
+    },
+    /// A JSON element.
+    Json {
+        /// The element.
+        element: &'a Json,
+        /// The document it stands in.
+        root: &'a Json,
+    },
+}

@@ -1,0 +1,315 @@
+//! Finding a pack's sources below the folders and files a user names.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use globset::{Glob, GlobMatcher};
+use sha2::{Digest as _, Sha256};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::pack::Pack;
+use crate::pack::manifest::{OneOrMany, SourceManifest};
+use crate::source::sqlite;
+
+/// A file that belongs to a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Path below the source folder, with forward slashes; what checkpoints and rejects name.
+    pub relative: String,
+    /// SHA-256 of a document's bytes; empty for `SQLite`, whose token says more.
+    pub sha256: String,
+    /// Size in bytes when it was found.
+    pub size_bytes: u64,
+}
+
+/// The files of one stream.
+#[derive(Debug, Clone, Default)]
+pub struct StreamFiles {
+    /// In reading order: `SQLite` by the pack's preference, documents by path.
+    pub files: Vec<SourceFile>,
+    /// Columns of the `SQLite` table, if the stream reads one.
+    pub columns: Option<Vec<String>>,
+    /// Documents beside records, by file name.
+    pub companions: BTreeMap<String, PathBuf>,
+}
+
+/// Everything of a pack that was found.
+#[derive(Debug, Default)]
+pub struct Discovered {
+    /// Files by stream name; streams without any are absent.
+    pub streams: BTreeMap<String, StreamFiles>,
+    /// Fingerprint of every input, for `toolkit.run.inputs`.
+    pub inputs: Vec<Input>,
+}
+
+/// One input as a run records it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Input {
+    /// Stream name.
+    pub stream: String,
+    /// File, or the patterns of a set of documents.
+    pub source: String,
+    /// Change token: for `SQLite` header counters and WAL state, for documents one SHA-256 over
+    /// all paths and contents.
+    pub token: String,
+    /// Files behind it.
+    pub files: u64,
+    /// Bytes behind it.
+    pub bytes: u64,
+}
+
+impl Discovered {
+    /// Columns of the `SQLite` tables, by stream.
+    #[must_use]
+    pub fn columns(&self) -> BTreeMap<String, Vec<String>> {
+        self.streams
+            .iter()
+            .filter_map(|(name, files)| Some((name.clone(), files.columns.clone()?)))
+            .collect()
+    }
+}
+
+struct Candidate {
+    path: PathBuf,
+    relative: String,
+    name: String,
+}
+
+/// Finds the sources of every stream of `pack` below `roots`.
+///
+/// Errors: a root that is not there or cannot be read, nothing of the pack found, two `SQLite`
+/// files of one name, a file that is not `SQLite`.
+pub fn discover(pack: &Pack, roots: &[PathBuf]) -> Result<Discovered> {
+    let mut candidates = Vec::new();
+    for root in roots {
+        walk(root, &mut candidates)?;
+    }
+    candidates.sort_by(|a, b| a.relative.cmp(&b.relative));
+    candidates.dedup_by(|a, b| a.path == b.path);
+    let mut found = Discovered::default();
+    for stream in &pack.manifest.streams {
+        let name = stream.name.get_ref();
+        let mut files = if stream.source.sqlite == OneOrMany::None {
+            documents(&stream.source, &candidates)?
+        } else {
+            databases(name, &stream.source, &candidates)?
+        };
+        if files.files.is_empty() {
+            continue;
+        }
+        if let Some(pattern) = &stream.source.companion {
+            files.companions = companions(pattern, &candidates)?;
+        }
+        found.inputs.extend(inputs(name, &stream.source, &files)?);
+        found.streams.insert(name.clone(), files);
+    }
+    if found.streams.is_empty() {
+        return Err(nothing_found(pack, roots));
+    }
+    Ok(found)
+}
+
+fn walk(root: &Path, candidates: &mut Vec<Candidate>) -> Result<()> {
+    let kind = std::fs::metadata(root).map_err(|error| {
+        let detail = format!("source {} cannot be opened: {error}", root.display());
+        let kind = if error.kind() == std::io::ErrorKind::NotFound {
+            ErrorKind::SourceMissing
+        } else {
+            ErrorKind::SourceUnreadable
+        };
+        Error::new(kind, detail)
+            .advice("give --source a folder, or a file of the pack; it may be given several times")
+    })?;
+    if !kind.is_dir() {
+        let name = root.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        candidates.push(Candidate { path: root.to_path_buf(), relative: name.clone(), name });
+        return Ok(());
+    }
+    for entry in walkdir::WalkDir::new(root).sort_by_file_name() {
+        let entry = entry.map_err(|error| {
+            Error::new(ErrorKind::SourceUnreadable, format!("source folder: {error}"))
+                .advice("make the folder readable for this user, or name its readable parts")
+        })?;
+        if !entry.file_type().is_file() && !entry.path_is_symlink() {
+            continue;
+        }
+        let below = entry.path().strip_prefix(root).unwrap_or(entry.path());
+        let parts: Vec<_> =
+            below.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+        candidates.push(Candidate {
+            path: entry.path().to_path_buf(),
+            relative: parts.join("/"),
+            name: entry.file_name().to_string_lossy().into_owned(),
+        });
+    }
+    Ok(())
+}
+
+fn matcher(pattern: &str) -> Result<GlobMatcher> {
+    Glob::new(pattern).map(|glob| glob.compile_matcher()).map_err(|error| {
+        Error::new(ErrorKind::Pack, format!("file pattern `{pattern}`: {error}"))
+    })
+}
+
+fn databases(
+    stream: &str,
+    source: &SourceManifest,
+    candidates: &[Candidate],
+) -> Result<StreamFiles> {
+    let mut files = StreamFiles::default();
+    for pattern in source.sqlite.to_vec() {
+        let glob = matcher(&pattern)?;
+        let matches: Vec<&Candidate> =
+            candidates.iter().filter(|candidate| glob.is_match(&candidate.name)).collect();
+        if let [first, second, ..] = matches.as_slice() {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!(
+                    "stream `{stream}`: two files are called {pattern}: {} and {}",
+                    first.path.display(),
+                    second.path.display()
+                ),
+            )
+            .advice("one application has one such file: name the right folder with --source"));
+        }
+        for candidate in matches {
+            let table = source.table.as_deref().unwrap_or_default();
+            let database = sqlite::Database::open(&candidate.path)?;
+            let columns = database.columns(table)?;
+            if columns.is_empty() {
+                return Err(Error::new(
+                    ErrorKind::SourceMissing,
+                    format!("{} has no table or view `{table}`", candidate.path.display()),
+                )
+                .advice(format!("it has: {}", database.tables()?.join(", "))));
+            }
+            files.columns.get_or_insert(columns);
+            files.files.push(SourceFile {
+                path: candidate.path.clone(),
+                relative: candidate.relative.clone(),
+                sha256: String::new(),
+                size_bytes: file_size(&candidate.path)?,
+            });
+        }
+    }
+    Ok(files)
+}
+
+fn documents(source: &SourceManifest, candidates: &[Candidate]) -> Result<StreamFiles> {
+    let patterns: Vec<String> =
+        [&source.json, &source.jsonl, &source.csv].iter().flat_map(|kind| kind.to_vec()).collect();
+    let globs = patterns.iter().map(|pattern| matcher(pattern)).collect::<Result<Vec<_>>>()?;
+    let mut files = StreamFiles::default();
+    for candidate in candidates {
+        if !globs.iter().any(|glob| glob.is_match(&candidate.name)) {
+            continue;
+        }
+        let (sha256, size_bytes) = hash_file(&candidate.path)?;
+        files.files.push(SourceFile {
+            path: candidate.path.clone(),
+            relative: candidate.relative.clone(),
+            sha256,
+            size_bytes,
+        });
+    }
+    Ok(files)
+}
+
+fn companions(pattern: &str, candidates: &[Candidate]) -> Result<BTreeMap<String, PathBuf>> {
+    let mut any = String::new();
+    let mut depth = 0_usize;
+    for letter in pattern.chars() {
+        match letter {
+            '{' => {
+                depth += 1;
+                any.push('*');
+            }
+            '}' => depth = depth.saturating_sub(1),
+            letter if depth == 0 => any.push(letter),
+            _ => {}
+        }
+    }
+    let glob = matcher(&any)?;
+    let mut found = BTreeMap::new();
+    for candidate in candidates.iter().filter(|candidate| glob.is_match(&candidate.name)) {
+        found.entry(candidate.name.clone()).or_insert_with(|| candidate.path.clone());
+    }
+    Ok(found)
+}
+
+fn inputs(stream: &str, source: &SourceManifest, files: &StreamFiles) -> Result<Vec<Input>> {
+    let bytes = |files: &[SourceFile]| files.iter().map(|file| file.size_bytes).sum();
+    if source.sqlite == OneOrMany::None {
+        let mut hash = Sha256::new();
+        for file in &files.files {
+            hash.update(file.relative.as_bytes());
+            hash.update([0]);
+            hash.update(file.sha256.as_bytes());
+        }
+        return Ok(vec![Input {
+            stream: stream.to_owned(),
+            source: String::new(),
+            token: hex::encode(hash.finalize()),
+            files: files.files.len() as u64,
+            bytes: bytes(&files.files),
+        }]);
+    }
+    files
+        .files
+        .iter()
+        .map(|file| {
+            Ok(Input {
+                stream: stream.to_owned(),
+                source: file.relative.clone(),
+                token: sqlite::change_token(&file.path)?,
+                files: 1,
+                bytes: file.size_bytes,
+            })
+        })
+        .collect()
+}
+
+fn nothing_found(pack: &Pack, roots: &[PathBuf]) -> Error {
+    let mut patterns: Vec<String> = Vec::new();
+    for stream in &pack.manifest.streams {
+        let source = &stream.source;
+        for kind in [&source.sqlite, &source.json, &source.jsonl, &source.csv] {
+            patterns.extend(kind.to_vec());
+        }
+    }
+    patterns.dedup();
+    let shown: Vec<String> = roots.iter().map(|root| root.display().to_string()).collect();
+    Error::new(
+        ErrorKind::SourceMissing,
+        format!("nothing of the pack `{}` was found in {}", pack.name(), shown.join(", ")),
+    )
+    .advice(format!("looked, in all subfolders, for: {}", patterns.join(", ")))
+}
+
+fn file_size(path: &Path) -> Result<u64> {
+    Ok(std::fs::metadata(path).map_err(|e| unreadable(path, &e))?.len())
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Error {
+    Error::new(ErrorKind::SourceUnreadable, format!("{} cannot be read: {error}", path.display()))
+        .advice("check the file's permissions")
+}
+
+/// SHA-256 (hexadecimal) and size of a file, read in pieces.
+pub fn hash_file(path: &Path) -> Result<(String, u64)> {
+    use std::io::Read as _;
+    let mut file = std::fs::File::open(path).map_err(|e| unreadable(path, &e))?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    let mut size = 0;
+    loop {
+        let count = file.read(&mut buffer).map_err(|e| unreadable(path, &e))?;
+        if count == 0 {
+            return Ok((hex::encode(hash.finalize()), size));
+        }
+        size += count as u64;
+        hash.update(&buffer[..count]);
+    }
+}

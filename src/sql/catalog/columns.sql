@@ -1,0 +1,37 @@
+-- Columns of one table, in order. $1 schema, $2 table.
+WITH RECURSIVE base AS (
+    SELECT t.oid AS type_oid, t.oid AS base_oid, t.typtype, t.typbasetype, t.typtypmod
+    FROM pg_catalog.pg_type t
+    UNION ALL
+    SELECT b.type_oid, t.oid, t.typtype, t.typbasetype,
+           CASE WHEN b.typtypmod >= 0 THEN b.typtypmod ELSE t.typtypmod END
+    FROM base b
+    JOIN pg_catalog.pg_type t ON t.oid = b.typbasetype
+    WHERE b.typtype = 'd'
+)
+SELECT a.attname::text                                            AS name,
+       bt.typname::text                                           AS base_name,
+       bt.typtype::text                                           AS base_kind,
+       coalesce(et.typname::text, '')                             AS element_name,
+       coalesce(et.typtype::text, '')                             AS element_kind,
+       pg_catalog.format_type(a.atttypid, a.atttypmod)            AS declared_type,
+       pg_catalog.format_type(bt.oid, NULL)                       AS base_type,
+       CASE WHEN a.atttypmod >= 0 THEN a.atttypmod ELSE b.typtypmod END AS modifier,
+       a.attnotnull OR t.typnotnull                               AS not_null,
+       a.attidentity::text                                        AS identity,
+       a.attgenerated::text                                       AS generated,
+       d.adbin IS NOT NULL                                        AS has_default,
+       pg_catalog.pg_get_serial_sequence(
+           quote_ident($1) || '.' || quote_ident($2), a.attname)  AS sequence,
+       ARRAY(SELECT e.enumlabel::text FROM pg_catalog.pg_enum e
+             WHERE e.enumtypid IN (bt.oid, et.oid) ORDER BY e.enumsortorder) AS labels
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+JOIN base b ON b.type_oid = a.atttypid AND b.typtype <> 'd'
+JOIN pg_catalog.pg_type bt ON bt.oid = b.base_oid
+LEFT JOIN pg_catalog.pg_type et ON et.oid = bt.typelem AND bt.typcategory = 'A'
+LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'f', 'm')
+ORDER BY a.attnum

@@ -1,0 +1,293 @@
+//! The one way to a Postgres server: checked, pinned sessions, errors with advice.
+
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
+
+use super::embedded::{Embedded, Lease};
+use super::redact_url;
+use crate::config::{Database, Settings};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Oldest server version taken, as in `server_version_num`: 13.0.
+pub const VERSION_NUM_MIN: i32 = 130_000;
+
+/// A Postgres server that was reached and found fit.
+///
+/// Every session, pooled or dedicated, is pinned: UTC, UTF8, ISO dates, exact floats,
+/// `search_path` `public, pg_temp` (so `pg_catalog` comes first and nothing in the database can
+/// shadow it; SQL of this crate names schemas anyway), and `row_security` off, which turns
+/// silently hidden rows into an error.
+///
+/// While it lives, the private cluster, if that is what it is, stays up. [`Postgres::close`]
+/// reports what goes wrong at the end; dropping does the same work silently.
+pub struct Postgres {
+    pool: PgPool,
+    options: PgConnectOptions,
+    session: Session,
+    version_num: i32,
+    description: String,
+    connect_timeout: Duration,
+    // After the pool: the server stops when its users are gone.
+    lease: Option<Lease>,
+}
+
+impl std::fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The options hold the password.
+        f.debug_tuple("Postgres").field(&self.description).finish_non_exhaustive()
+    }
+}
+
+impl Postgres {
+    /// Reaches the server the settings name, starting the private cluster where they name none.
+    ///
+    /// Fails with [`ErrorKind::StoreUnreachable`] where nothing answers within
+    /// `connect_timeout_ms`, [`ErrorKind::StoreDenied`] for refused credentials,
+    /// [`ErrorKind::Config`] for an unusable URL, a server below version 13 or a database whose
+    /// encoding is not UTF8.
+    pub async fn connect(settings: &Settings) -> Result<Self> {
+        match &settings.database {
+            Database::Url(url) => Self::open(settings, options_of_url(url)?, None).await,
+            Database::Embedded => {
+                let lease = Embedded::new(settings).acquire().await?;
+                let options = lease.connect_options();
+                Self::open(settings, options, Some(lease)).await
+            }
+        }
+    }
+
+    async fn open(
+        settings: &Settings,
+        options: PgConnectOptions,
+        lease: Option<Lease>,
+    ) -> Result<Self> {
+        // Slow-statement logging would put SQL, and with it names from sources, into logs.
+        let options = options.application_name("toolkit").disable_statement_logging();
+        let session = Session::of(settings);
+        let connect_timeout = Duration::from_millis(settings.connect_timeout_ms.into());
+        let description = describe(&options, lease.is_some());
+
+        let mut first = connect_once(&options, connect_timeout).await?;
+        let version_num = check_server(&mut first, &description).await?;
+        if let Some(lease) = &lease {
+            lease.verify(&mut first).await?;
+        }
+        session.pin(&mut first).await?;
+        first.close().await?;
+
+        let pool = PgPoolOptions::new()
+            .max_connections(settings.connections_max)
+            .acquire_timeout(Duration::from_secs(60))
+            .after_connect(move |connection, _| Box::pin(session.pin(connection)))
+            .connect_lazy_with(options.clone());
+        Ok(Self { pool, options, session, version_num, description, connect_timeout, lease })
+    }
+
+    /// The pool; its sessions are pinned.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// `server_version_num`, 150004 for 15.4.
+    pub fn server_version_num(&self) -> i32 {
+        self.version_num
+    }
+
+    /// User, place and database, without the password.
+    pub fn describe(&self) -> &str {
+        &self.description
+    }
+
+    /// The private cluster's folder, if that is what this is.
+    pub fn embedded_folder(&self) -> Option<&Path> {
+        self.lease.as_ref().map(Lease::folder)
+    }
+
+    /// A pinned connection outside the pool, for session-level locks, COPY and replication-like
+    /// long reads that must not starve the pool.
+    pub async fn dedicated(&self) -> Result<PgConnection> {
+        let mut connection = connect_once(&self.options, self.connect_timeout).await?;
+        self.session.pin(&mut connection).await?;
+        Ok(connection)
+    }
+
+    /// Closes the pool and gives the private cluster back, which stops if nobody else uses it.
+    pub async fn close(self) -> Result<()> {
+        self.pool.close().await;
+        match self.lease {
+            Some(lease) => lease.release().await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// What every session is set to.
+#[derive(Debug, Clone, Copy)]
+struct Session {
+    statement_timeout_ms: u32,
+    lock_timeout_ms: u32,
+}
+
+impl Session {
+    fn of(settings: &Settings) -> Self {
+        Self {
+            statement_timeout_ms: settings.statement_timeout_ms,
+            lock_timeout_ms: settings.lock_timeout_ms,
+        }
+    }
+
+    /// By statement, not by start-up parameters: those are overruled by nothing but refused by
+    /// connection poolers, and a database's or role's own settings would win over defaults.
+    async fn pin(self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        sqlx::query(include_str!("pin_session.sql"))
+            .bind(self.statement_timeout_ms.to_string())
+            .bind(self.lock_timeout_ms.to_string())
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+}
+
+fn options_of_url(url: &str) -> Result<PgConnectOptions> {
+    let shown = redact_url(url);
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return Err(Error::new(ErrorKind::Config, format!("{shown} is not a PostgreSQL URL"))
+            .advice("write postgres://user:password@host:port/database"));
+    }
+    PgConnectOptions::from_str(url).map_err(|e| {
+        Error::new(ErrorKind::Config, format!("the database URL {shown} cannot be read"))
+            .because(e)
+            .advice("write special characters of user and password as %XX ('@' is %40, '/' is %2F)")
+    })
+}
+
+/// `user@host:port/database`.
+fn describe(options: &PgConnectOptions, embedded: bool) -> String {
+    let user = options.get_username();
+    let database = options.get_database().unwrap_or(user);
+    let place = place(options);
+    let kind = if embedded { "private cluster " } else { "" };
+    format!("{kind}{user}@{place}/{database}")
+}
+
+fn place(options: &PgConnectOptions) -> String {
+    match options.get_socket() {
+        Some(socket) => format!("{}:{}", socket.display(), options.get_port()),
+        None => format!("{}:{}", options.get_host(), options.get_port()),
+    }
+}
+
+async fn connect_once(options: &PgConnectOptions, timeout: Duration) -> Result<PgConnection> {
+    match tokio::time::timeout(timeout, PgConnection::connect_with(options)).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(e)) => Err(explain(options, e)),
+        Err(_) => Err(unreachable(options, &format!(" within {} ms", timeout.as_millis()))),
+    }
+}
+
+fn unreachable(options: &PgConnectOptions, limit: &str) -> Error {
+    let host = options.get_socket().map_or(options.get_host().into(), |s| s.display().to_string());
+    Error::new(
+        ErrorKind::StoreUnreachable,
+        format!("no PostgreSQL server answers at {}{limit}", place(options)),
+    )
+    .advice(format!(
+        "check host and port of the database URL, and the server with `pg_isready -h {host} -p \
+         {}`; without a URL a private cluster is used",
+        options.get_port()
+    ))
+}
+
+/// Turns a failed connection into what the operator can act on.
+fn explain(options: &PgConnectOptions, error: sqlx::Error) -> Error {
+    let place = place(options);
+    let user = options.get_username();
+    let code = error.as_database_error().and_then(|e| e.code().map(|c| c.into_owned()));
+    let mapped = match (&error, code.as_deref()) {
+        (_, Some("28P01" | "28000")) => Error::new(
+            ErrorKind::StoreDenied,
+            format!("PostgreSQL at {place} does not let user {user:?} in"),
+        )
+        .advice("check user and password of the database URL, and the server's pg_hba.conf"),
+        (_, Some("3D000")) => {
+            let database = options.get_database().unwrap_or(user);
+            Error::new(
+                ErrorKind::Config,
+                format!("database {database:?} does not exist at {place}"),
+            )
+            .advice(format!(
+                "create it with `createdb -h {} -p {} -U {user} {database}`, or name another one",
+                options.get_socket().map_or(options.get_host().into(), |s| s.display().to_string()),
+                options.get_port(),
+            ))
+        }
+        (sqlx::Error::Io(_), _) => unreachable(options, ""),
+        (sqlx::Error::Tls(_), _) => {
+            Error::new(ErrorKind::Config, format!("no TLS connection to {place}")).advice(
+                "sslmode=require in the URL insists on TLS, verify-full with sslrootcert=FILE \
+                 on a known certificate, disable does without",
+            )
+        }
+        // SASL authentication without a password fails in the driver.
+        (sqlx::Error::Configuration(_) | sqlx::Error::Protocol(_), _) => Error::new(
+            ErrorKind::StoreDenied,
+            format!("no session with PostgreSQL at {place} as user {user:?}"),
+        )
+        .advice("check user and password of the database URL"),
+        _ => return Error::from(error).context(place),
+    };
+    mapped.because(error)
+}
+
+/// Refuses servers on which promises of this crate would not hold; returns the version.
+async fn check_server(connection: &mut PgConnection, description: &str) -> Result<i32> {
+    let (version, shown, encoding): (i32, String, String) = sqlx::query_as(
+        "SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4, \
+                pg_catalog.current_setting('server_version'), \
+                pg_catalog.current_setting('server_encoding')",
+    )
+    .fetch_one(connection)
+    .await?;
+    if version < VERSION_NUM_MIN {
+        return Err(Error::new(
+            ErrorKind::Config,
+            format!("{description} is PostgreSQL {shown}; version 13 is the oldest supported"),
+        )
+        .advice("upgrade the server, or use another one"));
+    }
+    if encoding != "UTF8" {
+        return Err(Error::new(
+            ErrorKind::Config,
+            format!("{description} stores text as {encoding}, which cannot hold every source text"),
+        )
+        .advice("create a database with `createdb --encoding=UTF8 --template=template0`"));
+    }
+    Ok(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_description_nor_debug_shows_the_password() {
+        let options = options_of_url("postgres://ada:hunter2@db:5433/app").unwrap();
+        assert_eq!(describe(&options, false), "ada@db:5433/app");
+        let session = Session { statement_timeout_ms: 0, lock_timeout_ms: 0 };
+        assert!(!format!("{session:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn text_that_is_no_postgres_url_is_refused_without_showing_a_password() {
+        for url in ["mysql://u:hunter2@h/d", "host=h password=hunter2", "postgres://u:hunter2@h:x/"]
+        {
+            let error = options_of_url(url).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(!format!("{error:?}").contains("hunter2"), "{url}");
+        }
+    }
+}

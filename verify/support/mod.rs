@@ -1,0 +1,114 @@
+//! A fresh database per test, and the built binary.
+#![allow(dead_code, reason = "modules of the harness use different parts")]
+
+mod server;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::str::FromStr;
+
+pub(crate) use self::server::closed_port;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, Executor, PgPool};
+use toolkit::config::{Database, Settings};
+use toolkit::store::{quote_ident, sql};
+
+/// A database of one test's own; dropped with it.
+pub(crate) struct TestDatabase {
+    name: String,
+    url: String,
+    folder: tempfile::TempDir,
+}
+
+impl TestDatabase {
+    /// An empty UTF8 database on the test server.
+    pub(crate) async fn create() -> Self {
+        let server = tokio::task::spawn_blocking(server::url).await.unwrap();
+        let name = format!("verify_{}", uuid::Uuid::new_v4().simple());
+        let statement =
+            format!("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0", quote_ident(&name));
+        let options = PgConnectOptions::from_str(server).unwrap();
+        let mut connection = options.connect().await.expect("the test server");
+        connection.execute(sql(statement)).await.unwrap();
+        connection.close().await.unwrap();
+        Self { url: with_database(server, &name), name, folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// URL of the database, password included.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Settings that name it, with a state folder of their own.
+    pub(crate) fn settings(&self) -> Settings {
+        Settings::new(Database::Url(self.url.clone()), self.folder.path().join("state"))
+    }
+
+    /// A scratch folder that goes with the database.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A plain pool, not pinned as the toolkit's are.
+    pub(crate) async fn pool(&self) -> PgPool {
+        PgPoolOptions::new().max_connections(4).connect(&self.url).await.unwrap()
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quote_ident(&self.name));
+        // A thread: a test's runtime cannot be blocked on from inside. Best effort.
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                if let Ok(options) = PgConnectOptions::from_str(server::url())
+                    && let Ok(mut connection) = options.connect().await
+                {
+                    let _ = connection.execute(sql(statement)).await;
+                }
+            });
+        });
+        let _ = dropping.join();
+    }
+}
+
+/// Replaces a URL's database.
+pub(crate) fn with_database(url: &str, database: &str) -> String {
+    let (before, query) = url.split_once('?').unwrap_or((url, ""));
+    let (scheme, rest) = before.split_once("://").expect("a URL");
+    let authority = rest.split('/').next().unwrap_or_default();
+    let query = if query.is_empty() { String::new() } else { format!("?{query}") };
+    format!("{scheme}://{authority}/{database}{query}")
+}
+
+/// The built binary.
+pub(crate) fn binary() -> PathBuf {
+    env!("CARGO_BIN_EXE_toolkit").into()
+}
+
+/// The built binary, in an environment that names no server and no settings.
+pub(crate) fn toolkit() -> Command {
+    cleaned(Command::new(binary()))
+}
+
+/// Takes out of a command's environment what changes the toolkit's behaviour.
+pub(crate) fn cleaned(mut command: Command) -> Command {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["PG", "TOOLKIT_", "DATABASE_URL"].iter().any(|prefix| text.starts_with(prefix)) {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
+/// What a finished command printed on standard output.
+pub(crate) fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What a finished command printed on standard error.
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
