@@ -1,4 +1,4 @@
-//! PostgreSQL as the oracle of `json::write_jsonb`: the same text, and the same refusals.
+//! Postgres as the oracle of `json::write_jsonb`: the same text, and the same refusals.
 
 use sqlx::{PgPool, Row as _};
 use toolkit::cast::{Policies, Policy};
@@ -10,7 +10,7 @@ mod arbitrary;
 use arbitrary::Generator;
 
 const SEED_DEFAULT: u64 = 20_240_229;
-const BATCHES: usize = 30;
+const BATCHES: usize = 40;
 const BATCH_ROWS: usize = 1000;
 
 /// Duplicate keys are the one anomaly that jsonb's input function takes.
@@ -45,23 +45,85 @@ fn ours(source: &[u8]) -> Option<String> {
     Some(String::from_utf8(out).expect("jsonb text is UTF-8"))
 }
 
+/// The limits of numeric, of nesting and of the grammar, where a generator rarely lands.
+fn edge_documents() -> Vec<Vec<u8>> {
+    let mut documents: Vec<Vec<u8>> = [
+        "",
+        " ",
+        "1e131071",
+        "1e131072",
+        "0.01e131073",
+        "0.01e131074",
+        "1e-16383",
+        "1e-16384",
+        "0e-16383",
+        "0e-16384",
+        "0E+400000",
+        "0e1073741822",
+        "0e1073741823",
+        "0e-1073741823",
+        "1e99999999999999999999",
+        "1e-99999999999999999999",
+        "-0",
+        "-0.0",
+        "-0.00e1",
+        "0e10",
+        "1.50e1",
+        "10e-1",
+        "0.001e3",
+        "0.0010e3",
+        "1E-5",
+        "NaN",
+        "-Infinity",
+        "Infinity",
+        "nan",
+        "01",
+        "1.",
+        ".5",
+        "1a",
+        "1-2",
+        "nullx",
+        "\"\u{7f}\u{2028}\u{feff}\"",
+        "\"\\ud800\"",
+        "\"\\udbff\\udfff\"",
+        "\"\\u0000\"",
+        "\"\\/\"",
+        "\"a\tb\"",
+    ]
+    .iter()
+    .map(|text| text.as_bytes().to_vec())
+    .collect();
+    for digits in [131_071, 131_072, 131_073] {
+        documents.push("9".repeat(digits).into_bytes());
+    }
+    for decimals in [16_383, 16_384] {
+        documents.push(format!("-0.{}1", "0".repeat(decimals - 1)).into_bytes());
+    }
+    documents.push([vec![b'['; 512], vec![b']'; 512]].concat());
+    documents
+}
+
 /// Holds `write_jsonb` against a live server on generated documents, clean, faulty and damaged.
 /// `TOOLKIT_TEST_SEED` replays a failure.
-pub async fn jsonb_text_equals_postgres(pool: &PgPool) {
+pub(crate) async fn jsonb_text_equals_postgres(pool: &PgPool) {
     let seed = std::env::var("TOOLKIT_TEST_SEED")
         .map_or(SEED_DEFAULT, |text| text.parse().expect("TOOLKIT_TEST_SEED is a number"));
     let mut generator = Generator::seeded(seed);
     let mut connection = pool.acquire().await.expect("a connection");
     sqlx::query(CREATE_ORACLE).execute(&mut *connection).await.expect("the oracle function");
     let (mut stored, mut refused) = (0, 0);
-    for batch in 0..BATCHES {
-        let sources: Vec<Vec<u8>> = (0..BATCH_ROWS)
-            .map(|_| match batch % 3 {
-                0 => generator.clean_document(),
-                1 => generator.document(),
-                _ => generator.damaged_document(),
-            })
-            .collect();
+    for batch in 0..=BATCHES {
+        let kind = if batch == BATCHES { None } else { Some(batch % 4) };
+        let generated = |kind| match kind {
+            0 => generator.clean_document(),
+            1 => generator.equal_documents().1,
+            2 => generator.document(),
+            _ => generator.damaged_document(),
+        };
+        let sources: Vec<Vec<u8>> = match kind {
+            Some(kind) => std::iter::repeat_n(kind, BATCH_ROWS).map(generated).collect(),
+            None => edge_documents(),
+        };
         let rows = sqlx::query(ASK_ORACLE)
             .bind(&sources)
             .fetch_all(&mut *connection)
@@ -71,11 +133,11 @@ pub async fn jsonb_text_equals_postgres(pool: &PgPool) {
         for (row, source) in rows.iter().zip(&sources) {
             let expected: Option<String> = row.get("stored");
             assert_eq!(ours(source), expected, "seed {seed}: {}", source.escape_ascii());
-            assert!(batch % 3 != 0 || expected.is_some(), "seed {seed}: clean but refused");
+            assert!(kind != Some(0) || expected.is_some(), "seed {seed}: clean but refused");
             if expected.is_some() { stored += 1 } else { refused += 1 }
         }
     }
-    assert!(stored > BATCHES * BATCH_ROWS / 3 && refused > 100, "{stored} stored, {refused} not");
+    assert!(stored > BATCHES * BATCH_ROWS / 2 && refused > 100, "{stored} stored, {refused} not");
 }
 
 #[tokio::test]

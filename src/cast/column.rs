@@ -115,7 +115,12 @@ impl ColumnCast {
         if matches!(source, Source::Null) && !document {
             return self.write_missing(out);
         }
-        if self.options.empty == Some(EmptyText::Null) && matches!(source, Source::Text(b"")) {
+        // The JSON string "" is a document like any other.
+        let empty = match value {
+            Value::Json(_) if document => false,
+            _ => matches!(source, Source::Text(b"")),
+        };
+        if empty && self.options.empty == Some(EmptyText::Null) {
             put_null(out);
             notes.push(self.note("empty_to_null", value));
             return Ok(());

@@ -173,22 +173,20 @@ impl ShortText {
         text
     }
 
-    /// The shortest digits that read back as `x`, as `d.ddde-7`.
-    pub(super) fn scientific(x: f64) -> Self {
+    /// The shortest digits that read back as the finite `x`, without a trailing `.0`; of two
+    /// equally near ones the even, as Postgres and Python choose.
+    pub(super) fn shortest<F: ryu::Float>(x: F) -> Self {
+        let mut buffer = ryu::Buffer::new();
+        let digits = buffer.format_finite(x);
         let mut text = Self::new();
-        let _ = write!(text, "{x:e}");
-        text
-    }
-
-    /// The shortest digits that read back as `x`, as `d.ddde-7`.
-    pub(super) fn scientific_single(x: f32) -> Self {
-        let mut text = Self::new();
-        let _ = write!(text, "{x:e}");
+        // 24 bytes at most.
+        let _ = text.write_str(digits.strip_suffix(".0").unwrap_or(digits));
         text
     }
 
     /// As Postgres prints a float8 since version 12: fixed from 1e-4 to below 1e15, otherwise
-    /// with an exponent of at least two digits.
+    /// with an exponent of at least two digits. Where the shortest decimal lies exactly halfway
+    /// between two floats (some above 2^53) Postgres prints one digit more; both read back equal.
     pub(super) fn float8(x: f64) -> Self {
         if !x.is_finite() {
             let mut text = Self::new();
@@ -200,18 +198,18 @@ impl ShortText {
             let _ = text.write_str(name);
             return text;
         }
-        let magnitude = x.abs();
-        let mut text = Self::new();
-        if x == 0.0 || (1e-4..1e15).contains(&magnitude) {
-            let _ = write!(text, "{x}");
-            return text;
+        let shortest = Self::shortest(x);
+        if x == 0.0 || (1e-4..1e15).contains(&x.abs()) {
+            return shortest;
         }
-        let short = Self::scientific(x);
-        let short = std::str::from_utf8(short.bytes()).unwrap_or_default();
-        let (digits, exponent) = short.split_once('e').unwrap_or((short, "0"));
-        let exponent: i32 = exponent.parse().unwrap_or(0);
-        let sign = if exponent < 0 { '-' } else { '+' };
-        let _ = write!(text, "{digits}e{sign}{:02}", exponent.abs());
+        let Some(decimal) = Decimal::parse(shortest.bytes()) else { return shortest };
+        let (high, low) = decimal.span().unwrap_or((0, 0));
+        let mut text = Self::new();
+        let _ = write!(text, "{}{}", if x < 0.0 { "-" } else { "" }, decimal.digit(high));
+        for (index, power) in (low..high).rev().enumerate() {
+            let _ = write!(text, "{}{}", if index == 0 { "." } else { "" }, decimal.digit(power));
+        }
+        let _ = write!(text, "e{}{:02}", if high < 0 { '-' } else { '+' }, high.abs());
         text
     }
 

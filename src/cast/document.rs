@@ -1,7 +1,7 @@
 //! json and jsonb columns, and secrets inside documents.
 
 use super::fault::{Class, Fault};
-use super::field::{begin, end, put_null};
+use super::field::{begin, end};
 use super::note::{Note, Original, Policies, Policy, Refusal};
 use super::options::JsonNull;
 use super::redact::{Redacted, Redactor};
@@ -96,10 +96,8 @@ fn write_binary(
     let written =
         write_jsonb(document, rules.policies, rules.redactor, out, notes).map_err(of_refusal)?;
     if written == Written::Null && rules.json_null == JsonNull::SqlNull {
-        // The policy's note is written; what it replaced becomes SQL NULL, not the default.
         out.truncate(at);
-        put_null(out);
-        return Ok(Stored::Written);
+        return Ok(Stored::Missing);
     }
     end(out, at)?;
     Ok(Stored::Written)
@@ -128,6 +126,9 @@ fn write_json(
     };
     cleaner.value(&mut stored, None)?;
     let changed = notes.len() > before;
+    if changed && stored == Json::Null && rules.json_null == JsonNull::SqlNull {
+        return Ok(Stored::Missing);
+    }
     let at = begin(out);
     match raw {
         Some(text) if !changed => out.extend_from_slice(text.as_bytes()),

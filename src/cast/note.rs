@@ -24,7 +24,8 @@ pub struct Policies {
     pub nan: Policy,
     /// Bytes that are not UTF-8, lone surrogates included. Replacement: U+FFFD per fault.
     pub invalid_utf8: Policy,
-    /// A number outside the target's range. Replacement: the nearest bound.
+    /// A number outside the target's range, or one the target does not hold exactly (`inexact`,
+    /// `scale`). Replacement: the nearest bound, the nearest number.
     pub overflow: Policy,
     /// Text longer than the target allows. Replacement: the first n characters.
     pub too_long: Policy,

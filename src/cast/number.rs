@@ -297,7 +297,7 @@ fn single_of_text(text: &[u8]) -> Result<Nearest<f32>, Fault> {
     }
     let is_decimal = |printed: &[u8]| Decimal::parse(printed).is_some_and(|p| p.same(&decimal));
     // 149 digits behind the point are all that a single float can have.
-    let exact = is_decimal(ShortText::scientific_single(value).bytes())
+    let exact = is_decimal(ShortText::shortest(value).bytes())
         || (text.len() > 9 && is_decimal(format!("{value:.149}").as_bytes()));
     Ok(Nearest::unless(exact, value, "inexact", INEXACT_FLOAT))
 }

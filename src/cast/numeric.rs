@@ -24,7 +24,7 @@ pub(super) fn write_numeric(
     match source {
         Source::Integer(n) => write_text(typmod, ShortText::integer(n).bytes(), policies, out),
         Source::Real(x) if x.is_finite() => {
-            write_text(typmod, ShortText::scientific(x).bytes(), policies, out)
+            write_text(typmod, ShortText::shortest(x).bytes(), policies, out)
         }
         Source::Real(x) => write_special(typmod, x, policies, out),
         Source::Number(text) => write_text(typmod, text.as_bytes(), policies, out),

@@ -6,6 +6,7 @@ mod secrets;
 use std::path::Path;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use memchr::memchr2;
 use sha2::Sha256;
 
 use crate::error::Result;
@@ -73,7 +74,7 @@ impl Redactor {
     pub fn redact_text(&self, text: &[u8]) -> Option<Redacted> {
         /// A replacement can only join what two rules saw; the second round settles that.
         const ROUNDS_MAX: usize = 4;
-        if !self.urls {
+        if !self.urls || memchr2(b':', b'=', text).is_none() {
             return None;
         }
         let mut hash = None;
@@ -171,6 +172,7 @@ mod tests {
         becomes("jdbc:postgresql://u:é@h", "jdbc:postgresql://u:***@h");
         becomes("a://b://u:p@h", "a://b://u:***@h");
         becomes("a://u:\0@h", "a://u:***@h");
+        becomes(r#"{"a":"x:\/\/u:p@h\/d?token=t"}"#, r#"{"a":"x:\/\/u:***@h\/d?token=***"}"#);
     }
 
     #[test]
@@ -294,6 +296,19 @@ mod tests {
             let text = format!("{before}{scheme}://{user}:{password}@{host}{after}");
             let expected = format!("{before}{scheme}://{user}:***@{host}{after}");
             prop_assert_eq!(redact(&text).map(|found| found.contains(&expected)), Some(true));
+        }
+
+        #[test]
+        fn no_password_of_a_connection_string_survives(
+            password in "[^\0]{1,20}",
+            bare in "[^\\s\\\\'\";&\0]{1,20}",
+            space in "[ \t]{0,2}",
+        ) {
+            prop_assume!(password != "***" && bare != "***");
+            let quoted = password.replace('\\', "\\\\").replace('\'', "\\'");
+            let text = format!("host=h password{space}={space}'{quoted}' sslpassword={bare} user=u");
+            let expected = format!("host=h password{space}={space}'***' sslpassword=*** user=u");
+            prop_assert_eq!(redact(&text), Some(expected));
         }
 
         #[test]

@@ -71,18 +71,18 @@ const FAULTY_NUMBERS: &[&str] =
 const COMMON_KEYS: &[&str] = &["", "a", "b", "aa", "ab", "B", "\\u0061", "\u{e9}", "zz"];
 
 /// The generator; equal seeds give equal documents.
-pub struct Generator {
+pub(crate) struct Generator {
     random: ChaCha8Rng,
     faults: bool,
 }
 
 impl Generator {
-    pub fn seeded(seed: u64) -> Self {
+    pub(crate) fn seeded(seed: u64) -> Self {
         Self { random: ChaCha8Rng::seed_from_u64(seed), faults: false }
     }
 
     /// A document that parses; it may hold what jsonb refuses.
-    pub fn document(&mut self) -> Vec<u8> {
+    pub(crate) fn document(&mut self) -> Vec<u8> {
         self.faults = self.random.random_bool(0.3);
         let value = self.value(0);
         let mut out = Vec::new();
@@ -91,7 +91,7 @@ impl Generator {
     }
 
     /// A document that jsonb takes; duplicate keys included.
-    pub fn clean_document(&mut self) -> Vec<u8> {
+    pub(crate) fn clean_document(&mut self) -> Vec<u8> {
         self.faults = false;
         let value = self.value(0);
         let mut out = Vec::new();
@@ -100,7 +100,7 @@ impl Generator {
     }
 
     /// Two texts of one value: members in another order, other white space. No duplicate keys.
-    pub fn equal_documents(&mut self) -> (Vec<u8>, Vec<u8>) {
+    pub(crate) fn equal_documents(&mut self) -> (Vec<u8>, Vec<u8>) {
         self.faults = false;
         let mut value = self.value(0);
         number_keys(&mut value);
@@ -112,7 +112,7 @@ impl Generator {
     }
 
     /// A document with a few bytes cut, doubled or changed; mostly no longer JSON.
-    pub fn damaged_document(&mut self) -> Vec<u8> {
+    pub(crate) fn damaged_document(&mut self) -> Vec<u8> {
         let mut text = self.document();
         for _ in 0..self.random.random_range(1..4) {
             let position = self.random.random_range(0..=text.len());

@@ -19,8 +19,20 @@ const ESCAPED: [bool; 256] = {
 /// (`src/backend/utils/adt/json.c`): DEL and everything above ASCII stay raw.
 pub(super) fn push_quoted(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
-    push_escaped(out, text);
+    if is_plain(text) {
+        out.extend_from_slice(text);
+    } else {
+        push_escaped(out, text);
+    }
     out.push(b'"');
+}
+
+/// ASCII that no escaping and no policy touches: most strings, told in one vectorised pass.
+pub(super) fn is_plain(text: &[u8]) -> bool {
+    let odd = |byte: u8| {
+        u8::from(byte < 0x20) | u8::from(byte >= 0x80) | u8::from(byte == b'"' || byte == b'\\')
+    };
+    text.iter().fold(0, |found, &byte| found | odd(byte)) == 0
 }
 
 fn push_escaped(out: &mut Vec<u8>, text: &[u8]) {

@@ -2,15 +2,16 @@
 //!
 //! Sources of the format: `src/backend/utils/adt/jsonb.c` (`JsonbToCString`), `jsonb_util.c`
 //! (`lengthCompareJsonbStringValue`, `uniqueifyJsonbObject`), `json.c` (`escape_json`) and
-//! `numeric.c` (`numeric_in`, `numeric_out`) of PostgreSQL 15.
+//! `numeric.c` (`numeric_in`, `numeric_out`) of Postgres 15.
 
 use std::borrow::Cow;
 
 use memchr::memchr;
 
-use super::escape::{Faults, push_quoted};
+use super::escape::{Faults, is_plain, push_quoted};
 use super::number::{Misfit, is_special, push_nearest_numeric, push_numeric};
 use super::pointer::Path;
+use super::stored::{BYTES_MAX, ELEMENTS_MAX, MEMBERS_MAX, StoredSize};
 use super::{Json, JsonString, to_source_text};
 use crate::cast::note::{Note, Original, Policies, Policy, Refusal};
 use crate::cast::redact::{Redacted, Redactor};
@@ -23,9 +24,6 @@ pub enum Written {
     /// `null`, because a policy replaced the whole document. The caller may store SQL NULL.
     Null,
 }
-
-/// Longest string or key that jsonb holds, in bytes (`JENTRY_OFFLENMASK`).
-const STRING_BYTES_MAX: usize = 268_435_455;
 
 /// Appends to `out` exactly the text `jsonb_out` would print for `document`.
 ///
@@ -43,8 +41,8 @@ pub fn write_jsonb(
     notes: &mut Vec<Note>,
 ) -> Result<Written, Refusal> {
     let (out_length, notes_length) = (out.len(), notes.len());
-    let mut writer = Writer { policies, redact, out, notes };
-    let written = writer.value(document, None, &Path::ROOT);
+    let mut writer = Writer { policies, redact, out, notes, size: StoredSize::new() };
+    let written = writer.document(document);
     if written.is_err() {
         out.truncate(out_length);
         notes.truncate(notes_length);
@@ -57,9 +55,21 @@ struct Writer<'a> {
     redact: Option<&'a Redactor>,
     out: &'a mut Vec<u8>,
     notes: &'a mut Vec<Note>,
+    size: StoredSize,
 }
 
 impl Writer<'_> {
+    fn document(&mut self, document: &Json) -> Result<Written, Refusal> {
+        if matches!(document, Json::Array(_) | Json::Object(_)) {
+            return self.value(document, None, &Path::ROOT);
+        }
+        // jsonb keeps a scalar as an array of one.
+        let start = self.size.enter(1);
+        let written = self.value(document, None, &Path::ROOT)?;
+        self.leave("value", start, &Path::ROOT)?;
+        Ok(written)
+    }
+
     /// `key` is the member's name where the value is a member.
     fn value(
         &mut self,
@@ -73,29 +83,25 @@ impl Writer<'_> {
             Json::Bool(false) => self.out.extend_from_slice(b"false"),
             Json::Number(literal) => return self.number(literal, path),
             Json::String(text) => {
-                let Some(text) = self.storable(text, Role::Value(key), path)? else {
+                let Some(text) = self.storable(text, Part::Value(key), path)? else {
                     self.out.extend_from_slice(b"null");
                     return Ok(Written::Null);
                 };
+                self.size.add_string(text.len());
                 push_quoted(self.out, &text);
             }
-            Json::Array(elements) => {
-                self.out.push(b'[');
-                for (index, element) in elements.iter().enumerate() {
-                    if index > 0 {
-                        self.out.extend_from_slice(b", ");
-                    }
-                    self.value(element, None, &path.index(index))?;
-                }
-                self.out.push(b']');
-            }
+            Json::Array(elements) => self.array(elements, path)?,
             Json::Object(members) => self.object(members, path)?,
         }
         Ok(Written::Value)
     }
 
     fn number(&mut self, literal: &str, path: &Path<'_>) -> Result<Written, Refusal> {
-        let Err(misfit) = push_numeric(self.out, literal) else { return Ok(Written::Value) };
+        let start = self.out.len();
+        let Err(misfit) = push_numeric(self.out, literal) else {
+            self.size.add_numeric(&self.out[start..]);
+            return Ok(Written::Value);
+        };
         let (rule, policy, detail) = match misfit {
             Misfit::NotANumber if is_special(literal) => {
                 ("nan", self.policies.nan, format!("{literal}, which JSON does not have"))
@@ -122,8 +128,14 @@ impl Writer<'_> {
             return Ok(Written::Null);
         }
         match misfit {
-            Misfit::NotANumber => push_quoted(self.out, literal.as_bytes()),
-            Misfit::Overflow => push_nearest_numeric(self.out, literal),
+            Misfit::NotANumber => {
+                self.size.add_string(literal.len());
+                push_quoted(self.out, literal.as_bytes());
+            }
+            Misfit::Overflow => {
+                push_nearest_numeric(self.out, literal);
+                self.size.add_numeric(&self.out[start..]);
+            }
         }
         Ok(Written::Value)
     }
@@ -132,114 +144,150 @@ impl Writer<'_> {
     fn storable<'t>(
         &mut self,
         text: &'t [u8],
-        role: Role<'_>,
+        part: Part<'_>,
         path: &Path<'_>,
     ) -> Result<Option<Cow<'t, [u8]>>, Refusal> {
-        let redaction = self.redact.and_then(|redactor| match role {
-            Role::Value(Some(key)) => redactor
-                .redact_member(key, text)
-                .map(|redacted| ("redact_member", redacted))
-                .or_else(|| redact_urls(redactor, text)),
-            Role::Key | Role::Value(None) => redact_urls(redactor, text),
-        });
-        let (mut text, secret) = match redaction {
-            Some((rule, redacted)) => {
-                (Cow::Owned(redacted.text), Some((rule, redacted.secret_hash)))
-            }
+        let secret = self.redaction(text, part);
+        if secret.is_none() && text.len() <= BYTES_MAX && is_plain(text) {
+            return Ok(Some(Cow::Borrowed(text)));
+        }
+        let (text, secret) = match secret {
+            Some((rule, found)) => (Cow::Owned(found.text), Some((rule, found.secret_hash))),
             None => (Cow::Borrowed(text), None),
         };
-        // Of a key, the pointer is known only now.
-        let here = if role == Role::Key { path.key(&text) } else { *path };
-        if text.len() > STRING_BYTES_MAX {
-            let detail = format!(
-                "the {} at {} has {} bytes; jsonb holds at most {STRING_BYTES_MAX}",
-                role.noun(),
-                here.place(),
-                text.len()
-            );
-            return Err(Refusal::new("too_long", detail));
-        }
-        let faults = [
-            ("nul", self.policies.nul, memchr(0, &text).is_some()),
-            ("invalid_utf8", self.policies.invalid_utf8, std::str::from_utf8(&text).is_err()),
-        ];
-        let mut becomes_null = false;
-        for (rule, policy, found) in faults {
-            becomes_null |= found && policy == Policy::Null && role != Role::Key;
-            if found && policy == Policy::Reject {
-                let what = if rule == "nul" {
-                    "holds U+0000, which jsonb cannot"
-                } else {
-                    "is not UTF-8 (lone surrogates count)"
-                };
-                let detail = format!("the {} at {} {what}", role.noun(), here.place());
-                return Err(Refusal::new(rule, detail));
-            }
-        }
+        let faults = self.faults(&text, part, path)?;
+        let changed = faults.iter().any(|fault| fault.found);
         let original = match secret {
             Some((_, hash)) => Original::Secret(hash),
-            None if faults.iter().any(|fault| fault.2) => Original::Bytes(text.to_vec()),
+            None if changed => Original::Bytes(text.to_vec()),
             None => return Ok(Some(text)),
         };
-        if faults.iter().any(|fault| fault.2) {
-            text = Cow::Owned(replaced(&text));
-        }
-        let here = if role == Role::Key { path.key(&text) } else { *path };
-        if let Some((rule, _)) = secret {
+        let text = if changed { Cow::Owned(replaced(&text)) } else { text };
+        // Of a key, the pointer is known only now.
+        let here = part.place_of(&text, path);
+        let rules = faults.iter().filter(|fault| fault.found).map(|fault| fault.rule);
+        for rule in secret.map(|(rule, _)| rule).into_iter().chain(rules) {
             self.note(rule, &here, original.clone());
         }
-        for (rule, _, found) in faults {
-            if found {
-                self.note(rule, &here, original.clone());
-            }
-        }
+        let becomes_null = part != Part::Key
+            && faults.iter().any(|fault| fault.found && fault.policy == Policy::Null);
         Ok((!becomes_null).then_some(text))
     }
 
-    fn object(&mut self, members: &[(JsonString, Json)], path: &Path<'_>) -> Result<(), Refusal> {
-        match members {
-            [] => {
-                self.out.extend_from_slice(b"{}");
-                return Ok(());
-            }
-            [(key, value)] => {
-                self.out.push(b'{');
-                let key = self.storable(key, Role::Key, path)?.unwrap_or_default();
-                self.member(&key, value, path)?;
-                self.out.push(b'}');
-                return Ok(());
-            }
-            _ => {}
+    /// The secrets of a string, and the rule that found them.
+    fn redaction(&self, text: &[u8], part: Part<'_>) -> Option<(&'static str, Redacted)> {
+        let redactor = self.redact?;
+        match part {
+            Part::Value(Some(key)) => redact_value(redactor, key, text),
+            Part::Key | Part::Value(None) => redact_urls(redactor, text),
         }
-        let mut sorted: Vec<(Cow<'_, [u8]>, &Json)> = Vec::with_capacity(members.len());
+    }
+
+    /// What jsonb cannot hold in a redacted text; an error where the policy rejects it.
+    fn faults(&self, text: &[u8], part: Part<'_>, path: &Path<'_>) -> Result<[Fault; 2], Refusal> {
+        let noun = if part == Part::Key { "key" } else { "string" };
+        let place = || part.place_of(text, path).place();
+        if text.len() > BYTES_MAX {
+            let here = part.place_of(text, path);
+            return Err(too_many(noun, text.len(), "bytes", BYTES_MAX, &here));
+        }
+        let faults = [
+            Fault { rule: "nul", policy: self.policies.nul, found: memchr(0, text).is_some() },
+            Fault {
+                rule: "invalid_utf8",
+                policy: self.policies.invalid_utf8,
+                found: std::str::from_utf8(text).is_err(),
+            },
+        ];
+        for fault in &faults {
+            if fault.found && fault.policy == Policy::Reject {
+                let what = match fault.rule {
+                    "nul" => "holds U+0000, which jsonb cannot",
+                    _ => "is not UTF-8 (lone surrogates count)",
+                };
+                let detail = format!("the {noun} at {} {what}", place());
+                return Err(Refusal::new(fault.rule, detail));
+            }
+        }
+        Ok(faults)
+    }
+
+    fn array(&mut self, elements: &[Json], path: &Path<'_>) -> Result<(), Refusal> {
+        if elements.len() > ELEMENTS_MAX {
+            return Err(too_many("array", elements.len(), "elements", ELEMENTS_MAX, path));
+        }
+        let start = self.size.enter(elements.len());
+        self.out.push(b'[');
+        for (index, element) in elements.iter().enumerate() {
+            if index > 0 {
+                self.out.extend_from_slice(b", ");
+            }
+            self.value(element, None, &path.index(index))?;
+        }
+        self.out.push(b']');
+        self.leave("array", start, path)
+    }
+
+    fn object(&mut self, members: &[(JsonString, Json)], path: &Path<'_>) -> Result<(), Refusal> {
+        if members.len() > MEMBERS_MAX {
+            return Err(too_many("object", members.len(), "members", MEMBERS_MAX, path));
+        }
+        if members.is_empty() {
+            self.size.enter(0);
+            self.out.extend_from_slice(b"{}");
+            return Ok(());
+        }
+        let mut sorted: Vec<Member<'_>> = Vec::with_capacity(members.len());
         for (key, value) in members {
-            sorted.push((self.storable(key, Role::Key, path)?.unwrap_or_default(), value));
+            sorted.push((self.storable(key, Part::Key, path)?.unwrap_or_default(), value));
         }
         // Stable, so that equal keys stay in source order.
         sorted.sort_by(|(one, _), (other, _)| {
             one.len().cmp(&other.len()).then_with(|| one.cmp(other))
         });
+        if sorted.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+            sorted = self.without_duplicates(sorted, path)?;
+        }
+        let start = self.size.enter(2 * sorted.len());
+        self.size.add_string(sorted.iter().map(|(key, _)| key.len()).sum());
         self.out.push(b'{');
-        let mut first = true;
         for (index, (key, value)) in sorted.iter().enumerate() {
-            if sorted.get(index + 1).is_some_and(|(next, _)| next == key) {
-                self.drop_duplicate(key, value, path)?;
-                continue;
-            }
-            if !first {
+            if index > 0 {
                 self.out.extend_from_slice(b", ");
             }
-            first = false;
-            self.member(key, value, path)?;
+            push_quoted(self.out, key);
+            self.out.extend_from_slice(b": ");
+            self.value(value, Some(key), &path.key(key))?;
         }
         self.out.push(b'}');
+        self.leave("object", start, path)
+    }
+
+    /// Ends a container that began at `start` of the stored size.
+    fn leave(&self, noun: &str, start: usize, path: &Path<'_>) -> Result<(), Refusal> {
+        let bytes = self.size.since(start);
+        if bytes > BYTES_MAX {
+            return Err(too_many(noun, bytes, "bytes as jsonb", BYTES_MAX, path));
+        }
         Ok(())
     }
 
-    fn member(&mut self, key: &[u8], value: &Json, path: &Path<'_>) -> Result<(), Refusal> {
-        push_quoted(self.out, key);
-        self.out.extend_from_slice(b": ");
-        self.value(value, Some(key), &path.key(key)).map(|_| ())
+    /// Keeps the last member of each key; `sorted` has equal keys side by side.
+    fn without_duplicates<'m>(
+        &mut self,
+        sorted: Vec<Member<'m>>,
+        path: &Path<'_>,
+    ) -> Result<Vec<Member<'m>>, Refusal> {
+        let mut kept = Vec::with_capacity(sorted.len());
+        let mut members = sorted.into_iter().peekable();
+        while let Some((key, value)) = members.next() {
+            if members.peek().is_some_and(|(next, _)| *next == key) {
+                self.drop_duplicate(&key, value, path)?;
+            } else {
+                kept.push((key, value));
+            }
+        }
+        Ok(kept)
     }
 
     /// Notes a member that a later one of the same key replaces.
@@ -255,7 +303,9 @@ impl Writer<'_> {
         }
         // Postgres reads the dropped value too: what a policy rejects, it rejects here as well.
         let (out_length, notes_length) = (self.out.len(), self.notes.len());
+        let mark = self.size.mark();
         self.value(value, Some(key), &here)?;
+        self.size.rewind(mark);
         self.out.truncate(out_length);
         self.notes.truncate(notes_length);
         let text = match self.redact {
@@ -278,11 +328,10 @@ impl Writer<'_> {
     ) -> Json {
         match value {
             Json::String(text) => {
-                let redaction = key
-                    .and_then(|key| redactor.redact_member(key, text))
-                    .map(|redacted| ("redact_member", redacted))
-                    .or_else(|| redact_urls(redactor, text));
-                let Some((rule, redacted)) = redaction else { return value.clone() };
+                let part = Part::Value(key);
+                let Some((rule, redacted)) = self.redaction(text, part) else {
+                    return value.clone();
+                };
                 self.note(rule, path, Original::Secret(redacted.secret_hash));
                 Json::String(redacted.text.into())
             }
@@ -318,21 +367,42 @@ impl Writer<'_> {
     }
 }
 
+/// A member with its key as it is stored.
+type Member<'m> = (Cow<'m, [u8]>, &'m Json);
+
 /// What a string is in the document.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Role<'k> {
+enum Part<'k> {
     Key,
     /// A value, under its key where it is a member.
     Value(Option<&'k [u8]>),
 }
 
-impl Role<'_> {
-    fn noun(self) -> &'static str {
-        match self {
-            Self::Key => "key",
-            Self::Value(_) => "string",
-        }
+impl Part<'_> {
+    /// The pointer of a string; a key stands at the place it names.
+    fn place_of<'p>(self, text: &'p [u8], path: &'p Path<'p>) -> Path<'p> {
+        if self == Self::Key { path.key(text) } else { *path }
     }
+}
+
+/// One thing that jsonb cannot hold in a string.
+struct Fault {
+    rule: &'static str,
+    policy: Policy,
+    found: bool,
+}
+
+fn too_many(noun: &str, found: usize, unit: &str, limit: usize, path: &Path<'_>) -> Refusal {
+    let place = path.place();
+    let detail = format!("the {noun} at {place} has {found} {unit}; jsonb takes at most {limit}");
+    Refusal::new("too_long", detail)
+}
+
+fn redact_value(redactor: &Redactor, key: &[u8], text: &[u8]) -> Option<(&'static str, Redacted)> {
+    redactor
+        .redact_member(key, text)
+        .map(|redacted| ("redact_member", redacted))
+        .or_else(|| redact_urls(redactor, text))
 }
 
 fn redact_urls(redactor: &Redactor, text: &[u8]) -> Option<(&'static str, Redacted)> {

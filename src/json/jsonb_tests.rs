@@ -1,4 +1,4 @@
-//! What jsonb would print, pinned by examples taken from PostgreSQL 15 and by properties.
+//! What jsonb would print, pinned by examples taken from Postgres 15 and by properties.
 
 use super::arbitrary::Generator;
 use super::{Json, Written, parse, write_jsonb};
@@ -185,6 +185,20 @@ fn strings_beyond_the_limit_of_jsonb_are_refused() {
     let (mut out, mut notes) = (Vec::new(), Vec::new());
     let refusal = write_jsonb(&document, &LENIENT, None, &mut out, &mut notes).unwrap_err();
     assert_eq!(refusal.reason, "too_long");
+}
+
+/// Taken from Postgres 15, which fails to allocate one element or member later.
+#[test]
+fn containers_beyond_the_limits_of_jsonb_are_refused() {
+    let refused = |document: &Json| {
+        let (mut out, mut notes) = (Vec::new(), Vec::new());
+        write_jsonb(document, &LENIENT, None, &mut out, &mut notes).unwrap_err()
+    };
+    let elements = refused(&Json::Array(vec![Json::Null; (1 << 24) + 1]));
+    assert_eq!(elements.reason, "too_long");
+    assert!(elements.detail.contains("has 16777217 elements"), "{}", elements.detail);
+    let members = refused(&Json::Object(vec![(Box::default(), Json::Null); (1 << 23) + 1]));
+    assert!(members.detail.contains("has 8388609 members"), "{}", members.detail);
 }
 
 #[test]

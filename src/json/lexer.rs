@@ -150,7 +150,7 @@ impl<'a> Lexer<'a> {
 
     fn refuse_control_characters(&self, run: &[u8]) -> Result<(), ParseError> {
         // Without an early exit the loop is vectorised.
-        if !run.iter().fold(false, |found, &byte| found | (byte < 0x20)) {
+        if run.iter().fold(u8::MAX, |lowest, &byte| lowest.min(byte)) >= 0x20 {
             return Ok(());
         }
         let offset = run.iter().position(|&byte| byte < 0x20).unwrap_or(0);

@@ -11,6 +11,7 @@ mod lexer;
 mod number;
 mod parse;
 mod pointer;
+mod stored;
 
 #[cfg(test)]
 mod arbitrary;

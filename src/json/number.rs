@@ -225,8 +225,7 @@ impl<'a> Decimal<'a> {
 fn saturating_exponent(text: &[u8]) -> i64 {
     let (negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),
-        [b'+', digits @ ..] => (false, digits),
-        digits => (false, digits),
+        digits => (false, digits.strip_prefix(b"+").unwrap_or(digits)),
     };
     let magnitude = digits.iter().fold(0_i64, |value, &digit| {
         value.saturating_mul(10).saturating_add(i64::from(digit - b'0'))
@@ -249,7 +248,7 @@ mod tests {
         push_numeric(&mut out, literal).map(|()| String::from_utf8(out).unwrap())
     }
 
-    /// Taken from PostgreSQL 15: `select to_jsonb(literal::numeric)`.
+    /// Taken from Postgres 15: `select to_jsonb(literal::numeric)`.
     #[test]
     fn literals_print_as_postgres_prints_them() {
         for (literal, expected) in [

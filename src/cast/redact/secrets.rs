@@ -67,10 +67,15 @@ fn search_urls(text: &[u8], secrets: &mut Vec<Range<usize>>) -> Vec<Range<usize>
         let scheme_ends = colon.checked_sub(1).is_some_and(|last| {
             text[last].is_ascii_alphanumeric() || matches!(text[last], b'+' | b'-' | b'.')
         });
-        if !scheme_ends || !text[colon + 1..].starts_with(b"//") {
+        let start = match &text[colon + 1..] {
+            [b'/', b'/', ..] => colon + 3,
+            // Slashes as some JSON writers escape them, in a document kept as a string.
+            [b'\\', b'/', b'\\', b'/', ..] => colon + 5,
+            _ => continue,
+        };
+        if !scheme_ends {
             continue;
         }
-        let start = colon + 3;
         let authority_end =
             find_from(text, start, |byte| ends_url(byte) || matches!(byte, b'/' | b'?' | b'#'));
         let authority = &text[start..authority_end];
