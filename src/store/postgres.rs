@@ -81,7 +81,7 @@ impl Postgres {
 
         let pool = PgPoolOptions::new()
             .max_connections(settings.connections_max)
-            .acquire_timeout(Duration::from_secs(60))
+            .acquire_timeout(Duration::from_mins(1))
             .after_connect(move |connection, _| Box::pin(session.pin(connection)))
             .connect_lazy_with(options.clone());
         Ok(Self { pool, options, session, version_num, description, connect_timeout, lease })
@@ -208,7 +208,7 @@ fn unreachable(options: &PgConnectOptions, limit: &str) -> Error {
 fn explain(options: &PgConnectOptions, error: sqlx::Error) -> Error {
     let place = place(options);
     let user = options.get_username();
-    let code = error.as_database_error().and_then(|e| e.code().map(|c| c.into_owned()));
+    let code = error.as_database_error().and_then(|e| e.code().map(std::borrow::Cow::into_owned));
     let mapped = match (&error, code.as_deref()) {
         (_, Some("28P01" | "28000")) => Error::new(
             ErrorKind::StoreDenied,

@@ -21,7 +21,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use toolkit::store::embedded::Programs;
 
-const START_MAX: Duration = Duration::from_secs(120);
+const START_MAX: Duration = Duration::from_mins(2);
 const PASSWORD: &str = "verify";
 
 /// Makes and runs a cluster in $1 with the programs $2, $3, until standard input ends.

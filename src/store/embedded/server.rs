@@ -20,7 +20,7 @@ use super::{DATABASE, USER};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Longest wait for a start or a stop: recovery after a crash replays up to `max_wal_size`.
-const WAIT_MAX: Duration = Duration::from_secs(120);
+const WAIT_MAX: Duration = Duration::from_mins(2);
 
 /// The socket's number where no TCP port is asked for.
 const SOCKET_PORT: u16 = 5432;
@@ -251,7 +251,7 @@ impl<'a> Server<'a> {
             match Self::running(self.layout)? {
                 Some(file) if file.ready => return Ok(file),
                 Some(_) => sleep(Duration::from_millis(50)),
-                None => return self.start(self.layout.keep()?.flatten()),
+                None => return self.start(self.layout.keep()?.and_then(|keep| keep.port)),
             }
         }
         Err(Error::new(
