@@ -9,8 +9,8 @@ use sqlx::{Connection as _, Row as _};
 use crate::backfill::chunk::{OutputRows, RowRef};
 use crate::backfill::counts::RowCounts;
 use crate::canonical::{COPY_SIGNATURE, Digest, select_expression};
-use crate::derive::is_newer;
 use crate::cast::PgType;
+use crate::derive::is_newer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::manifest::ConflictRule;
 use crate::pack::plan::OutputPlan;
@@ -22,7 +22,7 @@ const COPY_PIECE_BYTES: usize = 256 << 10;
 
 /// What became of the rows of one output, by position in [`OutputRows::rows`].
 #[derive(Debug, Default)]
-pub struct Written {
+pub(super) struct Written {
     /// Totals.
     pub counts: RowCounts,
     /// Rows the target did not take, and what kept its place.
@@ -35,7 +35,7 @@ pub struct Written {
 
 /// A row the target did not take.
 #[derive(Debug, Clone, Copy)]
-pub struct Superseded {
+pub(super) struct Superseded {
     /// The row.
     pub row: RowRef,
     /// Digest of the target's row, if it is in the target (and not in this chunk).
@@ -47,7 +47,7 @@ pub struct Superseded {
 
 /// Why Postgres refused a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub(super) struct Refused {
     /// Stable code.
     pub reason: String,
     /// One sentence.
@@ -55,7 +55,7 @@ pub struct Refused {
 }
 
 /// Copies all rows straight into the target. On an error nothing is left and the caller merges.
-pub async fn copy_direct(
+pub(super) async fn copy_direct(
     conn: &mut PgConnection,
     output: &OutputPlan,
     rows: &OutputRows,
@@ -71,7 +71,7 @@ pub async fn copy_direct(
 
 /// Merges rows through a staging table, in savepoints; a batch that Postgres refuses is halved
 /// until the rows at fault stand alone.
-pub async fn merge(
+pub(super) async fn merge(
     conn: &mut PgConnection,
     output: &OutputPlan,
     rows: &OutputRows,
@@ -94,7 +94,7 @@ pub async fn merge(
             }
             Err(error) => {
                 savepoint.rollback().await?;
-                if error.kind() != ErrorKind::StoreFailed {
+                if !is_about_data(&error) {
                     return Err(error);
                 }
                 if let [row] = batch.as_slice() {
@@ -133,11 +133,12 @@ fn without_repeats(
             continue;
         };
         let first = kept[at];
-        let is_same = output.layout.row_digest(fields) == output.layout.row_digest(rows.fields(&first));
+        let is_same =
+            output.layout.row_digest(fields) == output.layout.row_digest(rows.fields(&first));
         if is_same {
             written.counts.skipped += 1;
             written.repeated.push(row);
-        } else if first.record == row.record || output.conflict == ConflictRule::SourceWins {
+        } else if is_reject(output, &first, &row) {
             written.counts.rejected += 1;
             written.refused.push((row, duplicate_key(output)));
         } else {
@@ -153,6 +154,16 @@ fn without_repeats(
         }
     }
     kept
+}
+
+/// Whether the later of two different rows under one key is refused rather than superseded: by
+/// default, and always inside one record, unless the rule says that the first stays.
+fn is_reject(output: &OutputPlan, first: &RowRef, later: &RowRef) -> bool {
+    match output.conflict {
+        ConflictRule::SourceWins => true,
+        ConflictRule::Newer => first.record == later.record,
+        ConflictRule::TargetWins => false,
+    }
 }
 
 fn duplicate_key(output: &OutputPlan) -> Refused {
@@ -215,9 +226,10 @@ async fn merge_batch(
         column_list(output.column_names())
     );
     let count = i16::try_from(output.columns.len() + 1).unwrap_or(i16::MAX).to_be_bytes();
-    let numbered = batch.iter().enumerate().map(|(at, row)| {
-        (count, Some(u32::try_from(at).unwrap_or(u32::MAX)), rows.fields(row))
-    });
+    let numbered = batch
+        .iter()
+        .enumerate()
+        .map(|(at, row)| (count, Some(u32::try_from(at).unwrap_or(u32::MAX)), rows.fields(row)));
     send(&mut *conn, &statement, numbered).await?;
     let classified =
         sqlx::query(sql(merge_statement(output, &stage))).fetch_all(&mut *conn).await?;
@@ -318,7 +330,7 @@ fn merge_statement(output: &OutputPlan, stage: &str) -> String {
         "WITH judged AS MATERIALIZED (\
            SELECT DISTINCT ON (s.toolkit_ord) s.toolkit_ord AS ord, \
              CASE WHEN t.{first_key} IS NULL THEN 'insert' \
-                  WHEN ROW({staged}) OPERATOR(pg_catalog.*=) ROW({held}) THEN 'same' \
+                  WHEN pg_catalog.record_image_eq(ROW({staged}), ROW({held})) THEN 'same' \
                   {conflict} END AS class, \
              CASE WHEN t.{first_key} IS NOT NULL \
                   THEN sha256(record_send(ROW({held}))) END AS digest \
@@ -370,7 +382,7 @@ fn needs_overriding(output: &OutputPlan) -> bool {
 
 /// Whether a straight COPY can carry every column of the output.
 #[must_use]
-pub fn can_copy_direct(output: &OutputPlan) -> bool {
+pub(super) fn can_copy_direct(output: &OutputPlan) -> bool {
     output.columns.iter().all(|column| !matches!(column.cast.ty(), PgType::Other(_)))
 }
 
@@ -401,11 +413,25 @@ async fn send<'r>(
     Ok(copy.finish().await?)
 }
 
+/// Whether Postgres refused values rather than the statement: data exceptions, constraints,
+/// triggers that raise, rows too large for an index. Anything else would refuse every row.
+pub(super) fn is_about_data(error: &Error) -> bool {
+    let code = database_error(error).and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| {
+        ["22", "23", "44"].iter().any(|class| code.starts_with(class))
+            || matches!(code.as_ref(), "P0001" | "54000")
+    })
+}
+
+fn database_error(error: &Error) -> Option<&dyn sqlx::error::DatabaseError> {
+    std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<sqlx::Error>())
+        .and_then(sqlx::Error::as_database_error)
+}
+
 /// Postgres's refusal of one row, by SQLSTATE.
 fn refusal_of(error: &Error) -> Refused {
-    let database = std::error::Error::source(error)
-        .and_then(|source| source.downcast_ref::<sqlx::Error>())
-        .and_then(sqlx::Error::as_database_error);
+    let database = database_error(error);
     let code = database.and_then(sqlx::error::DatabaseError::code).unwrap_or_default();
     let reason = match code.as_ref() {
         "23505" => "unique_collision",

@@ -217,8 +217,7 @@ pub async fn run(
         Err(error) => (BTreeMap::new(), Some(error)),
     };
     if let Some(error) = error {
-        let status =
-            if error.kind() == ErrorKind::Interrupted { "interrupted" } else { "failed" };
+        let status = if error.kind() == ErrorKind::Interrupted { "interrupted" } else { "failed" };
         // The store may be the very thing that failed; the error itself matters more.
         if let Ok(mut fresh) = postgres.dedicated().await {
             let _ = end(&mut fresh, &run_id, status, None, Some(error.detail())).await;
@@ -242,7 +241,7 @@ pub async fn run(
     for stream in &preparation.streams {
         let counts = counts_of(&mut conn, &run_id, &stream.stream).await?;
         totals.add(&counts);
-        resolve_old_rejects(&mut conn, &run_id, &opened.plan.name, &stream.stream).await?;
+        resolve_old_rejects(&mut conn, &run_id, opened, &stream.stream).await?;
         let rate = rates.get(&stream.stream).copied().unwrap_or_default();
         report.streams.push(StreamReport { stream: stream.stream.clone(), counts, rate });
     }
@@ -315,11 +314,12 @@ async fn copy_streams(
 
 /// One backfill of a pack at a time; the lock ends with its session, also when that is killed.
 async fn lock_pack(conn: &mut PgConnection, pack: &str) -> Result<()> {
-    let locked: bool =
-        sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtextextended('toolkit.backfill.' || $1, 0))")
-            .bind(pack)
-            .fetch_one(&mut *conn)
-            .await?;
+    let locked: bool = sqlx::query_scalar(
+        "SELECT pg_try_advisory_lock(hashtextextended('toolkit.backfill.' || $1, 0))",
+    )
+    .bind(pack)
+    .fetch_one(&mut *conn)
+    .await?;
     if locked {
         return Ok(());
     }
@@ -357,10 +357,13 @@ async fn resumable(
         }
     }
     for input in &opened.discovered.inputs {
-        let before = inputs.iter().find(|old| old.stream == input.stream && old.source == input.source);
+        let before =
+            inputs.iter().find(|old| old.stream == input.stream && old.source == input.source);
         match before {
             Some(before) if before.token == input.token => {}
-            Some(_) => differences.push(format!("{} of stream {} changed", show(input), input.stream)),
+            Some(_) => {
+                differences.push(format!("{} of stream {} changed", show(input), input.stream))
+            }
             None => differences.push(format!("{} of stream {} is new", show(input), input.stream)),
         }
     }
@@ -370,7 +373,10 @@ async fn resumable(
     Ok(Unfinished::Differs(
         Error::new(
             ErrorKind::RunMismatch,
-            format!("run {run_id} is unfinished and was started with other inputs: {}", differences.join("; ")),
+            format!(
+                "run {run_id} is unfinished and was started with other inputs: {}",
+                differences.join("; ")
+            ),
         )
         .advice(
             "give it back what it started with, or start over with --restart: what it stored \
@@ -464,10 +470,8 @@ async fn initial_load(
             return Ok(false);
         }
         let (condition, values) = slice_condition(output);
-        let statement = format!(
-            "SELECT EXISTS (SELECT 1 FROM {} WHERE {condition})",
-            output.table.sql_name()
-        );
+        let statement =
+            format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {condition})", output.table.sql_name());
         let mut query = sqlx::query_scalar::<_, bool>(sql(statement));
         for value in values {
             query = query.bind(value);
@@ -530,20 +534,30 @@ async fn counts_of(conn: &mut PgConnection, run_id: &str, stream: &str) -> Resul
     Ok(counts)
 }
 
-/// Rejects of earlier runs that this complete run did not meet again are resolved.
+/// Rejects of earlier runs that this complete run did not meet again, in the files it read, are
+/// resolved. The ledger is history and stays.
 async fn resolve_old_rejects(
     conn: &mut PgConnection,
     run_id: &str,
-    pack: &str,
+    opened: &OpenedPack,
     stream: &str,
 ) -> Result<()> {
-    for statement in [
+    let files: Vec<String> = opened
+        .discovered
+        .streams
+        .get(stream)
+        .map(|found| found.files.iter().map(|file| file.relative.clone()).collect())
+        .unwrap_or_default();
+    sqlx::query(
         "UPDATE toolkit.reject SET state = 'resolved' WHERE pack = $2 AND stream = $3 \
-         AND run_id <> $1::uuid AND state IN ('open', 'retried')",
-        "DELETE FROM toolkit.ledger WHERE pack = $2 AND stream = $3 AND run_id <> $1::uuid",
-    ] {
-        sqlx::query(statement).bind(run_id).bind(pack).bind(stream).execute(&mut *conn).await?;
-    }
+         AND run_id <> $1::uuid AND state IN ('open', 'retried') AND source = ANY($4)",
+    )
+    .bind(run_id)
+    .bind(&opened.plan.name)
+    .bind(stream)
+    .bind(files)
+    .execute(conn)
+    .await?;
     Ok(())
 }
 

@@ -140,7 +140,12 @@ impl Copying<'_> {
             match write_chunk(conn, place, chunk).await {
                 Ok(counts) => return Ok(counts),
                 Err(error) if error.kind().is_transient() && tries < TRIES_MAX => {
-                    tracing::warn!(stream = place.stream.name, chunk_no, tries, "{error}; retrying");
+                    tracing::warn!(
+                        stream = place.stream.name,
+                        chunk_no,
+                        tries,
+                        "{error}; retrying"
+                    );
                     tokio::select! {
                         () = tokio::time::sleep(Duration::from_millis(200 << tries)) => {}
                         () = self.stop.wait() => return Err(error),

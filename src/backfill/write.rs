@@ -14,7 +14,7 @@ use crate::pack::plan::{OutputPlan, PackPlan, StreamPlan};
 
 /// What a chunk's transaction needs to know beside the chunk.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+pub(super) struct Place<'a> {
     /// The pack.
     pub pack: &'a PackPlan,
     /// The stream.
@@ -30,7 +30,7 @@ pub struct Place<'a> {
 }
 
 /// Writes the chunk and returns its counts. Everything or nothing is committed.
-pub async fn write_chunk(
+pub(super) async fn write_chunk(
     conn: &mut PgConnection,
     place: Place<'_>,
     chunk: &Chunk,
@@ -101,7 +101,7 @@ async fn direct_or_merge(
         Ok(_) => savepoint.rollback().await?,
         Err(error) => {
             savepoint.rollback().await?;
-            if error.kind() != ErrorKind::StoreFailed {
+            if !merge::is_about_data(&error) {
                 return Err(error);
             }
             tracing::debug!(output = output.name, "straight COPY refused; merging instead");
@@ -258,7 +258,7 @@ async fn checkpoint(
 }
 
 /// A value as JSON text for a jsonb parameter.
-pub fn to_json(value: &impl serde::Serialize) -> Result<String> {
+pub(super) fn to_json(value: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string(value)
         .map_err(|e| Error::new(ErrorKind::Bug, "a control row is not JSON").because(e))
 }

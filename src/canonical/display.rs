@@ -14,10 +14,8 @@ pub fn display_key(output: &OutputPlan, tuple: &[u8]) -> String {
         .map(|position| {
             let field = fields[*position].clone().map(|range| &tuple[range]);
             let column = &output.columns[*position];
-            let shown = field.map_or_else(
-                || "NULL".to_owned(),
-                |bytes| display_field(column.cast.ty(), bytes),
-            );
+            let shown = field
+                .map_or_else(|| "NULL".to_owned(), |bytes| display_field(column.cast.ty(), bytes));
             format!("{}={shown}", column.name)
         })
         .collect();
@@ -26,7 +24,10 @@ pub fn display_key(output: &OutputPlan, tuple: &[u8]) -> String {
 
 /// All columns of a row by name.
 #[must_use]
-pub fn display_row(output: &OutputPlan, tuple: &[u8]) -> serde_json::Map<String, serde_json::Value> {
+pub fn display_row(
+    output: &OutputPlan,
+    tuple: &[u8],
+) -> serde_json::Map<String, serde_json::Value> {
     let fields = fields_of(tuple);
     output
         .columns
@@ -134,7 +135,11 @@ fn numeric(bytes: &[u8]) -> String {
     let mut fraction = String::new();
     let mut index = weight + 1;
     while fraction.len() < scale {
-        fraction.push_str(&if index < 0 { "0000".to_owned() } else { format!("{:04}", group(index)) });
+        fraction.push_str(&if index < 0 {
+            "0000".to_owned()
+        } else {
+            format!("{:04}", group(index))
+        });
         index += 1;
     }
     fraction.truncate(scale);

@@ -55,7 +55,11 @@ impl Layout {
     }
 
     /// Digest of some fields of a tuple, in the given order.
-    pub fn digest_of(&self, tuple: &[u8], positions: impl ExactSizeIterator<Item = usize>) -> Digest {
+    pub fn digest_of(
+        &self,
+        tuple: &[u8],
+        positions: impl ExactSizeIterator<Item = usize>,
+    ) -> Digest {
         let mut hash = Sha256::new();
         hash.update(u32::try_from(positions.len()).unwrap_or(u32::MAX).to_be_bytes());
         let ranges = fields_of(tuple);

@@ -14,8 +14,8 @@ mod tuple;
 pub use display::{display_field, display_key, display_row};
 pub use layout::{Field, Layout, select_expression};
 pub use sums::{BucketSum, Buckets};
-pub use tuple::{TupleReader, fields_of};
 pub(crate) use tuple::COPY_SIGNATURE;
+pub use tuple::{TupleReader, fields_of};
 
 use sha2::{Digest as _, Sha256};
 

@@ -9,11 +9,13 @@
 //! Exit codes: 0 success, 1 differences or rejects, 2 could not run (130 when a second Ctrl-C
 //! ends the process at once).
 
+pub mod backfill;
 pub mod embedded;
 pub mod migrate;
 pub mod output;
 pub mod ping;
 
+mod progress;
 mod signals;
 
 use std::future::Future;
@@ -96,6 +98,8 @@ enum Command {
     Embedded(embedded::Args),
     /// Bring the target's schema up to date, or say how it stands
     Migrate(migrate::Args),
+    /// Move history from SQLite, JSON and CSV into Postgres, in resumable chunks
+    Backfill(backfill::Args),
     /// Reach the server the settings name, and show what it is
     Ping(ping::Args),
 }
@@ -105,6 +109,7 @@ impl Command {
         match self {
             Self::Embedded(args) => embedded::run(args, settings, output).await,
             Self::Migrate(args) => migrate::run(args, settings, output).await,
+            Self::Backfill(args) => backfill::run(args, settings, output).await,
             Self::Ping(args) => ping::run(args, settings, output).await,
         }
     }

@@ -169,9 +169,10 @@ fn source_key(
             let at = names.iter().position(|candidate| candidate.eq_ignore_ascii_case(name))?;
             let shown = crate::derive::show_value(&values[at]);
             let redacted = redactor.redact_text(shown.as_bytes());
-            parts.push(redacted.map_or(shown, |redacted| {
-                String::from_utf8_lossy(&redacted.text).into_owned()
-            }));
+            parts
+                .push(redacted.map_or(shown, |redacted| {
+                    String::from_utf8_lossy(&redacted.text).into_owned()
+                }));
         }
     }
     let text = parts.join(", ");
@@ -217,4 +218,3 @@ fn original_hash(original: &Original) -> [u8; 32] {
         Original::Secret(hash) => *hash,
     }
 }
-

@@ -88,11 +88,10 @@ impl Resolver {
         if let Some(found) = self.columns.get(name) {
             return *found;
         }
-        let found = context
-            .names
-            .iter()
-            .position(|column| column == name)
-            .or_else(|| context.names.iter().position(|column| column.eq_ignore_ascii_case(name)));
+        let found =
+            context.names.iter().position(|column| column == name).or_else(|| {
+                context.names.iter().position(|column| column.eq_ignore_ascii_case(name))
+            });
         self.columns.insert(name.to_owned(), found);
         found
     }

@@ -45,7 +45,9 @@ pub async fn compile(
     Ok(PackPlan {
         name: pack.name().to_owned(),
         version: pack.manifest.pack.version,
-        fingerprint: hex::encode(crate::canonical::sha256(pack.text.replace("\r\n", "\n").as_bytes())),
+        fingerprint: hex::encode(crate::canonical::sha256(
+            pack.text.replace("\r\n", "\n").as_bytes(),
+        )),
         streams,
         units: compiler.units,
     })
@@ -211,8 +213,7 @@ impl Compiler<'_> {
             ));
         }
         let by = self.conflict_column(view, &columns, at)?;
-        let types: Vec<PgType> =
-            columns.iter().map(|column| column.cast.ty().clone()).collect();
+        let types: Vec<PgType> = columns.iter().map(|column| column.cast.ty().clone()).collect();
         let constants = self.constants(view, &columns, &key);
         let key_names: Vec<&str> = key.iter().map(|k| columns[*k].name.as_str()).collect();
         let key_is_unique = table
@@ -261,10 +262,9 @@ impl Compiler<'_> {
         }
         for name in mapping.keys() {
             if table.column(name).is_none() {
-                return Err(self.pack.error_at(
-                    at,
-                    format!("{} has no column `{name}`", table.display_name()),
-                ));
+                return Err(self
+                    .pack
+                    .error_at(at, format!("{} has no column `{name}`", table.display_name())));
             }
         }
         let missing = table.columns.iter().find(|column| {
@@ -304,7 +304,8 @@ impl Compiler<'_> {
         let shorthand;
         let options: &ColumnOptions = match entry {
             ColumnManifest::From(from) => {
-                shorthand = ColumnOptions { from: OneOrMany::One(from.clone()), ..Default::default() };
+                shorthand =
+                    ColumnOptions { from: OneOrMany::One(from.clone()), ..Default::default() };
                 &shorthand
             }
             ColumnManifest::Full(options) => options,
@@ -386,9 +387,10 @@ impl Compiler<'_> {
             .map(|(position, value)| (columns[*position].name.clone(), value.clone()))
             .collect();
         let table_name = table.display_name();
-        let found = self.units.iter().position(|unit| {
-            unit.table.display_name() == table_name && unit.constants == named
-        });
+        let found = self
+            .units
+            .iter()
+            .position(|unit| unit.table.display_name() == table_name && unit.constants == named);
         if let Some(found) = found {
             self.units[found].feeds.push(place);
             return found;
@@ -416,13 +418,18 @@ impl Compiler<'_> {
             for right in &self.units[at + 1..] {
                 let same_table = left.table.display_name() == right.table.display_name();
                 let disjoint = left.constants.iter().any(|(column, value)| {
-                    right.constants.iter().any(|(other, content)| column == other && value != content)
+                    right
+                        .constants
+                        .iter()
+                        .any(|(other, content)| column == other && value != content)
                 });
                 if same_table && !disjoint {
-                    return Err(self.pack.error_at(
-                        0,
-                        format!("the slices {} and {} overlap", left.name, right.name),
-                    ).advice("give both the same constant key columns, or different values of one"));
+                    return Err(self
+                        .pack
+                        .error_at(0, format!("the slices {} and {} overlap", left.name, right.name))
+                        .advice(
+                            "give both the same constant key columns, or different values of one",
+                        ));
                 }
             }
         }
@@ -515,9 +522,10 @@ fn copy_order(pack: &Pack) -> Result<Vec<usize>> {
     while order.len() < streams.len() {
         let ready = (0..streams.len()).find(|candidate| {
             !order.contains(candidate)
-                && streams[*candidate].after.iter().all(|name| {
-                    order.iter().any(|done| streams[*done].name.get_ref() == name)
-                })
+                && streams[*candidate]
+                    .after
+                    .iter()
+                    .all(|name| order.iter().any(|done| streams[*done].name.get_ref() == name))
         });
         match ready {
             Some(next) => order.push(next),
@@ -537,4 +545,3 @@ fn copy_order(pack: &Pack) -> Result<Vec<usize>> {
     }
     Ok(order)
 }
-

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
+use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
-use serde::Deserialize;
 use toml::Spanned;
 
 use crate::cast::{CastOptions, PgType, Policies, Policy};
@@ -253,10 +253,15 @@ impl Defaults {
         let is_document = matches!(ty, PgType::Json | PgType::Jsonb);
         let is_integer = matches!(ty, PgType::Int2 | PgType::Int4 | PgType::Int8);
         let fit = |policy: Policy| {
-            if policy == Policy::Null && !nullable && !is_document { Policy::Reject } else { policy }
+            if policy == Policy::Null && !nullable && !is_document {
+                Policy::Reject
+            } else {
+                policy
+            }
         };
         let on = &self.on;
-        let nan = if is_integer && on.nan == Policy::Replace { Policy::Reject } else { fit(on.nan) };
+        let nan =
+            if is_integer && on.nan == Policy::Replace { Policy::Reject } else { fit(on.nan) };
         let unreadable = if nullable { on.unreadable } else { Policy::Reject };
         Policies {
             nul: fit(on.nul),

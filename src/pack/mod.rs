@@ -37,17 +37,14 @@ impl Pack {
         let path = Path::new(name_or_path);
         let file = if path.is_dir() { path.join("pack.toml") } else { path.to_path_buf() };
         if !file.is_file() {
-            return Err(Error::new(
-                ErrorKind::Pack,
-                format!("there is no pack `{name_or_path}`"),
-            )
-            .advice(format!(
-                "built in are: {}; for your own pack give the folder that holds its pack.toml",
-                builtin::NAMES.join(", ")
-            )));
+            return Err(Error::new(ErrorKind::Pack, format!("there is no pack `{name_or_path}`"))
+                .advice(format!(
+                    "built in are: {}; for your own pack give the folder that holds its pack.toml",
+                    builtin::NAMES.join(", ")
+                )));
         }
-        let text = std::fs::read_to_string(&file)
-            .map_err(|e| Error::from(e).context(file.display()))?;
+        let text =
+            std::fs::read_to_string(&file).map_err(|e| Error::from(e).context(file.display()))?;
         let manifest = manifest::parse(&text, &file)?;
         let folder = file.parent().map(Path::to_path_buf);
         let pack = Self { file, text, manifest, folder };

@@ -9,10 +9,10 @@ use crate::error::Result;
 use crate::pack::Pack;
 use crate::pack::compile::compile;
 use crate::pack::plan::{PackPlan, SourceKind};
+use crate::source::StreamSource;
 use crate::source::discover::{Discovered, discover};
 use crate::source::documents::{DocumentKind, DocumentSource};
 use crate::source::sqlite::{Database, TableSource};
-use crate::source::StreamSource;
 use crate::store::Postgres;
 
 /// A pack whose sources were found and whose plan fits the database.
@@ -91,10 +91,8 @@ impl OpenedPack {
                 .files
                 .iter()
                 .map(|file| {
-                    let companion = stream
-                        .companion
-                        .clone()
-                        .map(|pattern| (pattern, files.companions.clone()));
+                    let companion =
+                        stream.companion.clone().map(|pattern| (pattern, files.companions.clone()));
                     Ok(StreamSource::Sqlite(TableSource::open(file, table, companion)?))
                 })
                 .collect(),

@@ -148,9 +148,9 @@ fn walk(root: &Path, candidates: &mut Vec<Candidate>) -> Result<()> {
 }
 
 fn matcher(pattern: &str) -> Result<GlobMatcher> {
-    Glob::new(pattern).map(|glob| glob.compile_matcher()).map_err(|error| {
-        Error::new(ErrorKind::Pack, format!("file pattern `{pattern}`: {error}"))
-    })
+    Glob::new(pattern)
+        .map(|glob| glob.compile_matcher())
+        .map_err(|error| Error::new(ErrorKind::Pack, format!("file pattern `{pattern}`: {error}")))
 }
 
 fn databases(

@@ -100,8 +100,7 @@ impl DocumentSource {
         visit: &mut Visitor<'_>,
     ) -> Result<Option<Position>> {
         let file = &self.files[at];
-        let position =
-            |record: u64| Position::Document { path: file.relative.clone(), record };
+        let position = |record: u64| Position::Document { path: file.relative.clone(), record };
         if let Some(first) = self.first_of[at] {
             if already > 0 {
                 return Ok(None);
@@ -162,8 +161,7 @@ fn json_file(
         return emit(visit, file, Locator::Document, position_in(file, 0), content);
     };
     let Some(Json::Array(elements)) = root.pointer(pointer) else {
-        let refusal =
-            Refusal::new("no_records", format!("the document has no array at {pointer}"));
+        let refusal = Refusal::new("no_records", format!("the document has no array at {pointer}"));
         let content = Content::Broken { bytes, refusal };
         return emit(visit, file, Locator::Document, position_in(file, 0), content);
     };
@@ -237,8 +235,7 @@ fn csv_file(
         let content = if values.len() == names.len() {
             Content::Columns { names: &names, values: &values, companion: None }
         } else {
-            let detail =
-                format!("{} fields where the header has {}", values.len(), names.len());
+            let detail = format!("{} fields where the header has {}", values.len(), names.len());
             Content::Broken { bytes: raw, refusal: Refusal::new("wrong_field_count", detail) }
         };
         let locator = Locator::Line(line);

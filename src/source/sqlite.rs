@@ -106,7 +106,10 @@ impl Database {
 
     /// Columns of a table or view, generated ones included; empty if there is none of that name.
     pub fn columns(&self, table: &str) -> Result<Vec<String>> {
-        self.strings("SELECT name FROM pragma_table_xinfo(?1) WHERE hidden <> 1 ORDER BY cid", [table])
+        self.strings(
+            "SELECT name FROM pragma_table_xinfo(?1) WHERE hidden <> 1 ORDER BY cid",
+            [table],
+        )
     }
 
     /// Reads the whole file's structure, so that damage is found before anything is copied.
@@ -344,8 +347,9 @@ impl TableSource {
                 let mut parts = Vec::with_capacity(key.len());
                 let mut shown = Vec::with_capacity(key.len());
                 for name in key {
-                    let value =
-                        row.get_ref(name.as_str()).map_err(|e| unreadable(&self.database.path, e))?;
+                    let value = row
+                        .get_ref(name.as_str())
+                        .map_err(|e| unreadable(&self.database.path, e))?;
                     parts.push(key_part(value));
                     shown.push(show_key_part(value));
                 }
@@ -522,9 +526,10 @@ fn unreadable(path: &Path, error: rusqlite::Error) -> Error {
             ErrorKind::SourceUnreadable,
             "the file is damaged: recover it first (`sqlite3 FILE .recover`) or use a backup",
         ),
-        Some(ErrorCode::NotADatabase) => {
-            (ErrorKind::SourceUnreadable, "it is another kind of file, or encrypted: decrypt it first")
-        }
+        Some(ErrorCode::NotADatabase) => (
+            ErrorKind::SourceUnreadable,
+            "it is another kind of file, or encrypted: decrypt it first",
+        ),
         _ => (ErrorKind::SourceUnreadable, "check the file and its permissions"),
     };
     Error::new(kind, format!("SQLite file {}: {error}", path.display()))

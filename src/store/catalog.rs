@@ -1,7 +1,7 @@
 //! What a Postgres table really is: columns, types, unique keys, partitioning.
 
-use sqlx::postgres::PgConnection;
 use sqlx::Row;
+use sqlx::postgres::PgConnection;
 
 use crate::cast::PgType;
 use crate::error::{Error, ErrorKind, Result};
@@ -75,13 +75,12 @@ impl Table {
             return Ok(None);
         }
         let columns = rows.iter().map(column_of).collect::<Result<Vec<_>>>()?;
-        let keys = sqlx::query_scalar::<_, Vec<String>>(include_str!(
-            "../sql/catalog/unique_keys.sql"
-        ))
-        .bind(schema)
-        .bind(name)
-        .fetch_all(&mut *conn)
-        .await?;
+        let keys =
+            sqlx::query_scalar::<_, Vec<String>>(include_str!("../sql/catalog/unique_keys.sql"))
+                .bind(schema)
+                .bind(name)
+                .fetch_all(&mut *conn)
+                .await?;
         let kind: String = sqlx::query_scalar(
             "SELECT c.relkind::text FROM pg_catalog.pg_class c \
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \

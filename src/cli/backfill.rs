@@ -1,0 +1,264 @@
+//! `toolkit backfill`: history into Postgres.
+
+use std::path::PathBuf;
+
+use super::progress::Progress;
+use super::{Outcome, Output, Report, output};
+use crate::backfill::{self, Options, Preparation, StreamReport};
+use crate::config::Settings;
+use crate::error::{Error, ErrorKind, Result};
+use crate::pack::Pack;
+use crate::store::Postgres;
+
+/// Arguments of `toolkit backfill`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Reads the pack's SQLite files and JSON artifacts, read-only, and writes them to Postgres in chunks.
+A chunk's rows, rejects, ledger entries, counts and checkpoint commit together: kill the process at
+any moment and run the same command again. Every record ends in exactly one count:
+
+  read = inserted + updated + unchanged + superseded + skipped + rejected
+
+  superseded  the target held something newer, by the stream's conflict rule
+  skipped     a rule left it out (an identical duplicate), with a ledger entry
+  rejected    it cannot be stored; kept whole in toolkit.reject with the reason
+  ledgered    values stored changed (a password redacted), each with a ledger entry
+  derived     rows made from a record beside its own, counted per target
+
+A second run re-reads everything and changes nothing. Limits: a chunk holds 50,000 records or
+16 MiB, whichever comes first; a chunk is tried 6 times while the server is away.
+
+Examples:
+  toolkit backfill --pack unified --source /data/app --dry-run
+  toolkit backfill --pack unified --source /data/app
+  toolkit backfill --pack ./my-pack --source app.db --stream orders
+  toolkit --format json backfill --pack unified --source /data/app | jq .streams")]
+pub struct Args {
+    /// Built-in pack, or the folder of your own pack.toml
+    #[arg(long)]
+    pack: String,
+    /// Folder (searched with its subfolders) or file with the pack's sources; may be repeated
+    #[arg(long, required = true, value_name = "PATH")]
+    source: Vec<PathBuf>,
+    /// Only this stream; may be repeated
+    #[arg(long, value_name = "NAME")]
+    stream: Vec<String>,
+    /// Print the plan and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Start over instead of resuming an unfinished run
+    #[arg(long)]
+    restart: bool,
+    /// Rejects that still count as success: a number, or a percentage of the records read
+    #[arg(long, value_name = "N|P%", default_value = "0", value_parser = tolerance)]
+    max_rejects: Tolerance,
+}
+
+/// How many rejects are acceptable.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Tolerance {
+    Rows(u64),
+    Percent(f64),
+}
+
+fn tolerance(text: &str) -> std::result::Result<Tolerance, String> {
+    let wrong = || format!("`{text}` is neither a number of rejects nor a percentage such as 0.1%");
+    match text.strip_suffix('%') {
+        Some(percent) => percent
+            .parse::<f64>()
+            .ok()
+            .filter(|percent| (0.0..=100.0).contains(percent))
+            .map(Tolerance::Percent)
+            .ok_or_else(wrong),
+        None => text.parse().map(Tolerance::Rows).map_err(|_| wrong()),
+    }
+}
+
+impl Tolerance {
+    fn allows(self, rejects: u64, read: u64) -> bool {
+        match self {
+            Self::Rows(most) => rejects <= most,
+            Self::Percent(percent) => rejects as f64 * 100.0 <= percent * read as f64,
+        }
+    }
+}
+
+/// Runs the command.
+pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Outcome> {
+    let pack = Pack::find(&args.pack)?;
+    let postgres = Postgres::connect(settings).await?;
+    let outcome = with_postgres(&args, pack, settings, output, &postgres).await;
+    let closed = postgres.close().await;
+    let outcome = outcome?;
+    closed?;
+    Ok(outcome)
+}
+
+async fn with_postgres(
+    args: &Args,
+    pack: Pack,
+    settings: &Settings,
+    output: &Output,
+    postgres: &Postgres,
+) -> Result<Outcome> {
+    let options = Options {
+        streams: args.stream.clone(),
+        restart: args.restart,
+        limits: backfill::ChunkLimits::default(),
+    };
+    let preparation = backfill::prepare(settings, postgres, pack, &args.source, options).await?;
+    if args.dry_run {
+        output.report(&preparation)?;
+        return Ok(Outcome::Success);
+    }
+    let progress = Progress::new(output);
+    let report =
+        backfill::run(postgres, &preparation, output.stop(), &|event| progress.show(event))
+            .await
+            .map_err(|error| resumable(error, args))?;
+    output.report(&report)?;
+    let is_clean =
+        args.max_rejects.allows(report.rejects, report.read) && report.changed_sources.is_empty();
+    Ok(if is_clean { Outcome::Success } else { Outcome::Differences })
+}
+
+/// An interrupted run says how to go on.
+fn resumable(error: Error, args: &Args) -> Error {
+    if error.kind() != ErrorKind::Interrupted {
+        return error;
+    }
+    let sources: Vec<String> =
+        args.source.iter().map(|path| format!("--source {}", path.display())).collect();
+    let streams: Vec<String> = args.stream.iter().map(|name| format!(" --stream {name}")).collect();
+    Error::new(ErrorKind::Interrupted, "stopped on request; committed chunks are kept").advice(
+        format!(
+            "resume with: toolkit backfill --pack {} {}{}",
+            args.pack,
+            sources.join(" "),
+            streams.concat()
+        ),
+    )
+}
+
+impl Report for Preparation {
+    fn text(&self) -> String {
+        let mut table = output::table(["stream", "files", "records", "mode", "targets"]);
+        for stream in &self.streams {
+            table.add_row([
+                stream.stream.clone(),
+                stream.files.to_string(),
+                stream.records.to_string(),
+                stream.mode.to_owned(),
+                unique(&stream.targets).join(", "),
+            ]);
+        }
+        let mut text =
+            format!("plan of backfill, pack {}; no changes are made\n\n{table}", self.pack);
+        if let Some(run) = &self.resumes {
+            text.push_str(&format!("\n\nresumes run {run}"));
+        }
+        text.push_str(&absent(&self.absent));
+        text
+    }
+}
+
+fn unique(names: &[String]) -> Vec<String> {
+    let mut seen: Vec<String> = Vec::new();
+    for name in names {
+        if !seen.contains(name) {
+            seen.push(name.clone());
+        }
+    }
+    seen
+}
+
+fn absent(streams: &[String]) -> String {
+    if streams.is_empty() {
+        return String::new();
+    }
+    format!("\n\nno source here for: {}", streams.join(", "))
+}
+
+impl Report for backfill::Report {
+    fn text(&self) -> String {
+        let mut table = output::table([
+            "stream",
+            "read",
+            "inserted",
+            "updated",
+            "unchanged",
+            "superseded",
+            "skipped",
+            "rejected",
+            "ledgered",
+            "rows/s",
+        ]);
+        for stream in &self.streams {
+            table.add_row(record_row(stream));
+            for (name, rows) in &stream.counts.derived {
+                table.add_row([
+                    format!("  + {name}"),
+                    String::new(),
+                    rows.inserted.to_string(),
+                    rows.updated.to_string(),
+                    rows.unchanged.to_string(),
+                    rows.superseded.to_string(),
+                    rows.skipped.to_string(),
+                    rows.rejected.to_string(),
+                    String::new(),
+                    String::new(),
+                ]);
+            }
+        }
+        let mut text = format!("{table}{}", absent(&self.absent));
+        for (sequence, value) in &self.sequences {
+            text.push_str(&format!("\nsequence {sequence} set to {value}"));
+        }
+        for source in &self.changed_sources {
+            text.push_str(&format!(
+                "\nCHANGED while it was read: {source}. Stop its writer, or use dual-write, and run \
+                 again."
+            ));
+        }
+        text.push_str(&format!("\n\n{}", self.verdict()));
+        text
+    }
+}
+
+fn record_row(stream: &StreamReport) -> [String; 10] {
+    let records = &stream.counts.records;
+    [
+        stream.stream.clone(),
+        stream.counts.read.to_string(),
+        records.inserted.to_string(),
+        records.updated.to_string(),
+        records.unchanged.to_string(),
+        records.superseded.to_string(),
+        records.skipped.to_string(),
+        records.rejected.to_string(),
+        stream.counts.ledgered.to_string(),
+        format!("{:.0}", stream.rate),
+    ]
+}
+
+impl backfill::Report {
+    fn verdict(&self) -> String {
+        let what = if self.changed_rows == 0 {
+            "nothing changed: the target already held every record".to_owned()
+        } else {
+            format!("{} rows inserted or updated", self.changed_rows)
+        };
+        let rejects = match self.rejects {
+            0 => "no rejects".to_owned(),
+            n => format!(
+                "{n} REJECTED, kept in toolkit.reject: `toolkit rejects list --pack {}` says why",
+                self.pack
+            ),
+        };
+        let resumed = if self.resumed { " (resumed)" } else { "" };
+        format!(
+            "run {}{resumed}: {} records read in {:.1} s; {what}; {rejects}",
+            self.run_id, self.read, self.seconds
+        )
+    }
+}
