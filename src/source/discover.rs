@@ -100,7 +100,7 @@ pub fn discover(pack: &Pack, roots: &[PathBuf]) -> Result<Discovered> {
             continue;
         }
         if let Some(pattern) = &stream.source.companion {
-            files.companions = companions(pattern, &candidates)?;
+            files.companions = companions(pattern.get_ref(), &candidates)?;
         }
         found.inputs.extend(inputs(name, &stream.source, &files)?);
         found.streams.insert(name.clone(), files);
@@ -175,7 +175,7 @@ fn databases(
             .advice("one application has one such file: name the right folder with --source"));
         }
         for candidate in matches {
-            let table = source.table.as_deref().unwrap_or_default();
+            let table = source.table.as_ref().map_or("", |table| table.get_ref().as_str());
             let database = sqlite::Database::open(&candidate.path)?;
             let columns = database.columns(table)?;
             if columns.is_empty() {
