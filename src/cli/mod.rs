@@ -13,6 +13,7 @@ pub mod backfill;
 pub mod embedded;
 pub mod migrate;
 pub mod output;
+pub mod pack;
 pub mod ping;
 
 mod progress;
@@ -100,6 +101,8 @@ enum Command {
     Migrate(migrate::Args),
     /// Move history from SQLite, JSON and CSV into Postgres, in resumable chunks
     Backfill(backfill::Args),
+    /// Show a pack's mapping, or check it against the database and the sources
+    Pack(pack::Args),
     /// Reach the server the settings name, and show what it is
     Ping(ping::Args),
 }
@@ -110,6 +113,7 @@ impl Command {
             Self::Embedded(args) => embedded::run(args, settings, output).await,
             Self::Migrate(args) => migrate::run(args, settings, output).await,
             Self::Backfill(args) => backfill::run(args, settings, output).await,
+            Self::Pack(args) => pack::run(args, settings, output).await,
             Self::Ping(args) => ping::run(args, settings, output).await,
         }
     }

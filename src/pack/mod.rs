@@ -2,6 +2,7 @@
 //! against a live database into typed plans ([`plan`], [`compile`]), and checked.
 
 pub mod builtin;
+pub mod check;
 pub mod compile;
 pub mod fault;
 pub mod lint;
@@ -9,6 +10,7 @@ pub mod manifest;
 pub mod opened;
 pub mod plan;
 pub mod reference;
+pub mod show;
 
 mod order;
 
