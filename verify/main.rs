@@ -11,5 +11,8 @@ mod embedded;
 mod json_oracle;
 mod migrate;
 mod migrate_command;
+mod pack_check;
+mod rejects;
 mod support;
 mod unified_schema;
+mod user_pack;

@@ -11,12 +11,15 @@
 
 pub mod backfill;
 pub mod embedded;
+pub mod ledger;
 pub mod migrate;
 pub mod output;
 pub mod pack;
 pub mod ping;
+pub mod rejects;
 
 mod progress;
+mod record;
 mod signals;
 
 use std::future::Future;
@@ -101,6 +104,10 @@ enum Command {
     Migrate(migrate::Args),
     /// Move history from SQLite, JSON and CSV into Postgres, in resumable chunks
     Backfill(backfill::Args),
+    /// Records that could not be stored: list, show, export, acknowledge
+    Rejects(rejects::Args),
+    /// Values stored changed and records a rule left out: list, show
+    Ledger(ledger::Args),
     /// Show a pack's mapping, or check it against the database and the sources
     Pack(pack::Args),
     /// Reach the server the settings name, and show what it is
@@ -113,6 +120,8 @@ impl Command {
             Self::Embedded(args) => embedded::run(args, settings, output).await,
             Self::Migrate(args) => migrate::run(args, settings, output).await,
             Self::Backfill(args) => backfill::run(args, settings, output).await,
+            Self::Rejects(args) => rejects::run(args, settings, output).await,
+            Self::Ledger(args) => ledger::run(args, settings, output).await,
             Self::Pack(args) => pack::run(args, settings, output).await,
             Self::Ping(args) => ping::run(args, settings, output).await,
         }

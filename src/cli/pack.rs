@@ -171,7 +171,8 @@ fn from_text(column: &MappedColumn) -> String {
 
 impl Report for Check {
     fn text(&self) -> String {
-        let mut table = output::table(["stream", "sources", "target", "columns", "sampled", "refused"]);
+        let mut table =
+            output::table(["stream", "sources", "target", "columns", "sampled", "refused"]);
         for stream in &self.streams {
             add_stream(&mut table, stream);
         }

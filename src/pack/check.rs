@@ -205,8 +205,7 @@ fn unenforced_key(output: &OutputPlan) -> String {
     let key: Vec<&str> = output.key.iter().map(|at| output.columns[*at].name.as_str()).collect();
     let unique: Vec<String> =
         output.table.unique_keys.iter().map(|key| format!("({})", key.join(", "))).collect();
-    let known =
-        if unique.is_empty() { "it has none".to_owned() } else { unique.join(", ") };
+    let known = if unique.is_empty() { "it has none".to_owned() } else { unique.join(", ") };
     format!(
         "the key ({}) is covered by no unique key of {}: {known}",
         key.join(", "),

@@ -24,7 +24,8 @@ pub fn faults(pack: &Pack) -> Vec<Fault> {
         }
         for after in &stream.after {
             if !streams.iter().any(|other| other.name.get_ref() == after.get_ref()) {
-                let detail = format!("`after` names `{}`, and there is no such stream", after.get_ref());
+                let detail =
+                    format!("`after` names `{}`, and there is no such stream", after.get_ref());
                 faults.push(Fault::new(after.span().start, detail));
             }
         }
@@ -91,7 +92,8 @@ fn source(stream: &StreamManifest, faults: &mut Vec<Fault>) {
         && builtin::compute(name.get_ref()).is_none()
     {
         let known = builtin::COMPUTE_NAMES.join(", ");
-        let detail = format!("there is no compute function `{}`; known are {known}", name.get_ref());
+        let detail =
+            format!("there is no compute function `{}`; known are {known}", name.get_ref());
         faults.push(Fault::new(name.span().start, detail));
     }
     if let Some(first) = stream.ignore.first()

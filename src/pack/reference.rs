@@ -91,7 +91,9 @@ fn pointer_refusal(text: &str, pointer: &str) -> Option<String> {
     }
     let is_escaped = |tail: &str| tail.starts_with('0') || tail.starts_with('1');
     if pointer.split('~').skip(1).any(|tail| !is_escaped(tail)) {
-        return Some(format!("`{text}` is no JSON pointer: `~` is written `~0`, `/` in a name `~1`"));
+        return Some(format!(
+            "`{text}` is no JSON pointer: `~` is written `~0`, `/` in a name `~1`"
+        ));
     }
     None
 }

@@ -109,12 +109,7 @@ fn refused(
     }
 }
 
-fn unreached(
-    opened: &OpenedPack,
-    plan: &StreamPlan,
-    reach: &Reach<'_>,
-    warnings: &mut Vec<Fault>,
-) {
+fn unreached(opened: &OpenedPack, plan: &StreamPlan, reach: &Reach<'_>, warnings: &mut Vec<Fault>) {
     let records = reach.records();
     if records == 0 {
         return;
