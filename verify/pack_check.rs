@@ -257,3 +257,66 @@ async fn a_key_without_a_unique_index_and_pointers_into_nothing_are_warnings() {
     assert!(stdout(&checked).contains("write the pointer `/id`"), "{}", stdout(&checked));
     assert_eq!(checked.status.code(), Some(1));
 }
+
+#[tokio::test]
+async fn columns_of_csv_files_and_of_older_databases_are_held_to_the_mapping_too() {
+    let database = TestDatabase::create().await;
+    let pool = database.pool().await;
+    let create = "CREATE TABLE public.item (id bigint PRIMARY KEY, name text)";
+    pool.execute(create).await.expect("table");
+    let folder = database.folder().join("items");
+    fs::create_dir_all(&folder).expect("folder");
+    let pack = |source: &str| {
+        let text = format!(
+            "[pack]\nname = \"items\"\nversion = 1\n[[stream]]\nname = \"items\"\n\
+             source = {{ {source} }}\ntarget = \"item\"\nkey = [\"id\"]\n\
+             [stream.columns]\nid = \"id\"\nname = \"title\"\n"
+        );
+        fs::write(folder.join("pack.toml"), text).expect("pack.toml");
+        check(&database, &folder, folder.to_str())
+    };
+    let csv = "csv = \"*.csv\"";
+    fs::write(folder.join("a.csv"), "\u{feff}id,title\n1,x\n").expect("CSV");
+    assert_eq!(pack(csv).status.code(), Some(0));
+    fs::write(folder.join("a.csv"), "id,titel\n1,x\n").expect("CSV");
+    let said = stdout(&pack(csv));
+    assert!(said.contains("line 11: stream `items`: column `name` comes from `title`"), "{said}");
+    assert!(said.contains("nothing is mapped from source column titel"), "{said}");
+
+    for (file, sql) in [
+        ("new.db", "CREATE TABLE t (id INTEGER PRIMARY KEY, title TEXT)"),
+        ("old.db", "CREATE TABLE t (id INTEGER PRIMARY KEY)"),
+    ] {
+        let source = rusqlite::Connection::open(folder.join(file)).expect("SQLite");
+        source.execute_batch(sql).expect("SQL");
+    }
+    let checked = pack("sqlite = [\"new.db\", \"old.db\"], table = \"t\"");
+    let said = stdout(&checked);
+    assert_eq!(checked.status.code(), Some(0), "{said}");
+    assert!(said.contains("old.db lacks title: its rows get NULL or the default there"), "{said}");
+    let old = rusqlite::Connection::open(folder.join("old.db")).expect("SQLite");
+    old.execute_batch("ALTER TABLE t ADD COLUMN legacy TEXT").expect("SQL");
+    let checked = pack("sqlite = [\"new.db\", \"old.db\"], table = \"t\"");
+    assert_eq!(checked.status.code(), Some(1), "what only the old file has would vanish");
+    assert!(stdout(&checked).contains("source column legacy"), "{}", stdout(&checked));
+}
+
+#[tokio::test]
+async fn what_keeps_a_check_from_being_made_exits_2() {
+    let database = TestDatabase::create().await;
+    let shop = shop();
+    for (pack, source, says) in [
+        ("no-such-pack", None, "there is no pack `no-such-pack`"),
+        (
+            shop.to_str().expect("UTF-8"),
+            Some("/no/such/folder"),
+            "/no/such/folder cannot be opened",
+        ),
+        (shop.to_str().expect("UTF-8"), Some("."), "nothing of the pack `shop` was found"),
+        ("unified", None, "is not fully migrated"),
+    ] {
+        let checked = check(&database, std::path::Path::new(pack), source);
+        assert_eq!(checked.status.code(), Some(2), "{pack}: {}", stdout(&checked));
+        assert!(stderr(&checked).contains(says), "{}", stderr(&checked));
+    }
+}

@@ -85,7 +85,7 @@ fn indented(json: &str) -> String {
             }
             '{' | '[' => {
                 text.push(letter);
-                while letters.next_if(|next| next.is_ascii_whitespace()).is_some() {}
+                while letters.next_if(char::is_ascii_whitespace).is_some() {}
                 if let Some(end) = letters.next_if(|next| matches!(next, '}' | ']')) {
                     text.push(end);
                 } else {

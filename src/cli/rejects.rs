@@ -1,5 +1,6 @@
 //! `toolkit rejects`: what could not be stored, and why.
 
+use std::fmt::Write as _;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
@@ -244,12 +245,9 @@ impl Report for Acknowledgement {
         };
         if !self.unchanged.is_empty() {
             let unchanged: Vec<String> = self.unchanged.iter().map(ToString::to_string).collect();
-            text.push_str(&format!("\nacknowledged or resolved already: {}", unchanged.join(", ")));
+            let _ = write!(text, "\nacknowledged or resolved already: {}", unchanged.join(", "));
         }
-        text.push_str(&format!(
-            "\nopen rejects of the pack {} that remain: {}",
-            self.pack, self.open
-        ));
+        let _ = write!(text, "\nopen rejects of the pack {} that remain: {}", self.pack, self.open);
         text
     }
 }

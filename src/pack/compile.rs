@@ -312,12 +312,11 @@ impl Compiler<'_> {
         let mut key = Vec::new();
         let wanted = place.view.key;
         for name in wanted {
-            match columns.iter().position(|column| column.name == *name.get_ref()) {
-                Some(position) => key.push(position),
-                None => {
-                    let detail = format!("key column `{}` is not mapped", name.get_ref());
-                    self.faults.push(place.fault(name.span().start, detail));
-                }
+            let found = columns.iter().position(|column| column.name == *name.get_ref());
+            key.extend(found);
+            if found.is_none() {
+                let detail = format!("key column `{}` is not mapped", name.get_ref());
+                self.faults.push(place.fault(name.span().start, detail));
             }
         }
         // An empty key is a fault of its own already.
