@@ -197,7 +197,8 @@ pub struct Flags {
     /// PostgreSQL server, or `embedded` for the private cluster
     ///
     /// postgres://user:password@host:port/database, with ?sslmode=require and the like, or
-    /// ?host=/folder for a Unix socket. [environment: `DATABASE_URL`; default: embedded]
+    /// ?host=/folder for a Unix socket. Arguments show in the process list: prefer the
+    /// environment or toolkit.toml for passwords. [environment: `DATABASE_URL`; default: embedded]
     #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
     pub database_url: Option<String>,
 
@@ -227,13 +228,16 @@ pub struct Flags {
     pub verbose: u8,
 }
 
+/// Looks a variable up.
+type Variables = Box<dyn Fn(&str) -> Option<OsString>>;
+
 /// What the process was started in; passed in so that resolution is a pure function of it.
 pub struct Surroundings {
     /// The working folder.
     pub folder: PathBuf,
     /// Whether the effective user is root.
     pub root: bool,
-    variables: Box<dyn Fn(&str) -> Option<OsString>>,
+    variables: Variables,
 }
 
 impl Surroundings {

@@ -39,6 +39,21 @@ impl Stop {
         *self.requested.borrow()
     }
 
+    /// Runs `work` to its end, or drops it where it waits and fails when stopping is asked for.
+    /// For work that may end anywhere, such as reaching a server.
+    pub async fn unless<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            biased;
+            () = self.wait() => Err(Self::interrupted()),
+            done = work => done,
+        }
+    }
+
+    fn interrupted() -> Error {
+        Error::new(ErrorKind::Interrupted, "stopped on request")
+            .advice("what was finished is kept; run the same command again to go on")
+    }
+
     /// Lets Ctrl-C pass to a program that has the terminal for a while, such as psql.
     pub fn mute(&self, muted: bool) {
         self.muted.store(muted, Ordering::Relaxed);
@@ -52,8 +67,7 @@ impl Stop {
     /// Fails with [`ErrorKind::Interrupted`] once stopping was asked for.
     pub fn check(&self) -> Result<()> {
         if self.is_requested() {
-            return Err(Error::new(ErrorKind::Interrupted, "stopped on request")
-                .advice("what was finished is kept; run the same command again to go on"));
+            return Err(Self::interrupted());
         }
         Ok(())
     }

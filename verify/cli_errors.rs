@@ -1,8 +1,11 @@
 //! What a person sees when something is wrong: which thing, what to do, and never a password.
 
 use std::fs;
+use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use sqlx::Executor;
 use toolkit::store::sql;
@@ -159,4 +162,34 @@ async fn a_reader_that_goes_away_is_no_failure() {
 
 fn with_stdout(command: &mut Command, stdout: Stdio) -> Output {
     command.stdout(stdout).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap()
+}
+
+#[test]
+fn ctrl_c_stops_a_waiting_command_and_is_no_success() {
+    // It takes connections, and never says a word.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://u@{}/d", silent.local_addr().unwrap());
+    let mut command = toolkit();
+    command.args(["--database-url", &url, "ping"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let command = command.spawn().unwrap();
+    let (_connection, _) = silent.accept().unwrap();
+    let pid = Pid::from_raw(i32::try_from(command.id()).unwrap());
+    kill(pid, Signal::SIGINT).unwrap();
+    let output = command.wait_with_output().unwrap();
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("once more stops at once"), "{text}");
+    assert!(text.contains("error: stopped on request"), "{text}");
+}
+
+#[test]
+fn a_server_that_never_answers_is_given_up_after_the_time_set() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let output = toolkit()
+        .args(["--database-url", &format!("postgres://u@{address}/d"), "ping"])
+        .env("TOOLKIT_CONNECT_TIMEOUT_MS", "200")
+        .output()
+        .unwrap();
+    assert_refused(&output, &[&format!("answers at {address} within 200 ms")]);
 }

@@ -17,7 +17,7 @@ async fn sessions_are_pinned_whatever_the_database_would_have_them_be() {
         "extra_float_digits TO -15",
         "datestyle TO 'SQL, DMY'",
         "bytea_output TO 'escape'",
-        "statement_timeout TO '1ms'",
+        "statement_timeout TO '1min'",
         "row_security TO on",
     ] {
         let statement = format!("ALTER DATABASE {} SET {setting}", quote_ident(&name));

@@ -10,5 +10,6 @@ mod connections;
 mod embedded;
 mod json_oracle;
 mod migrate;
+mod migrate_command;
 mod support;
 mod unified_schema;

@@ -44,7 +44,12 @@ async fn apply_set(
 }
 
 fn applied_files(applied: &Applied) -> Vec<&str> {
-    applied.stages.iter().flat_map(|stage| &stage.applied).map(|file| file.file_name.as_str()).collect()
+    applied
+        .stages
+        .iter()
+        .flat_map(|stage| &stage.applied)
+        .map(|file| file.file_name.as_str())
+        .collect()
 }
 
 #[tokio::test]
@@ -57,8 +62,7 @@ async fn up_applies_everything_once_and_up_again_changes_nothing_and_says_so() {
     assert_eq!(error.kind(), ErrorKind::Migration);
     assert_eq!(error.advice_text(), Some("run `toolkit migrate up --pack unified`"));
 
-    let first =
-        migrate::up(&mut connection, &["unified"], &Options::default()).await.expect("up");
+    let first = migrate::up(&mut connection, &["unified"], &Options::default()).await.expect("up");
     let mut expected = vec!["V1__control.sql"];
     expected.extend(unified.migrations.iter().map(|file| file.file_name.as_str()));
     assert_eq!(applied_files(&first), expected, "the control schema comes first");
@@ -107,9 +111,12 @@ async fn a_migration_edited_after_it_was_applied_is_refused_by_version_name_and_
     assert!(error.advice_text().expect("advice").contains("V4__<name>.sql"), "{error:?}");
 
     let status = migrate::status(&mut connection, &edited).await.expect("status");
-    let states: Vec<_> = status.entries.into_iter().map(|entry| entry.state).collect();
-    assert_eq!(states, [State::Applied, State::Divergent, State::Pending]);
-    assert_eq!(count(&mut connection, "SELECT count(*) FROM pg_class WHERE relname = 'x'").await, 0);
+    let found: Vec<_> = status.entries.into_iter().map(|entry| entry.state).collect();
+    assert_eq!(found, [State::Applied, State::Divergent, State::Pending]);
+    assert_eq!(
+        count(&mut connection, "SELECT count(*) FROM pg_class WHERE relname = 'x'").await,
+        0
+    );
 
     let renamed = set("p", &[one, ("V2__zwei.sql", "SELECT 1")]);
     apply_set(&mut connection, &renamed, &options).await.expect_err("renamed");
@@ -238,8 +245,11 @@ async fn a_failure_in_the_middle_leaves_neither_changes_nor_bookkeeping() {
         assert!(error.detail().contains(part), "{part}: {error}");
     }
     assert_eq!(
-        texts(&mut connection, "SELECT relname::text FROM pg_class WHERE relname IN ('one', 'two')")
-            .await,
+        texts(
+            &mut connection,
+            "SELECT relname::text FROM pg_class WHERE relname IN ('one', 'two')"
+        )
+        .await,
         ["one"]
     );
     let history = "SELECT name FROM toolkit.migrations_p";
@@ -282,7 +292,8 @@ async fn a_table_in_use_is_waited_for_briefly_and_tried_again() {
 async fn a_step_without_transaction_killed_midway_recovers_from_an_invalid_index() {
     let database = TestDatabase::create().await;
     let mut watcher = connect(&database).await;
-    run(&mut watcher, "CREATE TABLE public.t AS SELECT i AS id FROM generate_series(1, 1000) i").await;
+    run(&mut watcher, "CREATE TABLE public.t AS SELECT i AS id FROM generate_series(1, 1000) i")
+        .await;
     run(&mut watcher, "CREATE TABLE public.trace (at timestamptz DEFAULT clock_timestamp())").await;
     let sql = format!(
         "{NO_TRANSACTION_HEADER}\nINSERT INTO public.trace DEFAULT VALUES;\n\
@@ -333,7 +344,8 @@ async fn a_step_without_transaction_killed_midway_recovers_from_an_invalid_index
 async fn a_unique_index_that_failed_on_duplicates_is_redone_after_they_are_gone() {
     let database = TestDatabase::create().await;
     let mut connection = connect(&database).await;
-    run(&mut connection, "CREATE TABLE public.t (id int); INSERT INTO public.t VALUES (1), (1)").await;
+    run(&mut connection, "CREATE TABLE public.t (id int); INSERT INTO public.t VALUES (1), (1)")
+        .await;
     let sql = format!(
         "{NO_TRANSACTION_HEADER}\nCREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS \"t id\" ON t (id)"
     );
@@ -355,7 +367,8 @@ async fn a_unique_index_that_failed_on_duplicates_is_redone_after_they_are_gone(
 async fn an_invalid_index_of_somebody_else_is_refused() {
     let database = TestDatabase::create().await;
     let mut connection = connect(&database).await;
-    run(&mut connection, "CREATE TABLE public.t (id int); INSERT INTO public.t VALUES (1), (1)").await;
+    run(&mut connection, "CREATE TABLE public.t (id int); INSERT INTO public.t VALUES (1), (1)")
+        .await;
     let build = "CREATE UNIQUE INDEX CONCURRENTLY t_id ON public.t (id)";
     sqlx::raw_sql(build).execute(&mut connection).await.expect_err("planted");
     let files = set("p", &[("V1__index.sql", &format!("{NO_TRANSACTION_HEADER}\n{build}"))]);
@@ -423,7 +436,8 @@ async fn wide_columns_use_lz4_where_the_server_has_it() {
     let has_lz4 = count(&mut connection, server).await == 1;
     assert_eq!(applied.optional[1].used, has_lz4);
     if has_lz4 {
-        run(&mut connection, "SELECT observability.ensure_token_usage_partition('2026-02-03')").await;
+        run(&mut connection, "SELECT observability.ensure_token_usage_partition('2026-02-03')")
+            .await;
         let tables = texts(
             &mut connection,
             "SELECT DISTINCT attrelid::regclass::text FROM pg_attribute \

@@ -497,10 +497,7 @@ async fn values_outside_the_lists_and_second_natural_keys_are_refused_by_name() 
             "run_documents_doc_id_fkey",
         ),
         (
-            insert(
-                "indexing.vectors",
-                "(id, doc_id, chunk_id) VALUES (1, 'nowhere', 'c')",
-            ),
+            insert("indexing.vectors", "(id, doc_id, chunk_id) VALUES (1, 'nowhere', 'c')"),
             "vectors_doc_id_fkey",
         ),
     ];

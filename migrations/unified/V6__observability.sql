@@ -62,7 +62,7 @@ BEGIN
     IF to_regclass(partition_path) IS NOT NULL THEN
         RETURN to_regclass(partition_path);
     END IF;
-    -- ALL covers COMPRESSION where the server knows it; indexes are built by ATTACH, after the rows.
+    -- ALL covers COMPRESSION where the server knows it; ATTACH builds the indexes, after the rows.
     EXECUTE format(
         'CREATE TABLE %s (LIKE observability.token_usage INCLUDING ALL EXCLUDING INDEXES)',
         partition_path);

@@ -1,1 +1,16 @@
-//! backfill
+//! Moving records into Postgres: chunks with exactly-once effect.
+//!
+//! A chunk's rows, rejects, ledger entries, counts, digest and checkpoint commit in one
+//! transaction, so that a process killed anywhere goes on where it was. [`run`] is the whole
+//! command; `--dry-run` stops after [`Preparation`].
+
+pub mod chunk;
+pub mod counts;
+mod merge;
+mod run;
+mod stream;
+mod write;
+
+pub use chunk::ChunkLimits;
+pub use counts::{Counts, RowCounts};
+pub use run::{Event, Options, Preparation, Report, StreamReport, prepare, run};

@@ -102,7 +102,7 @@ pub fn select_expression(ty: &PgType, column: &str) -> String {
 ///
 /// Layout of `numeric_send`: digits `i16`, weight `i16`, sign `u16`, display scale `u16`, then
 /// base-10000 digits.
-pub fn trim_numeric(bytes: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn trim_numeric(bytes: &[u8], out: &mut Vec<u8>) {
     let is_special = bytes.len() < 8 || bytes[4] & 0xC0 == 0xC0;
     if is_special {
         out.extend_from_slice(bytes);

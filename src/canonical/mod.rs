@@ -6,13 +6,16 @@
 //! domains count as their base type, varchar as text, and enums, ltree and other extension types
 //! travel as text. [`ENCODING_VERSION`] changes whenever a row's bytes would.
 
+mod display;
 mod layout;
 mod sums;
 mod tuple;
 
+pub use display::{display_field, display_key, display_row};
 pub use layout::{Field, Layout, select_expression};
 pub use sums::{BucketSum, Buckets};
 pub use tuple::{TupleReader, fields_of};
+pub(crate) use tuple::COPY_SIGNATURE;
 
 use sha2::{Digest as _, Sha256};
 

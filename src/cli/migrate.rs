@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn times_have_a_number_a_unit_and_a_bound() {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("2m"), Ok(Duration::from_mins(2)));
         for wrong in ["3", "s", "", "0s", "-1s", "1.5s", "3h", "99999999999999999999s", "1441m"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }

@@ -49,7 +49,7 @@ impl Outcome {
 /// Could not run; also clap's for usage errors.
 const EXIT_FAILED: u8 = 2;
 
-/// Move application state from `SQLite`, JSON and CSV into `PostgreSQL`, and prove nothing was lost
+/// Move application state from SQLite, JSON and CSV into PostgreSQL, and prove nothing was lost
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = EXIT_CODES, after_long_help = INTRODUCTION)]
 #[command(subcommand_required = true, arg_required_else_help = false)]
@@ -188,6 +188,19 @@ fn start_logs(settings: &Settings) {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+
+    #[test]
+    fn the_settings_file_shown_by_help_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let shown: Vec<&str> = INTRODUCTION.lines().filter(|line| line.contains(" = ")).collect();
+        assert_eq!(shown.len(), 8);
+        std::fs::write(folder.path().join("toolkit.toml"), shown.join("\n")).unwrap();
+        let here = Surroundings::new(folder.path().to_owned(), false, |_| None);
+        let settings = Settings::resolve(&Flags::default(), &here).unwrap();
+        // What it shows besides the server are the defaults.
+        let default = Settings::new(settings.database.clone(), folder.path().join(".toolkit"));
+        assert_eq!(format!("{settings:?}"), format!("{default:?}"));
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

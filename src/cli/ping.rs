@@ -24,7 +24,7 @@ pub struct Args {}
 /// Runs `toolkit ping`.
 pub async fn run(_args: Args, settings: &Settings, output: &Output) -> Result<Outcome> {
     let start = Instant::now();
-    let postgres = Postgres::connect(settings).await?;
+    let postgres = output.stop().unless(Postgres::connect(settings)).await?;
     let reached_ms = start.elapsed().as_secs_f64() * 1e3;
     let version: String = sqlx::query_scalar("SELECT pg_catalog.current_setting('server_version')")
         .fetch_one(postgres.pool())

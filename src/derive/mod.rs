@@ -2,16 +2,22 @@
 //!
 //! Backfill and parity both derive with this code, so they disagree only if a store does.
 
+mod conflict;
+mod entries;
 mod original;
 mod resolve;
 
+pub use conflict::is_newer;
+pub use entries::{
+    LedgerEntry, RejectEntry, note_entries, output_name, reject_entries, skip_entries,
+};
 pub use original::original_bytes;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::cast::redact::Redactor;
-use crate::cast::{Note, Original, Refusal, Value};
+use crate::cast::{Note, Refusal, Value};
 use crate::error::Result;
 use crate::json::Json;
 use crate::pack::plan::{From, OutputPlan, StreamPlan};
@@ -307,47 +313,6 @@ impl Derived {
             self.fate = Fate::Rejected;
         }
         self.refusals.push(RowRefusal { output, element, column, refusal });
-    }
-}
-
-/// Identity of a ledger entry: what parity recomputes and looks up. The original itself is not
-/// part of it where it is a secret.
-#[must_use]
-pub fn entry_hash(parts: &EntryParts<'_>) -> [u8; 32] {
-    let mut text = Vec::new();
-    for part in [parts.output, parts.source, parts.locator, parts.column, parts.rule, parts.path] {
-        text.extend_from_slice(&(part.len() as u64).to_be_bytes());
-        text.extend_from_slice(part.as_bytes());
-    }
-    text.extend_from_slice(&parts.original_hash);
-    crate::canonical::sha256(&text)
-}
-
-/// What identifies a ledger entry within its stream.
-#[derive(Debug, Clone, Copy)]
-pub struct EntryParts<'a> {
-    /// Output's name.
-    pub output: &'a str,
-    /// Source file.
-    pub source: &'a str,
-    /// Record and element.
-    pub locator: &'a str,
-    /// Target column; empty for a whole row.
-    pub column: &'a str,
-    /// The rule.
-    pub rule: &'a str,
-    /// JSON pointer inside the value; empty for a scalar.
-    pub path: &'a str,
-    /// [`original_hash`] of the note.
-    pub original_hash: [u8; 32],
-}
-
-/// SHA-256 of the original bytes; for a secret its keyed hash.
-#[must_use]
-pub fn original_hash(original: &Original) -> [u8; 32] {
-    match original {
-        Original::Bytes(bytes) => crate::canonical::sha256(bytes),
-        Original::Secret(hash) => *hash,
     }
 }
 

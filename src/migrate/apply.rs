@@ -77,7 +77,11 @@ impl Applied {
 }
 
 /// Plans and applies built-in packs.
-pub async fn up(connection: &mut PgConnection, packs: &[&str], options: &Options) -> Result<Applied> {
+pub async fn up(
+    connection: &mut PgConnection,
+    packs: &[&str],
+    options: &Options,
+) -> Result<Applied> {
     let sets = packs.iter().map(|pack| builtin_or_error(pack)).collect::<Result<Vec<_>>>()?;
     let plan = plan(connection, &sets).await?;
     apply(connection, &plan, options).await
@@ -117,7 +121,9 @@ async fn apply_locked(
         if let Some(unplanned) = now.pending.iter().find(|v| !planned.pending.contains(v)) {
             return Err(Error::new(
                 ErrorKind::Migration,
-                format!("pack {pack}: V{unplanned} was applied when the plan was made, and is not now"),
+                format!(
+                    "pack {pack}: V{unplanned} was applied when the plan was made, and is not now"
+                ),
             )
             .advice("something changed the database meanwhile; run the command again"));
         }
@@ -141,9 +147,10 @@ async fn apply_locked(
 /// The schema of the history tables and the table of steps, which no migration can create, since
 /// they have to be there before the first one.
 async fn create_bookkeeping(connection: &mut PgConnection) -> Result<()> {
-    let exists: bool = sqlx::query_scalar("SELECT to_regclass('toolkit.migration_step') IS NOT NULL")
-        .fetch_one(&mut *connection)
-        .await?;
+    let exists: bool =
+        sqlx::query_scalar("SELECT to_regclass('toolkit.migration_step') IS NOT NULL")
+            .fetch_one(&mut *connection)
+            .await?;
     if exists {
         return Ok(());
     }
@@ -179,12 +186,10 @@ async fn apply_patiently(
             return Err(error);
         }
         if attempt >= options.attempts {
-            return Err(error
-                .context(format!("gave up after {attempt} attempts"))
-                .advice(
-                    "another session holds a lock that the migration needs: see pg_blocking_pids() \
+            return Err(error.context(format!("gave up after {attempt} attempts")).advice(
+                "another session holds a lock that the migration needs: see pg_blocking_pids() \
                      and pg_stat_activity, or allow more with --lock-timeout",
-                ));
+            ));
         }
         tracing::info!(file = migration.file_name, attempt, %error, "trying again");
         tokio::time::sleep(lock::jittered(pause)).await;
@@ -235,24 +240,24 @@ fn failure(set: &MigrationSet, migration: &Migration, error: refinery_core::Erro
     let code = refusal.code().unwrap_or_default().into_owned();
     let line = refusal
         .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
-        .and_then(|refusal| line_of(migration.sql(), refusal.position()?))
+        .and_then(|refusal| line_of(migration.sql(), &refusal.position()?))
         .map(|line| format!(" line {line}"))
         .unwrap_or_default();
-    let detail = format!(
-        "{place}{line}: {} (SQLSTATE {code}); nothing of this migration was kept",
-        refusal.message()
-    );
+    let kept = if migration.transactional { "; nothing of this migration was kept" } else { "" };
+    let detail = format!("{place}{line}: {} (SQLSTATE {code}){kept}", refusal.message());
     let advice = match code.as_str() {
         "25001" => format!("make {NO_TRANSACTION_HEADER:?} the first line of the file"),
         "42501" => "grant the migrating user what the statement needs, or use another".to_owned(),
-        _ => "mend the file (it is applied nowhere yet, unless elsewhere) and run the command again"
-            .to_owned(),
+        _ => {
+            "mend the file (it is applied nowhere yet, unless elsewhere) and run the command again"
+                .to_owned()
+        }
     };
     Error::new(kind, detail).advice(advice).because(error)
 }
 
 /// The line of a 1-based position in characters.
-fn line_of(sql: &str, position: sqlx::postgres::PgErrorPosition<'_>) -> Option<usize> {
+fn line_of(sql: &str, position: &sqlx::postgres::PgErrorPosition<'_>) -> Option<usize> {
     let sqlx::postgres::PgErrorPosition::Original(position) = position else { return None };
     let before = sql.chars().take(position.saturating_sub(1));
     Some(before.filter(|c| *c == '\n').count() + 1)

@@ -80,7 +80,11 @@ pub(super) async fn read(connection: &mut PgConnection, set: &MigrationSet) -> R
     session.get_applied_migrations(&table).await.map_err(|error| {
         Error::new(
             ErrorKind::Migration,
-            format!("the history of pack {} in {table} cannot be read: {}", set.pack, cause(&error)),
+            format!(
+                "the history of pack {} in {table} cannot be read: {}",
+                set.pack,
+                cause(&error)
+            ),
         )
         .because(error)
     })

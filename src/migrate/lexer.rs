@@ -83,16 +83,16 @@ impl Lexer<'_> {
 
     /// A string; with backslash escapes when written `E'..'`. Doubled quotes read as two strings
     /// side by side, which is the same to a splitter.
-    fn string(&mut self, escapes: bool) -> Token {
+    fn string(&mut self, backslashes: bool) -> Token {
         let mut escaped = false;
         let mut length = self.rest().len();
         for (index, c) in self.rest().char_indices().skip(1) {
             if escaped {
                 escaped = false;
-            } else if escapes && c == '\\' {
+            } else if backslashes && c == '\\' {
                 escaped = true;
             } else if c == '\'' {
-                if escapes && self.rest()[index + 1..].starts_with('\'') {
+                if backslashes && self.rest()[index + 1..].starts_with('\'') {
                     escaped = true;
                     continue;
                 }
@@ -232,7 +232,8 @@ mod tests {
 
     #[test]
     fn semicolons_inside_literals_names_and_comments_do_not_end_a_statement() {
-        let sql = "select ';', \"a;\"\"b\" /* ; /* ; */ ; */ -- ;\n, $x$ ; $$ ; $x$, E'\\';', 'it''s;';\
+        let sql = "select ';', \"a;\"\"b\" /* ; /* ; */ ; */ -- ;\n, \
+                   $x$ ; $$ ; $x$, E'\\';', 'it''s;';\
                    \nselect $1;;\n  -- only a comment ;\n";
         let found = texts(sql);
         assert_eq!(found.len(), 2, "{found:?}");
@@ -256,7 +257,9 @@ mod tests {
 
     #[test]
     fn unfinished_literals_reach_to_the_end_without_a_panic() {
-        for sql in ["select 'a;", "select \"a;", "select $$a;", "/* a;", "select E'a\\", "select ü;"] {
+        for sql in
+            ["select 'a;", "select \"a;", "select $$a;", "/* a;", "select E'a\\", "select ü;"]
+        {
             let _ = statements(sql);
         }
     }

@@ -22,6 +22,7 @@ pub(super) async fn acquire(
 ) -> Result<()> {
     let deadline = Instant::now() + wait;
     let mut pause = Duration::from_millis(50);
+    let mut announced = String::new();
     loop {
         stop.check()?;
         let taken: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1, $2)")
@@ -44,7 +45,10 @@ pub(super) async fn acquire(
             )
             .advice("wait for it to finish, or end it with pg_terminate_backend(<pid>)"));
         }
-        tracing::info!(holder, "waiting for another migrator");
+        if holder != announced {
+            tracing::info!(holder, "waiting for another migrator");
+            announced = holder;
+        }
         // A wish to stop is heard at the top of the loop.
         let _ = tokio::time::timeout(jittered(pause).min(left), stop.wait()).await;
         pause = (pause * 2).min(PAUSE_MAX);

@@ -8,8 +8,8 @@
 //!   is dropped and redone. Other statements of such a file may run twice when a run is killed
 //!   between a statement and its mark, so they must bear that (`IF [NOT] EXISTS`).
 //! * A divergent, missing or out-of-order migration is refused, never skipped.
-//! * One migrator at a time, by a session advisory lock that is polled: a blocking wait would hold a
-//!   snapshot that `CREATE INDEX CONCURRENTLY` in turn waits for.
+//! * One migrator at a time, by a session advisory lock that is polled: a blocking wait would hold
+//!   a snapshot that `CREATE INDEX CONCURRENTLY` in turn waits for.
 //! * No statement waits longer than [`Options::lock_timeout`] for a lock, so that a waiting
 //!   migration does not queue an application's statements behind it; it is tried again after a
 //!   pause, a bounded number of times.

@@ -19,9 +19,7 @@ pub struct Optional {
 /// are not there (yet) are left out.
 pub async fn optional_extensions(connection: &mut PgConnection) -> Result<Vec<Optional>> {
     let rows: Vec<(String, bool, String)> =
-        sqlx::query_as(include_str!("../sql/migration_optional.sql"))
-            .fetch_all(connection)
-            .await?;
+        sqlx::query_as(include_str!("../sql/migration_optional.sql")).fetch_all(connection).await?;
     Ok(rows.into_iter().map(|(name, used, state)| Optional { name, used, state }).collect())
 }
 
@@ -31,7 +29,9 @@ pub(super) async fn available(
     pending: &[&str],
 ) -> Result<Vec<Optional>> {
     let rows: Vec<(String, bool, String)> =
-        sqlx::query_as(include_str!("../sql/migration_available.sql")).fetch_all(connection).await?;
+        sqlx::query_as(include_str!("../sql/migration_available.sql"))
+            .fetch_all(connection)
+            .await?;
     let is_mentioned = |name: &str| {
         let mark = format!(" {name}");
         pending.iter().any(|sql| sql.contains(&mark))

@@ -4,8 +4,8 @@ use refinery_core::{Migration as Inner, SchemaVersion};
 use serde::Serialize;
 use sqlx::PgConnection;
 
-use super::set::{Migration, MigrationSet, builtin, builtin_or_error};
 use super::optional::{Optional, available};
+use super::set::{Migration, MigrationSet, builtin, builtin_or_error};
 use super::{CONTROL_PACK, history};
 use crate::{Error, ErrorKind, Result};
 

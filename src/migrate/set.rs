@@ -168,16 +168,19 @@ impl Migration {
         const CONTROL: [&str; 6] = ["begin", "start", "commit", "end", "rollback", "abort"];
         for statement in self.statements() {
             let first = statement.tokens.first();
-            if let Some(word) = CONTROL.iter().find(|word| first.is_some_and(|own| own.is(word))) {
-                return Err(Error::new(
-                    ErrorKind::Migration,
-                    format!("migration file {}: it contains {}", self.file_name, word.to_uppercase()),
-                )
-                .advice(format!(
-                    "remove it: each migration is one transaction, or, with {NO_TRANSACTION_HEADER:?} \
-                     on line 1, none"
-                )));
-            }
+            let Some(word) = CONTROL.iter().find(|word| first.is_some_and(|own| own.is(word)))
+            else {
+                continue;
+            };
+            let word = word.to_uppercase();
+            return Err(Error::new(
+                ErrorKind::Migration,
+                format!("migration file {}: it contains {word}", self.file_name),
+            )
+            .advice(format!(
+                "remove it: each migration is one transaction, or, with \
+                 {NO_TRANSACTION_HEADER:?} on line 1, none"
+            )));
         }
         Ok(())
     }
@@ -202,9 +205,7 @@ impl MigrationSet {
                 Migration::new(name, &text).map_err(|error| error.context(format!("pack {pack}")))
             })
             .collect::<Result<Vec<_>>>()?;
-        migrations.sort_by(|a, b| {
-            (a.version(), &a.file_name).cmp(&(b.version(), &b.file_name))
-        });
+        migrations.sort_by(|a, b| (a.version(), &a.file_name).cmp(&(b.version(), &b.file_name)));
         if let Some([first, second]) =
             migrations.array_windows().find(|[a, b]| a.version() == b.version())
         {
@@ -251,11 +252,8 @@ fn checked_stem(file_name: &str) -> Result<&str> {
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     });
     stem.filter(|_| is_sound).ok_or_else(|| {
-        Error::new(
-            ErrorKind::Migration,
-            format!("{file_name:?} is not a migration's file name"),
-        )
-        .advice("name it V<version>__<name>.sql: digits, two underscores, letters and digits")
+        Error::new(ErrorKind::Migration, format!("{file_name:?} is not a migration's file name"))
+            .advice("name it V<version>__<name>.sql: digits, two underscores, letters and digits")
     })
 }
 

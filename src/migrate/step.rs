@@ -195,7 +195,8 @@ impl ConcurrentIndex {
             )
             .advice("name it: an interrupted build is found again by its name"));
         };
-        let rest = if rest.first().is_some_and(|token| token.is("only")) { &rest[1..] } else { rest };
+        let rest =
+            if rest.first().is_some_and(|token| token.is("only")) { &rest[1..] } else { rest };
         let table: Option<String> = match rest {
             [schema, Token::Symbol('.'), table, ..] => name_of(schema)
                 .zip(name_of(table))
@@ -225,7 +226,10 @@ impl ConcurrentIndex {
             None => Ok(false),
             Some((_, true)) => Ok(true),
             Some((name, false)) if ours => {
-                tracing::warn!(index = name, "dropping the invalid index an interrupted build left");
+                tracing::warn!(
+                    index = name,
+                    "dropping the invalid index an interrupted build left"
+                );
                 let drop = format!("DROP INDEX CONCURRENTLY IF EXISTS {name}");
                 execute(connection, drop).await?;
                 Ok(false)

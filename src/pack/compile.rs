@@ -1,7 +1,6 @@
 //! From a parsed pack and a live catalog to typed plans.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use sqlx::postgres::PgConnection;
@@ -145,7 +144,7 @@ impl Compiler<'_> {
         };
         let mut outputs = Vec::new();
         for view in self.outputs(stream)? {
-            let plan = self.output(stream, &view, source_columns, (index, outputs.len()))?;
+            let plan = self.output(&view, source_columns, (index, outputs.len()))?;
             outputs.push(plan);
         }
         self.refuse_forgotten_columns(stream, source_columns, &outputs)?;
@@ -188,7 +187,6 @@ impl Compiler<'_> {
 
     fn output(
         &mut self,
-        stream: &StreamManifest,
         view: &OutputView<'_>,
         source_columns: Option<&Vec<String>>,
         place: (usize, usize),
@@ -223,9 +221,7 @@ impl Compiler<'_> {
             .any(|unique| unique.iter().all(|name| key_names.contains(&name.as_str())));
         let unit = self.unit_for(&table, &constants, &columns, place);
         let full = view.full;
-        let is_tabular =
-            stream.source.sqlite != OneOrMany::None || stream.source.csv != OneOrMany::None;
-        let pointer = |text: &String| parse_from(text, is_tabular);
+        let pointer = |text: &String| parse_from(text);
         Ok(OutputPlan {
             name: view.name.to_owned(),
             columns,
@@ -314,13 +310,13 @@ impl Compiler<'_> {
             ColumnManifest::Full(options) => options,
         };
         let defaults = &self.pack.manifest.defaults;
-        let cast_options = options.cast_options(defaults);
+        let cast_options = options.cast_options(defaults, &column.ty, !column.not_null);
         let constant = match &options.value {
             None => None,
             Some(text) => Some(constant_field(&column.name, &column.ty, text)?),
         };
         let mut from: Vec<From> =
-            options.from.to_vec().iter().map(|text| parse_from(text, true)).collect();
+            options.from.to_vec().iter().map(|text| parse_from(text)).collect();
         if from.is_empty() && constant.is_none() {
             from.push(From::Column(column.name.clone()));
         }
@@ -487,8 +483,8 @@ fn same_name_mapping(
 }
 
 /// Reads a `from`: `@fact`, `^/pointer`, `+/pointer`, `/pointer`, the empty text (the whole
-/// element), else a column name. In `each`, `when` and `skip` a pointer needs no slash check.
-fn parse_from(text: &str, _tabular: bool) -> From {
+/// element), else a column name.
+fn parse_from(text: &str) -> From {
     let pointer = |scope, rest: &str| From::Pointer { scope, pointer: rest.to_owned() };
     match text {
         "@sha256" => From::Meta(Meta::FileSha256),
@@ -542,8 +538,3 @@ fn copy_order(pack: &Pack) -> Result<Vec<usize>> {
     Ok(order)
 }
 
-/// Whether a path is the file name of a pack.
-#[must_use]
-pub fn is_pack_file(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name == "pack.toml")
-}

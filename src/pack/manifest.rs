@@ -9,7 +9,7 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::cast::{CastOptions, Policies};
+use crate::cast::{CastOptions, PgType, Policies, Policy};
 use crate::error::{Error, ErrorKind};
 
 /// The whole file.
@@ -224,19 +224,48 @@ pub struct ColumnOptions {
 }
 
 impl ColumnOptions {
-    /// The cast's options, with the pack's defaults filled in.
+    /// The cast's options for a column of type `ty`, with the pack's defaults filled in where
+    /// they have a meaning.
     #[must_use]
-    pub fn cast_options(&self, defaults: &Defaults) -> CastOptions {
+    pub fn cast_options(&self, defaults: &Defaults, ty: &PgType, nullable: bool) -> CastOptions {
+        let scalar = match ty {
+            PgType::Array(element) => element,
+            _ => ty,
+        };
+        let default_zone = defaults.zone.clone().filter(|_| *scalar == PgType::Timestamptz);
         CastOptions {
             cast: self.cast,
-            zone: self.zone.clone().or_else(|| defaults.zone.clone()),
+            zone: self.zone.clone().or(default_zone),
             unit: self.unit,
             aliases: self.aliases.clone(),
-            on: self.on.clone().unwrap_or_else(|| defaults.on.clone()),
+            on: self.on.clone().unwrap_or_else(|| defaults.fitting(scalar, nullable)),
             empty: self.empty,
             json_null: self.json_null.unwrap_or_default(),
             default: self.default.clone(),
             ..CastOptions::default()
+        }
+    }
+}
+
+impl Defaults {
+    /// The default policies, with `reject` where a type or column has no use for the choice.
+    fn fitting(&self, ty: &PgType, nullable: bool) -> Policies {
+        let is_document = matches!(ty, PgType::Json | PgType::Jsonb);
+        let is_integer = matches!(ty, PgType::Int2 | PgType::Int4 | PgType::Int8);
+        let fit = |policy: Policy| {
+            if policy == Policy::Null && !nullable && !is_document { Policy::Reject } else { policy }
+        };
+        let on = &self.on;
+        let nan = if is_integer && on.nan == Policy::Replace { Policy::Reject } else { fit(on.nan) };
+        let unreadable = if nullable { on.unreadable } else { Policy::Reject };
+        Policies {
+            nul: fit(on.nul),
+            nan,
+            invalid_utf8: fit(on.invalid_utf8),
+            overflow: fit(on.overflow),
+            too_long: fit(on.too_long),
+            json_duplicate_keys: on.json_duplicate_keys,
+            unreadable,
         }
     }
 }

@@ -4,7 +4,10 @@
 pub mod builtin;
 pub mod compile;
 pub mod manifest;
+pub mod opened;
 pub mod plan;
+
+pub use opened::{OpenedPack, join_error, open};
 
 use std::path::{Path, PathBuf};
 

@@ -9,4 +9,4 @@ CREATE TABLE IF NOT EXISTS toolkit.migration_step (
     PRIMARY KEY (pack, version, step)
 );
 COMMENT ON TABLE toolkit.migration_step IS
-    'Statements of migrations that cannot run in a transaction: begun (pending) or finished (done).';
+    'Statements of migrations that cannot run in a transaction: begun (pending) or done.';

@@ -24,7 +24,7 @@ use serde::Serialize;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions, PgConnection};
 
-use self::layout::Layout;
+use self::layout::{Keep, Layout};
 use self::process::PidFile;
 pub use self::programs::Programs;
 use self::server::Server;
@@ -94,7 +94,7 @@ impl Embedded {
     pub async fn start(&self, listen_port: Option<u16>) -> Result<Status> {
         let this = self.clone();
         blocking(move || {
-            let lease = this.acquire_now(Some(listen_port))?;
+            let lease = this.acquire_now(Some(Keep { port: listen_port }))?;
             lease.end()?;
             this.status_now()
         })
@@ -114,21 +114,18 @@ impl Embedded {
         blocking(move || this.status_now()).await
     }
 
-    /// `keep`: whether to stay up afterwards, and with which port.
-    fn acquire_now(&self, keep: Option<Option<u16>>) -> Result<Lease> {
+    /// `keep`: set to stay up afterwards.
+    fn acquire_now(&self, keep: Option<Keep>) -> Result<Lease> {
         let layout = Layout::create(&self.state_dir)?;
         let _lock = layout.lock()?;
         let file = layout.lease()?;
         file.lock_shared()?;
         let server = Server::new(&layout, self.bin_dir.as_deref())?;
         server.ensure_made()?;
-        let port = match keep {
-            Some(port) => port,
-            None => layout.keep()?.flatten(),
-        };
+        let port = keep.or(layout.keep()?).and_then(|keep| keep.port);
         let running = server.ensure_running(port, &file)?;
         if keep.is_some() {
-            layout.set_keep(running.listens.then_some(running.port))?;
+            layout.set_keep(Keep { port: running.listens.then_some(running.port) })?;
         }
         let password = Secret(layout.password()?);
         Ok(Lease {

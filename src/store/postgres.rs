@@ -72,16 +72,16 @@ impl Postgres {
         let description = describe(&options, lease.is_some());
 
         let mut first = connect_once(&options, connect_timeout).await?;
+        session.pin(&mut first).await?;
         let version_num = check_server(&mut first, &description).await?;
         if let Some(lease) = &lease {
             lease.verify(&mut first).await?;
         }
-        session.pin(&mut first).await?;
         first.close().await?;
 
         let pool = PgPoolOptions::new()
             .max_connections(settings.connections_max)
-            .acquire_timeout(Duration::from_secs(60))
+            .acquire_timeout(Duration::from_mins(1))
             .after_connect(move |connection, _| Box::pin(session.pin(connection)))
             .connect_lazy_with(options.clone());
         Ok(Self { pool, options, session, version_num, description, connect_timeout, lease })
@@ -143,6 +143,8 @@ impl Session {
     /// By statement, not by start-up parameters: those are overruled by nothing but refused by
     /// connection poolers, and a database's or role's own settings would win over defaults.
     async fn pin(self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        // Alone and first: a short limit of the role could end what follows.
+        sqlx::raw_sql("SET statement_timeout = 0").execute(&mut *connection).await?;
         sqlx::query(include_str!("pin_session.sql"))
             .bind(self.statement_timeout_ms.to_string())
             .bind(self.lock_timeout_ms.to_string())
@@ -206,7 +208,7 @@ fn unreachable(options: &PgConnectOptions, limit: &str) -> Error {
 fn explain(options: &PgConnectOptions, error: sqlx::Error) -> Error {
     let place = place(options);
     let user = options.get_username();
-    let code = error.as_database_error().and_then(|e| e.code().map(|c| c.into_owned()));
+    let code = error.as_database_error().and_then(|e| e.code().map(std::borrow::Cow::into_owned));
     let mapped = match (&error, code.as_deref()) {
         (_, Some("28P01" | "28000")) => Error::new(
             ErrorKind::StoreDenied,

@@ -18,21 +18,23 @@ pub fn redact_url(url: &str) -> String {
         },
         None => rest.to_owned(),
     };
-    match rest.split_once('?') {
-        Some((before, query)) => format!("{scheme}://{before}?{}", redact_query(query)),
-        None => format!("{scheme}://{rest}"),
-    }
+    format!("{scheme}://{}", redact_parameters(&rest))
 }
 
-fn redact_query(query: &str) -> String {
-    let parameters: Vec<String> = query
-        .split('&')
-        .map(|parameter| match parameter.split_once('=') {
-            Some((name, _)) if is_secret(name) => format!("{name}=***"),
-            _ => parameter.to_owned(),
+/// Hides `name=value` wherever it stands: the cut above may have taken the `?` before it.
+fn redact_parameters(rest: &str) -> String {
+    rest.split_inclusive(['?', '&'])
+        .map(|part| {
+            let (parameter, end) = match part.strip_suffix(['?', '&']) {
+                Some(parameter) => (parameter, &part[parameter.len()..]),
+                None => (part, ""),
+            };
+            match parameter.split_once('=') {
+                Some((name, _)) if is_secret(name) => format!("{name}=***{end}"),
+                _ => part.to_owned(),
+            }
         })
-        .collect();
-    parameters.join("&")
+        .collect()
 }
 
 fn is_secret(name: &str) -> bool {

@@ -21,7 +21,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use toolkit::store::embedded::Programs;
 
-const START_MAX: Duration = Duration::from_secs(120);
+const START_MAX: Duration = Duration::from_mins(2);
 const PASSWORD: &str = "verify";
 
 /// Makes and runs a cluster in $1 with the programs $2, $3, until standard input ends.
@@ -34,6 +34,9 @@ cd "$folder" || exit 1
     -c shared_buffers=64MB -c max_wal_size=2GB < /dev/null &
 server=$!
 read -r _ignored
+# A shell's background process ignores QUIT until the server has set itself up; TERM ends it then,
+# and QUIT, later, without waiting for clients.
+kill -TERM "$server"
 kill -QUIT "$server"
 wait "$server"
 cd /

@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Longest wait for another command that starts or stops the server.
-const LOCK_WAIT_MAX: Duration = Duration::from_secs(180);
+const LOCK_WAIT_MAX: Duration = Duration::from_mins(3);
 
 /// Room for a socket's path, with its NUL byte: `sockaddr_un.sun_path` on Linux.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -74,6 +74,13 @@ impl ServerUser {
         };
         mode & bit != 0
     }
+}
+
+/// The wish that the server stays up without users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Keep {
+    /// TCP port to listen on.
+    pub(super) port: Option<u16>,
 }
 
 /// The places of one state folder.
@@ -201,18 +208,18 @@ impl Layout {
         open_private(&self.root.join("lease"))
     }
 
-    /// The marker of `embedded start`: none, or with the TCP port it asked for.
-    pub(super) fn keep(&self) -> Result<Option<Option<u16>>> {
+    /// The marker of `embedded start`, if it is set.
+    pub(super) fn keep(&self) -> Result<Option<Keep>> {
         let path = self.keep_file();
         match fs::read_to_string(&path) {
-            Ok(text) => Ok(Some(text.trim().parse().ok())),
+            Ok(text) => Ok(Some(Keep { port: text.trim().parse().ok() })),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(io_error("file", &path, e)),
         }
     }
 
-    pub(super) fn set_keep(&self, port: Option<u16>) -> Result<()> {
-        let text = port.map(|p| p.to_string()).unwrap_or_default();
+    pub(super) fn set_keep(&self, keep: Keep) -> Result<()> {
+        let text = keep.port.map(|p| p.to_string()).unwrap_or_default();
         write_private(&self.keep_file(), &text)
     }
 

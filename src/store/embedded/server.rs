@@ -20,7 +20,7 @@ use super::{DATABASE, USER};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Longest wait for a start or a stop: recovery after a crash replays up to `max_wal_size`.
-const WAIT_MAX: Duration = Duration::from_secs(120);
+const WAIT_MAX: Duration = Duration::from_mins(2);
 
 /// The socket's number where no TCP port is asked for.
 const SOCKET_PORT: u16 = 5432;
@@ -206,15 +206,19 @@ impl<'a> Server<'a> {
             .map_err(|e| self.not_run("pg_ctl", e))?;
         match Self::running(layout)? {
             Some(file) if status.success() && file.ready => Ok(file),
-            _ => Err(Error::new(
-                ErrorKind::StoreUnreachable,
-                format!(
-                    "the private PostgreSQL server did not start\n{}",
-                    tail(&mut log, log_start)
-                ),
-            )
-            .advice(format!("the whole log is in {}", layout.log_file().display()))),
+            running => Err(self.not_started(running.is_some(), &tail(&mut log, log_start))),
         }
+    }
+
+    fn not_started(&self, running: bool, log: &str) -> Error {
+        if !running {
+            let _ = fs::remove_dir(&self.layout.socket_dir);
+        }
+        Error::new(
+            ErrorKind::StoreUnreachable,
+            format!("the private PostgreSQL server did not start\n{log}"),
+        )
+        .advice(format!("the whole log is in {}", self.layout.log_file().display()))
     }
 
     /// Stops the server if it runs, whatever uses it.
@@ -247,7 +251,7 @@ impl<'a> Server<'a> {
             match Self::running(self.layout)? {
                 Some(file) if file.ready => return Ok(file),
                 Some(_) => sleep(Duration::from_millis(50)),
-                None => return self.start(self.layout.keep()?.flatten()),
+                None => return self.start(self.layout.keep()?.and_then(|keep| keep.port)),
             }
         }
         Err(Error::new(

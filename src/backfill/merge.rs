@@ -1,0 +1,425 @@
+//! Writing the rows of one output: straight COPY into an empty slice, or COPY into a staging
+//! table and a merge that counts what became of each row.
+
+use std::collections::HashMap;
+
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection as _, Row as _};
+
+use crate::backfill::chunk::{OutputRows, RowRef};
+use crate::backfill::counts::RowCounts;
+use crate::canonical::{COPY_SIGNATURE, Digest, select_expression};
+use crate::derive::is_newer;
+use crate::cast::PgType;
+use crate::error::{Error, ErrorKind, Result};
+use crate::pack::manifest::ConflictRule;
+use crate::pack::plan::OutputPlan;
+use crate::store::catalog::column_list;
+use crate::store::{quote_ident, sql};
+
+/// Bytes handed to COPY at once.
+const COPY_PIECE_BYTES: usize = 256 << 10;
+
+/// What became of the rows of one output, by position in [`OutputRows::rows`].
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Totals.
+    pub counts: RowCounts,
+    /// Rows the target did not take, and what kept its place.
+    pub superseded: Vec<Superseded>,
+    /// Rows that repeat another row of the chunk byte for byte.
+    pub repeated: Vec<RowRef>,
+    /// Rows Postgres refused, with its words.
+    pub refused: Vec<(RowRef, Refused)>,
+}
+
+/// A row the target did not take.
+#[derive(Debug, Clone, Copy)]
+pub struct Superseded {
+    /// The row.
+    pub row: RowRef,
+    /// Digest of the target's row, if it is in the target (and not in this chunk).
+    pub target_digest: Option<Digest>,
+    /// The ledger rule: `superseded` (the target held something newer), `superseded_tie`,
+    /// `target_wins`, `superseded_in_source`.
+    pub rule: &'static str,
+}
+
+/// Why Postgres refused a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Stable code.
+    pub reason: String,
+    /// One sentence.
+    pub detail: String,
+}
+
+/// Copies all rows straight into the target. On an error nothing is left and the caller merges.
+pub async fn copy_direct(
+    conn: &mut PgConnection,
+    output: &OutputPlan,
+    rows: &OutputRows,
+) -> Result<u64> {
+    let statement = format!(
+        "COPY {} ({}) FROM STDIN (FORMAT binary)",
+        output.table.sql_name(),
+        column_list(output.column_names())
+    );
+    let count = i16::try_from(output.columns.len()).unwrap_or(i16::MAX).to_be_bytes();
+    send(conn, &statement, rows.rows.iter().map(|row| (count, None, rows.fields(row)))).await
+}
+
+/// Merges rows through a staging table, in savepoints; a batch that Postgres refuses is halved
+/// until the rows at fault stand alone.
+pub async fn merge(
+    conn: &mut PgConnection,
+    output: &OutputPlan,
+    rows: &OutputRows,
+    chosen: Vec<RowRef>,
+) -> Result<Written> {
+    let mut written = Written::default();
+    let kept = without_repeats(output, rows, chosen, &mut written);
+    if kept.is_empty() {
+        return Ok(written);
+    }
+    create_stage(conn, output).await?;
+    let mut batches = vec![kept];
+    while let Some(batch) = batches.pop() {
+        let mut savepoint = conn.begin().await?;
+        match merge_batch(&mut savepoint, output, rows, &batch).await {
+            Ok(done) => {
+                savepoint.commit().await?;
+                written.counts.add(&done.counts);
+                written.superseded.extend(done.superseded);
+            }
+            Err(error) => {
+                savepoint.rollback().await?;
+                if error.kind() != ErrorKind::StoreFailed {
+                    return Err(error);
+                }
+                if let [row] = batch.as_slice() {
+                    written.counts.rejected += 1;
+                    written.refused.push((*row, refusal_of(&error)));
+                } else {
+                    let mut left = batch;
+                    let right = left.split_off(left.len() / 2);
+                    batches.push(right);
+                    batches.push(left);
+                }
+            }
+        }
+    }
+    Ok(written)
+}
+
+/// Sorts out rows of one chunk that share a key, as the conflict rule says; the first stands for
+/// its twins, and two different rows of one record or without a rule are a reject of the later.
+fn without_repeats(
+    output: &OutputPlan,
+    rows: &OutputRows,
+    chosen: Vec<RowRef>,
+    written: &mut Written,
+) -> Vec<RowRef> {
+    let mut by_key: HashMap<[u8; 16], usize> = HashMap::with_capacity(chosen.len());
+    let mut kept: Vec<RowRef> = Vec::with_capacity(chosen.len());
+    for row in chosen {
+        let fields = rows.fields(&row);
+        let digest = output.layout.key_digest(fields);
+        let mut short = [0; 16];
+        short.copy_from_slice(&digest[..16]);
+        let Some(at) = by_key.get(&short).copied() else {
+            by_key.insert(short, kept.len());
+            kept.push(row);
+            continue;
+        };
+        let first = kept[at];
+        let is_same = output.layout.row_digest(fields) == output.layout.row_digest(rows.fields(&first));
+        if is_same {
+            written.counts.skipped += 1;
+            written.repeated.push(row);
+        } else if first.record == row.record || output.conflict == ConflictRule::SourceWins {
+            written.counts.rejected += 1;
+            written.refused.push((row, duplicate_key(output)));
+        } else {
+            let later_wins = output.conflict == ConflictRule::Newer
+                && is_newer(output, fields, rows.fields(&first));
+            let loser = if later_wins { std::mem::replace(&mut kept[at], row) } else { row };
+            written.counts.superseded += 1;
+            written.superseded.push(Superseded {
+                row: loser,
+                target_digest: None,
+                rule: "superseded_in_source",
+            });
+        }
+    }
+    kept
+}
+
+fn duplicate_key(output: &OutputPlan) -> Refused {
+    let key: Vec<&str> =
+        output.key.iter().map(|position| output.columns[*position].name.as_str()).collect();
+    Refused {
+        reason: "duplicate_key".to_owned(),
+        detail: format!(
+            "another record of the source has the same ({}) with other content; the first is kept",
+            key.join(", ")
+        ),
+    }
+}
+
+fn stage_name(output: &OutputPlan) -> String {
+    let digest = crate::canonical::sha256(
+        format!("{}\0{}\0{}", output.table.display_name(), output.name, output.unit).as_bytes(),
+    );
+    format!("toolkit_stage_{}", hex::encode(&digest[..8]))
+}
+
+/// Staging columns: what COPY carries. Types known only as text are cast on the way out.
+async fn create_stage(conn: &mut PgConnection, output: &OutputPlan) -> Result<()> {
+    let columns: Vec<String> = output
+        .columns
+        .iter()
+        .enumerate()
+        .map(|(position, column)| {
+            let ty = match column.cast.ty() {
+                PgType::Other(_) => "text".to_owned(),
+                _ => output
+                    .catalog_column(position)
+                    .map_or_else(|| "text".to_owned(), |c| c.declared_type.clone()),
+            };
+            format!("{} {ty}", quote_ident(&column.name))
+        })
+        .collect();
+    let name = stage_name(output);
+    // One stage per connection and output; its rows live for one batch.
+    let statement = format!(
+        "CREATE TEMP TABLE IF NOT EXISTS {} (toolkit_ord int4, {}) ON COMMIT DELETE ROWS",
+        quote_ident(&name),
+        columns.join(", ")
+    );
+    sqlx::raw_sql("SET LOCAL client_min_messages = warning").execute(&mut *conn).await?;
+    sqlx::raw_sql(sql(statement)).execute(&mut *conn).await?;
+    Ok(())
+}
+
+async fn merge_batch(
+    conn: &mut PgConnection,
+    output: &OutputPlan,
+    rows: &OutputRows,
+    batch: &[RowRef],
+) -> Result<Written> {
+    let stage = format!("pg_temp.{}", quote_ident(&stage_name(output)));
+    sqlx::raw_sql(sql(format!("TRUNCATE {stage}"))).execute(&mut *conn).await?;
+    let statement = format!(
+        "COPY {stage} (toolkit_ord, {}) FROM STDIN (FORMAT binary)",
+        column_list(output.column_names())
+    );
+    let count = i16::try_from(output.columns.len() + 1).unwrap_or(i16::MAX).to_be_bytes();
+    let numbered = batch.iter().enumerate().map(|(at, row)| {
+        (count, Some(u32::try_from(at).unwrap_or(u32::MAX)), rows.fields(row))
+    });
+    send(&mut *conn, &statement, numbered).await?;
+    let classified =
+        sqlx::query(sql(merge_statement(output, &stage))).fetch_all(&mut *conn).await?;
+    let mut written = Written::default();
+    for line in classified {
+        let class: String = line.try_get("class")?;
+        let rows_of_class = u64::try_from(line.try_get::<i64, _>("rows")?).unwrap_or(0);
+        match class.as_str() {
+            "insert" => written.counts.inserted += rows_of_class,
+            "update" => written.counts.updated += rows_of_class,
+            "same" => written.counts.unchanged += rows_of_class,
+            rule => {
+                written.counts.superseded += rows_of_class;
+                let ord: i32 = line.try_get("ord")?;
+                let digest: Vec<u8> = line.try_get("digest")?;
+                written.superseded.push(Superseded {
+                    row: batch[usize::try_from(ord).unwrap_or(0)],
+                    target_digest: digest.try_into().ok(),
+                    rule: match rule {
+                        "newer" => "superseded",
+                        "tie" => "superseded_tie",
+                        _ => "target_wins",
+                    },
+                });
+            }
+        }
+    }
+    let total = written.counts.total();
+    if total != batch.len() as u64 {
+        return Err(Error::new(
+            ErrorKind::StoreFailed,
+            format!(
+                "{} of {} rows merged into {}: a trigger or rule of the table swallows rows",
+                total,
+                batch.len(),
+                output.table.display_name()
+            ),
+        ));
+    }
+    Ok(written)
+}
+
+/// One statement: classify each staged row against the target, insert, update, and return what
+/// became of them. "Same" is byte equality of the row image (`*=`), never SQL equality.
+fn merge_statement(output: &OutputPlan, stage: &str) -> String {
+    let target = output.table.sql_name();
+    let value = |position: usize| staged_value(output, position);
+    let key_match: Vec<String> = output
+        .key
+        .iter()
+        .map(|position| {
+            let column = quote_ident(&output.columns[*position].name);
+            format!("t.{column} = {}", value(*position))
+        })
+        .collect();
+    let key_match = key_match.join(" AND ");
+    let side = |alias: &str| -> Vec<String> {
+        (0..output.columns.len())
+            .map(|position| {
+                let column = &output.columns[position];
+                let expression = if alias == "s" {
+                    value(position)
+                } else {
+                    format!("t.{}", quote_ident(&column.name))
+                };
+                select_expression(column.cast.ty(), &expression)
+            })
+            .collect()
+    };
+    let (staged, held) = (side("s").join(", "), side("t").join(", "));
+    let first_key = quote_ident(&output.columns[output.key[0]].name);
+    let columns = column_list(output.column_names());
+    let values: Vec<String> = (0..output.columns.len()).map(value).collect();
+    let sets: Vec<String> = (0..output.columns.len())
+        .filter(|position| !output.key.contains(position))
+        .map(|position| {
+            format!("{} = {}", quote_ident(&output.columns[position].name), value(position))
+        })
+        .collect();
+    let overriding = if needs_overriding(output) { " OVERRIDING SYSTEM VALUE" } else { "" };
+    let conflict = conflict_case(output);
+    let update = if sets.is_empty() {
+        String::new()
+    } else {
+        format!(
+            ", updated AS (UPDATE {target} AS t SET {} FROM {stage} AS s \
+             JOIN judged AS j ON j.ord = s.toolkit_ord \
+             WHERE j.class = 'update' AND {key_match} RETURNING 1)",
+            sets.join(", ")
+        )
+    };
+    let updated_rows = if sets.is_empty() {
+        String::new()
+    } else {
+        " UNION ALL SELECT 'update', count(*), NULL, NULL FROM updated".to_owned()
+    };
+    format!(
+        "WITH judged AS MATERIALIZED (\
+           SELECT DISTINCT ON (s.toolkit_ord) s.toolkit_ord AS ord, \
+             CASE WHEN t.{first_key} IS NULL THEN 'insert' \
+                  WHEN ROW({staged}) OPERATOR(pg_catalog.*=) ROW({held}) THEN 'same' \
+                  {conflict} END AS class, \
+             CASE WHEN t.{first_key} IS NOT NULL \
+                  THEN sha256(record_send(ROW({held}))) END AS digest \
+           FROM {stage} AS s LEFT JOIN {target} AS t ON {key_match}), \
+         inserted AS (INSERT INTO {target} ({columns}){overriding} \
+           SELECT {} FROM {stage} AS s JOIN judged AS j ON j.ord = s.toolkit_ord \
+           WHERE j.class = 'insert' ORDER BY s.toolkit_ord RETURNING 1)\
+         {update} \
+         SELECT 'insert' AS class, count(*) AS rows, NULL::int4 AS ord, NULL::bytea AS digest \
+           FROM inserted\
+         {updated_rows} \
+         UNION ALL SELECT 'same', count(*), NULL, NULL FROM judged WHERE class = 'same' \
+         UNION ALL SELECT class, 1, ord, digest FROM judged \
+           WHERE class NOT IN ('insert', 'update', 'same')",
+        values.join(", ")
+    )
+}
+
+fn conflict_case(output: &OutputPlan) -> String {
+    match (output.conflict, output.by) {
+        (ConflictRule::SourceWins, _) | (ConflictRule::Newer, None) => "ELSE 'update'".to_owned(),
+        (ConflictRule::TargetWins, _) => "ELSE 'target_wins'".to_owned(),
+        (ConflictRule::Newer, Some(by)) => {
+            let column = quote_ident(&output.columns[by].name);
+            format!(
+                "WHEN s.{column} > t.{column} OR (t.{column} IS NULL AND s.{column} IS NOT NULL) \
+                 THEN 'update' \
+                 WHEN t.{column} > s.{column} OR (s.{column} IS NULL AND t.{column} IS NOT NULL) \
+                 THEN 'newer' ELSE 'tie'"
+            )
+        }
+    }
+}
+
+/// A staged column as a value of the target's type.
+fn staged_value(output: &OutputPlan, position: usize) -> String {
+    let column = &output.columns[position];
+    let staged = format!("s.{}", quote_ident(&column.name));
+    match column.cast.ty() {
+        PgType::Other(ty) => format!("{staged}::{ty}"),
+        _ => staged,
+    }
+}
+
+fn needs_overriding(output: &OutputPlan) -> bool {
+    (0..output.columns.len())
+        .any(|position| output.catalog_column(position).is_some_and(|c| c.identity_always))
+}
+
+/// Whether a straight COPY can carry every column of the output.
+#[must_use]
+pub fn can_copy_direct(output: &OutputPlan) -> bool {
+    output.columns.iter().all(|column| !matches!(column.cast.ty(), PgType::Other(_)))
+}
+
+async fn send<'r>(
+    conn: &mut PgConnection,
+    statement: &str,
+    rows: impl Iterator<Item = ([u8; 2], Option<u32>, &'r [u8])>,
+) -> Result<u64> {
+    use sqlx::postgres::PgCopyIn;
+    let mut copy: PgCopyIn<&mut PgConnection> = conn.copy_in_raw(statement).await?;
+    let mut piece = Vec::with_capacity(COPY_PIECE_BYTES + (64 << 10));
+    piece.extend_from_slice(COPY_SIGNATURE);
+    piece.extend_from_slice(&[0; 8]);
+    for (count, number, fields) in rows {
+        piece.extend_from_slice(&count);
+        if let Some(number) = number {
+            piece.extend_from_slice(&4_i32.to_be_bytes());
+            piece.extend_from_slice(&number.to_be_bytes());
+        }
+        piece.extend_from_slice(fields);
+        if piece.len() >= COPY_PIECE_BYTES {
+            copy.send(piece.as_slice()).await?;
+            piece.clear();
+        }
+    }
+    piece.extend_from_slice(&(-1_i16).to_be_bytes());
+    copy.send(piece.as_slice()).await?;
+    Ok(copy.finish().await?)
+}
+
+/// Postgres's refusal of one row, by SQLSTATE.
+fn refusal_of(error: &Error) -> Refused {
+    let database = std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<sqlx::Error>())
+        .and_then(sqlx::Error::as_database_error);
+    let code = database.and_then(sqlx::error::DatabaseError::code).unwrap_or_default();
+    let reason = match code.as_ref() {
+        "23505" => "unique_collision",
+        "23503" => "foreign_key",
+        "23514" => "check",
+        "23502" => "not_null",
+        "22001" => "too_long",
+        "22003" => "overflow",
+        _ => "refused_by_postgres",
+    };
+    let detail = database
+        .and_then(|db| db.try_downcast_ref::<sqlx::postgres::PgDatabaseError>())
+        .and_then(sqlx::postgres::PgDatabaseError::detail)
+        .map(|text| format!(": {text}"))
+        .unwrap_or_default();
+    Refused { reason: reason.to_owned(), detail: format!("{}{detail}", error.detail()) }
+}

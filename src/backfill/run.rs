@@ -1,0 +1,592 @@
+//! A whole backfill: resume or start, stream after stream, sequences, verdict.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+use serde_json::json;
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection as _, Row as _};
+
+use crate::backfill::chunk::ChunkLimits;
+use crate::backfill::counts::Counts;
+use crate::backfill::merge::can_copy_direct;
+use crate::backfill::stream::Copying;
+use crate::backfill::write::to_json;
+use crate::config::Settings;
+use crate::error::{Error, ErrorKind, Result};
+use crate::interrupt::Stop;
+use crate::pack::plan::OutputPlan;
+use crate::pack::{OpenedPack, Pack, join_error};
+use crate::source::StreamSource;
+use crate::source::discover::{Input, discover};
+use crate::store::{Postgres, quote_ident, sql};
+
+/// What a caller decides.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Only these streams; empty: all that have a source.
+    pub streams: Vec<String>,
+    /// Start over instead of resuming an unfinished run.
+    pub restart: bool,
+    /// When a chunk is full.
+    pub limits: ChunkLimits,
+}
+
+/// What a run would do.
+#[derive(Debug, Serialize)]
+pub struct Preparation {
+    /// The pack.
+    pub pack: String,
+    /// The run it would resume.
+    pub resumes: Option<String>,
+    /// The streams, in order.
+    pub streams: Vec<StreamPreparation>,
+    /// Streams of the pack without any source here.
+    pub absent: Vec<String>,
+    #[serde(skip)]
+    pub(crate) opened: Arc<OpenedPack>,
+    #[serde(skip)]
+    roots: Vec<PathBuf>,
+    #[serde(skip)]
+    options: Options,
+}
+
+/// One stream of a [`Preparation`].
+#[derive(Debug, Clone, Serialize)]
+pub struct StreamPreparation {
+    /// Stream.
+    pub stream: String,
+    /// Source files.
+    pub files: u64,
+    /// Records, about.
+    pub records: u64,
+    /// Targets.
+    pub targets: Vec<String>,
+    /// `copy` into empty slices, else `merge`.
+    pub mode: &'static str,
+    #[serde(skip)]
+    index: usize,
+    #[serde(skip)]
+    initial_load: bool,
+}
+
+/// Progress of a run.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A stream begins.
+    Stream {
+        /// Its name.
+        name: String,
+        /// Records, about.
+        records: u64,
+    },
+    /// A chunk is committed.
+    Chunk {
+        /// Records in it.
+        records: u64,
+        /// Rejected ones among them.
+        rejects: u64,
+    },
+    /// The stream is done.
+    StreamDone,
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The run's id in `toolkit.run`.
+    pub run_id: String,
+    /// The pack.
+    pub pack: String,
+    /// Whether an unfinished run was resumed.
+    pub resumed: bool,
+    /// Per stream.
+    pub streams: Vec<StreamReport>,
+    /// Streams of the pack without any source here.
+    pub absent: Vec<String>,
+    /// Sequences that were moved forward, as `sequence -> value`.
+    pub sequences: BTreeMap<String, i64>,
+    /// Sources that changed while they were read.
+    pub changed_sources: Vec<String>,
+    /// Rejected records and rows.
+    pub rejects: u64,
+    /// Records read.
+    pub read: u64,
+    /// Rows inserted or updated.
+    pub changed_rows: u64,
+    /// Seconds from start to end.
+    pub seconds: f64,
+}
+
+/// One stream of a [`Report`].
+#[derive(Debug, Clone, Serialize)]
+pub struct StreamReport {
+    /// Stream.
+    pub stream: String,
+    /// What became of its records.
+    pub counts: Counts,
+    /// Records per second in this process.
+    pub rate: f64,
+}
+
+/// Finds sources, compiles the plan, and says what a run would do. Changes nothing.
+pub async fn prepare(
+    settings: &Settings,
+    postgres: &Postgres,
+    pack: Pack,
+    roots: &[PathBuf],
+    options: Options,
+) -> Result<Preparation> {
+    let opened = Arc::new(crate::pack::open(settings, postgres, pack, roots).await?);
+    for name in &options.streams {
+        if opened.plan.stream_index(name).is_none() {
+            let known: Vec<&str> =
+                opened.plan.streams.iter().map(|stream| stream.name.as_str()).collect();
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("the pack {} has no stream `{name}`", opened.plan.name),
+            )
+            .advice(format!("its streams are: {}", known.join(", "))));
+        }
+    }
+    let mut conn = postgres.dedicated().await?;
+    let resumes = match resumable(&mut conn, &opened, &options).await? {
+        Unfinished::Resume(run_id) if !options.restart => Some(run_id),
+        Unfinished::Differs(error) if !options.restart => return Err(error),
+        _ => None,
+    };
+    let mut streams = Vec::new();
+    let mut absent = Vec::new();
+    for (index, stream) in opened.plan.streams.iter().enumerate() {
+        if !options.streams.is_empty() && !options.streams.contains(&stream.name) {
+            continue;
+        }
+        if !opened.has_source(index) {
+            absent.push(stream.name.clone());
+            continue;
+        }
+        let mut sources = opened.open_sources(index)?;
+        let initial_load = initial_load(&mut conn, &opened, index, sources.len()).await?;
+        streams.push(StreamPreparation {
+            stream: stream.name.clone(),
+            files: opened.discovered.streams[&stream.name].files.len() as u64,
+            records: sources.iter_mut().map(|source| source.estimated_records()).sum(),
+            targets: stream.outputs.iter().map(|o| o.table.display_name()).collect(),
+            mode: if initial_load { "copy" } else { "merge" },
+            index,
+            initial_load,
+        });
+    }
+    conn.close().await?;
+    if streams.is_empty() {
+        return Err(Error::new(
+            ErrorKind::SourceMissing,
+            format!("no source was found for {}", options.streams.join(", ")),
+        ));
+    }
+    Ok(Preparation {
+        pack: opened.plan.name.clone(),
+        resumes,
+        streams,
+        absent,
+        opened,
+        roots: roots.to_vec(),
+        options,
+    })
+}
+
+/// Runs what was prepared.
+pub async fn run(
+    postgres: &Postgres,
+    preparation: &Preparation,
+    stop: &Stop,
+    on_event: &(dyn Fn(Event) + Sync),
+) -> Result<Report> {
+    let opened = &preparation.opened;
+    let started = Instant::now();
+    let mut lock = postgres.dedicated().await?;
+    lock_pack(&mut lock, &opened.plan.name).await?;
+    let mut conn = postgres.dedicated().await?;
+    let run_id = begin(&mut conn, preparation).await?;
+    let outcome = copy_streams(postgres, preparation, &run_id, stop, on_event, &mut conn).await;
+    let (rates, error) = match outcome {
+        Ok(rates) => (rates, None),
+        Err(error) => (BTreeMap::new(), Some(error)),
+    };
+    if let Some(error) = error {
+        let status =
+            if error.kind() == ErrorKind::Interrupted { "interrupted" } else { "failed" };
+        // The store may be the very thing that failed; the error itself matters more.
+        if let Ok(mut fresh) = postgres.dedicated().await {
+            let _ = end(&mut fresh, &run_id, status, None, Some(error.detail())).await;
+        }
+        return Err(error);
+    }
+    let mut report = Report {
+        run_id: run_id.clone(),
+        pack: opened.plan.name.clone(),
+        resumed: preparation.resumes.is_some(),
+        streams: Vec::new(),
+        absent: preparation.absent.clone(),
+        sequences: set_sequences(&mut conn, preparation).await?,
+        changed_sources: changed_sources(preparation).await?,
+        rejects: 0,
+        read: 0,
+        changed_rows: 0,
+        seconds: 0.0,
+    };
+    let mut totals = Counts::default();
+    for stream in &preparation.streams {
+        let counts = counts_of(&mut conn, &run_id, &stream.stream).await?;
+        totals.add(&counts);
+        resolve_old_rejects(&mut conn, &run_id, &opened.plan.name, &stream.stream).await?;
+        let rate = rates.get(&stream.stream).copied().unwrap_or_default();
+        report.streams.push(StreamReport { stream: stream.stream.clone(), counts, rate });
+    }
+    report.rejects = totals.rejects();
+    report.read = totals.read;
+    report.changed_rows = totals.changed_rows();
+    report.seconds = started.elapsed().as_secs_f64();
+    let error = (!report.changed_sources.is_empty())
+        .then(|| format!("changed while being read: {}", report.changed_sources.join(", ")));
+    end(&mut conn, &run_id, "completed", Some(&totals), error.as_deref()).await?;
+    conn.close().await?;
+    lock.close().await?;
+    Ok(report)
+}
+
+async fn copy_streams(
+    postgres: &Postgres,
+    preparation: &Preparation,
+    run_id: &str,
+    stop: &Stop,
+    on_event: &(dyn Fn(Event) + Sync),
+    conn: &mut PgConnection,
+) -> Result<BTreeMap<String, f64>> {
+    let opened = &preparation.opened;
+    let mut rates = BTreeMap::new();
+    for stream in &preparation.streams {
+        let started = Instant::now();
+        let initial_load = begin_stream(conn, run_id, stream).await?;
+        on_event(Event::Stream { name: stream.stream.clone(), records: stream.records });
+        let read = std::sync::atomic::AtomicU64::new(0);
+        let on_chunk = |counts: &Counts, _bytes: usize| {
+            read.fetch_add(counts.read, std::sync::atomic::Ordering::Relaxed);
+            on_event(Event::Chunk { records: counts.read, rejects: counts.rejects() });
+        };
+        let plan = &opened.plan.streams[stream.index];
+        let copying = Copying {
+            postgres,
+            opened,
+            stream: stream.index,
+            run_id,
+            direct: plan
+                .outputs
+                .iter()
+                .map(|output| initial_load && can_copy_direct(output))
+                .collect(),
+            limits: preparation.options.limits,
+            stop,
+            on_chunk: &on_chunk,
+        };
+        let sources: Vec<StreamSource> = opened.open_sources(stream.index)?;
+        for source in sources {
+            copying.copy(conn, source).await?;
+        }
+        sqlx::query(
+            "UPDATE toolkit.stream_state SET state = 'done' WHERE run_id = $1::uuid AND stream = $2",
+        )
+        .bind(run_id)
+        .bind(&stream.stream)
+        .execute(&mut *conn)
+        .await?;
+        on_event(Event::StreamDone);
+        let records = read.load(std::sync::atomic::Ordering::Relaxed);
+        rates.insert(
+            stream.stream.clone(),
+            records as f64 / started.elapsed().as_secs_f64().max(0.001),
+        );
+    }
+    Ok(rates)
+}
+
+/// One backfill of a pack at a time; the lock ends with its session, also when that is killed.
+async fn lock_pack(conn: &mut PgConnection, pack: &str) -> Result<()> {
+    let locked: bool =
+        sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtextextended('toolkit.backfill.' || $1, 0))")
+            .bind(pack)
+            .fetch_one(&mut *conn)
+            .await?;
+    if locked {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Busy, format!("another backfill of the pack {pack} is running"))
+        .advice("wait for it; after a crash its lock goes within moments"))
+}
+
+enum Unfinished {
+    None,
+    Resume(String),
+    Differs(Error),
+}
+
+/// The newest unfinished run of the pack that committed anything, if it may be resumed.
+async fn resumable(
+    conn: &mut PgConnection,
+    opened: &OpenedPack,
+    options: &Options,
+) -> Result<Unfinished> {
+    let row = sqlx::query(include_str!("../sql/backfill/unfinished_run.sql"))
+        .bind(&opened.plan.name)
+        .fetch_optional(conn)
+        .await?;
+    let Some(row) = row else { return Ok(Unfinished::None) };
+    let run_id: String = row.try_get("run_id")?;
+    let stored: serde_json::Value =
+        serde_json::from_str(&row.try_get::<String, _>("settings")?).unwrap_or_default();
+    let inputs: Vec<Input> =
+        serde_json::from_str(&row.try_get::<String, _>("inputs")?).unwrap_or_default();
+    let mut differences = Vec::new();
+    let now = settings_json(opened, options);
+    for name in ["pack_version", "pack_fingerprint", "streams", "encoding_version"] {
+        if stored[name] != now[name] {
+            differences.push(format!("{name} was {}, is {}", stored[name], now[name]));
+        }
+    }
+    for input in &opened.discovered.inputs {
+        let before = inputs.iter().find(|old| old.stream == input.stream && old.source == input.source);
+        match before {
+            Some(before) if before.token == input.token => {}
+            Some(_) => differences.push(format!("{} of stream {} changed", show(input), input.stream)),
+            None => differences.push(format!("{} of stream {} is new", show(input), input.stream)),
+        }
+    }
+    if differences.is_empty() {
+        return Ok(Unfinished::Resume(run_id));
+    }
+    Ok(Unfinished::Differs(
+        Error::new(
+            ErrorKind::RunMismatch,
+            format!("run {run_id} is unfinished and was started with other inputs: {}", differences.join("; ")),
+        )
+        .advice(
+            "give it back what it started with, or start over with --restart: what it stored \
+             stays, and is found unchanged or updated",
+        ),
+    ))
+}
+
+fn show(input: &Input) -> &str {
+    if input.source.is_empty() { "the set of documents" } else { &input.source }
+}
+
+fn settings_json(opened: &OpenedPack, options: &Options) -> serde_json::Value {
+    json!({
+        "pack_version": opened.plan.version,
+        "pack_fingerprint": opened.plan.fingerprint,
+        "streams": options.streams,
+        "encoding_version": crate::canonical::ENCODING_VERSION,
+    })
+}
+
+async fn begin(conn: &mut PgConnection, preparation: &Preparation) -> Result<String> {
+    let opened = &preparation.opened;
+    if let Some(run_id) = &preparation.resumes {
+        sqlx::query(
+            "UPDATE toolkit.run SET status = 'running', error = NULL, pid = $2 \
+             WHERE run_id = $1::uuid",
+        )
+        .bind(run_id)
+        .bind(i32::try_from(std::process::id()).ok())
+        .execute(conn)
+        .await?;
+        return Ok(run_id.clone());
+    }
+    sqlx::query(
+        "UPDATE toolkit.run SET status = 'failed', finished_at = now(), \
+         error = coalesce(error, 'given up: a later run started over') \
+         WHERE pack = $1 AND command = 'backfill' AND status IN ('running', 'interrupted')",
+    )
+    .bind(&opened.plan.name)
+    .execute(&mut *conn)
+    .await?;
+    let run_id = uuid::Uuid::new_v4().to_string();
+    sqlx::query(include_str!("../sql/backfill/begin_run.sql"))
+        .bind(&run_id)
+        .bind(&opened.plan.name)
+        .bind(opened.plan.version)
+        .bind(to_json(&settings_json(opened, &preparation.options))?)
+        .bind(to_json(&opened.discovered.inputs)?)
+        .bind(env!("CARGO_PKG_VERSION"))
+        .bind(i32::try_from(std::process::id()).ok())
+        .execute(conn)
+        .await?;
+    Ok(run_id)
+}
+
+async fn begin_stream(
+    conn: &mut PgConnection,
+    run_id: &str,
+    stream: &StreamPreparation,
+) -> Result<bool> {
+    sqlx::query(
+        "INSERT INTO toolkit.stream_state (run_id, stream, initial_load, state) \
+         VALUES ($1::uuid, $2, $3, 'copying') ON CONFLICT (run_id, stream) DO NOTHING",
+    )
+    .bind(run_id)
+    .bind(&stream.stream)
+    .bind(stream.initial_load)
+    .execute(&mut *conn)
+    .await?;
+    let initial_load = sqlx::query_scalar(
+        "SELECT initial_load FROM toolkit.stream_state WHERE run_id = $1::uuid AND stream = $2",
+    )
+    .bind(run_id)
+    .bind(&stream.stream)
+    .fetch_one(conn)
+    .await?;
+    Ok(initial_load)
+}
+
+/// Whether every slice the stream writes is empty, so that COPY may go straight into it. Where no
+/// unique key guards the plan's key, only a single source may do so.
+async fn initial_load(
+    conn: &mut PgConnection,
+    opened: &OpenedPack,
+    stream: usize,
+    sources: usize,
+) -> Result<bool> {
+    for output in &opened.plan.streams[stream].outputs {
+        if !output.key_is_unique && sources > 1 {
+            return Ok(false);
+        }
+        let (condition, values) = slice_condition(output);
+        let statement = format!(
+            "SELECT EXISTS (SELECT 1 FROM {} WHERE {condition})",
+            output.table.sql_name()
+        );
+        let mut query = sqlx::query_scalar::<_, bool>(sql(statement));
+        for value in values {
+            query = query.bind(value);
+        }
+        if query.fetch_one(&mut *conn).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn slice_condition(output: &OutputPlan) -> (String, Vec<String>) {
+    let parts: Vec<String> = output
+        .constants
+        .iter()
+        .enumerate()
+        .map(|(at, (position, _))| {
+            format!("{}::text = ${}", quote_ident(&output.columns[*position].name), at + 1)
+        })
+        .collect();
+    let condition = if parts.is_empty() { "true".to_owned() } else { parts.join(" AND ") };
+    (condition, output.constants.iter().map(|(_, value)| value.clone()).collect())
+}
+
+async fn end(
+    conn: &mut PgConnection,
+    run_id: &str,
+    status: &str,
+    counts: Option<&Counts>,
+    error: Option<&str>,
+) -> Result<()> {
+    sqlx::query(
+        "UPDATE toolkit.run SET status = $2, finished_at = now(), counts = $3::jsonb, error = $4 \
+         WHERE run_id = $1::uuid",
+    )
+    .bind(run_id)
+    .bind(status)
+    .bind(counts.map(to_json).transpose()?)
+    .bind(error)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn counts_of(conn: &mut PgConnection, run_id: &str, stream: &str) -> Result<Counts> {
+    let rows: Vec<String> = sqlx::query_scalar(
+        "SELECT counts::text FROM toolkit.chunk \
+         WHERE run_id = $1::uuid AND stream = $2 AND status = 'done'",
+    )
+    .bind(run_id)
+    .bind(stream)
+    .fetch_all(conn)
+    .await?;
+    let mut counts = Counts::default();
+    for row in rows {
+        let chunk: Counts = serde_json::from_str(&row)
+            .map_err(|e| Error::new(ErrorKind::Bug, "stored counts cannot be read").because(e))?;
+        counts.add(&chunk);
+    }
+    Ok(counts)
+}
+
+/// Rejects of earlier runs that this complete run did not meet again are resolved.
+async fn resolve_old_rejects(
+    conn: &mut PgConnection,
+    run_id: &str,
+    pack: &str,
+    stream: &str,
+) -> Result<()> {
+    for statement in [
+        "UPDATE toolkit.reject SET state = 'resolved' WHERE pack = $2 AND stream = $3 \
+         AND run_id <> $1::uuid AND state IN ('open', 'retried')",
+        "DELETE FROM toolkit.ledger WHERE pack = $2 AND stream = $3 AND run_id <> $1::uuid",
+    ] {
+        sqlx::query(statement).bind(run_id).bind(pack).bind(stream).execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+/// Moves the sequence behind every written serial or identity column past its greatest value.
+async fn set_sequences(
+    conn: &mut PgConnection,
+    preparation: &Preparation,
+) -> Result<BTreeMap<String, i64>> {
+    let mut moved = BTreeMap::new();
+    for stream in &preparation.streams {
+        for output in &preparation.opened.plan.streams[stream.index].outputs {
+            for position in 0..output.columns.len() {
+                let Some(column) = output.catalog_column(position) else { continue };
+                let Some(sequence) = &column.sequence else { continue };
+                let statement = format!(
+                    "SELECT setval($1::regclass, m.top) FROM (SELECT max({})::bigint AS top FROM {}) m, \
+                     LATERAL (SELECT last_value, is_called FROM {sequence}) s \
+                     WHERE m.top >= 1 AND (m.top > s.last_value OR (m.top = s.last_value AND NOT s.is_called))",
+                    quote_ident(&column.name),
+                    output.table.sql_name()
+                );
+                let value: Option<i64> = sqlx::query_scalar(sql(statement))
+                    .bind(sequence)
+                    .fetch_optional(&mut *conn)
+                    .await?;
+                if let Some(value) = value {
+                    moved.insert(sequence.clone(), value);
+                }
+            }
+        }
+    }
+    Ok(moved)
+}
+
+/// Sources whose change token is no longer the one the run started with.
+async fn changed_sources(preparation: &Preparation) -> Result<Vec<String>> {
+    let (opened, roots) = (Arc::clone(&preparation.opened), preparation.roots.clone());
+    tokio::task::spawn_blocking(move || {
+        let now = discover(&opened.pack, &roots)?;
+        let before = &opened.discovered.inputs;
+        let changed = now.inputs.iter().filter(|input| !before.contains(input));
+        Ok(changed.map(|input| format!("{} ({})", show(input), input.stream)).collect())
+    })
+    .await
+    .map_err(join_error)?
+}

@@ -1,0 +1,333 @@
+//! One chunk, one transaction: rows, rejects, ledger, counts, digest and checkpoint.
+
+use std::collections::HashSet;
+
+use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
+
+use crate::backfill::chunk::{Chunk, RowRef};
+use crate::backfill::counts::{Counts, RowCounts};
+use crate::backfill::merge::{self, Refused, Superseded, Written};
+use crate::derive::{LedgerEntry, RejectEntry, output_name};
+use crate::error::{Error, ErrorKind, Result};
+use crate::pack::plan::{OutputPlan, PackPlan, StreamPlan};
+
+/// What a chunk's transaction needs to know beside the chunk.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The pack.
+    pub pack: &'a PackPlan,
+    /// The stream.
+    pub stream: &'a StreamPlan,
+    /// The run.
+    pub run_id: &'a str,
+    /// The source's name in checkpoints.
+    pub source: &'a str,
+    /// Number of the pending chunk that this one completes.
+    pub chunk_no: i64,
+    /// Whether each output's slice was empty when the stream began.
+    pub direct: &'a [bool],
+}
+
+/// Writes the chunk and returns its counts. Everything or nothing is committed.
+pub async fn write_chunk(
+    conn: &mut PgConnection,
+    place: Place<'_>,
+    chunk: &Chunk,
+) -> Result<Counts> {
+    let mut tx = conn.begin().await?;
+    sqlx::raw_sql("SET LOCAL synchronous_commit = on").execute(&mut *tx).await?;
+    claim(&mut tx, &place).await?;
+    let mut counts = chunk.counts.clone();
+    let mut rejects: Vec<RejectEntry> = chunk.rejects.clone();
+    let mut ledger: Vec<LedgerEntry> = chunk.ledger.clone();
+    let mut refused_records: HashSet<u32> = HashSet::new();
+    for (index, output) in place.stream.outputs.iter().enumerate() {
+        let rows = &chunk.outputs[index];
+        let chosen: Vec<RowRef> = rows
+            .rows
+            .iter()
+            .filter(|row| !refused_records.contains(&row.record))
+            .copied()
+            .collect();
+        let untouched = chosen.len() == rows.rows.len();
+        let written = if place.direct[index] && untouched && !chosen.is_empty() {
+            direct_or_merge(&mut tx, output, chunk, index, chosen).await?
+        } else {
+            merge::merge(&mut tx, output, rows, chosen).await?
+        };
+        if index == 0 {
+            refused_records.extend(written.refused.iter().map(|(row, _)| row.record));
+        }
+        account(&mut counts, index, output, &written.counts);
+        let scene = Scene { stream: place.stream, index, chunk };
+        rejects.extend(written.refused.iter().map(|(row, why)| scene.reject(row, why)));
+        ledger.extend(written.superseded.iter().map(|row| scene.superseded(row)));
+        ledger.extend(written.repeated.iter().map(|row| scene.repeated(row)));
+    }
+    if !counts.is_balanced() {
+        return Err(Error::new(
+            ErrorKind::Bug,
+            format!(
+                "stream {}: {} records were read but {} accounted for; the chunk was rolled back",
+                place.stream.name,
+                counts.read,
+                counts.records.total()
+            ),
+        ));
+    }
+    insert_rejects(&mut tx, &place, &rejects).await?;
+    insert_ledger(&mut tx, &place, &ledger).await?;
+    checkpoint(&mut tx, &place, chunk, &counts).await?;
+    tx.commit().await?;
+    Ok(counts)
+}
+
+async fn direct_or_merge(
+    tx: &mut PgConnection,
+    output: &OutputPlan,
+    chunk: &Chunk,
+    index: usize,
+    chosen: Vec<RowRef>,
+) -> Result<Written> {
+    let rows = &chunk.outputs[index];
+    let mut savepoint = tx.begin().await?;
+    match merge::copy_direct(&mut savepoint, output, rows).await {
+        Ok(inserted) if inserted == chosen.len() as u64 => {
+            savepoint.commit().await?;
+            let counts = RowCounts { inserted, ..RowCounts::default() };
+            return Ok(Written { counts, ..Written::default() });
+        }
+        Ok(_) => savepoint.rollback().await?,
+        Err(error) => {
+            savepoint.rollback().await?;
+            if error.kind() != ErrorKind::StoreFailed {
+                return Err(error);
+            }
+            tracing::debug!(output = output.name, "straight COPY refused; merging instead");
+        }
+    }
+    merge::merge(tx, output, rows, chosen).await
+}
+
+fn account(counts: &mut Counts, index: usize, output: &OutputPlan, rows: &RowCounts) {
+    if index == 0 {
+        counts.records.add(rows);
+    } else {
+        counts.derived.entry(output.name.clone()).or_default().add(rows);
+    }
+}
+
+/// The output at hand, for entries about its rows.
+struct Scene<'a> {
+    stream: &'a StreamPlan,
+    index: usize,
+    chunk: &'a Chunk,
+}
+
+impl Scene<'_> {
+    fn output(&self) -> &OutputPlan {
+        &self.stream.outputs[self.index]
+    }
+
+    fn locator(&self, row: &RowRef) -> String {
+        let record = &self.chunk.records[row.record as usize];
+        if self.output().each.is_some() {
+            format!("{}, {} {}", record.locator, self.output().name, row.element)
+        } else {
+            record.locator.to_string()
+        }
+    }
+
+    fn source(&self, row: &RowRef) -> String {
+        self.chunk.records[row.record as usize].source.to_string()
+    }
+
+    fn fields(&self, row: &RowRef) -> &[u8] {
+        self.chunk.outputs[self.index].fields(row)
+    }
+
+    fn key(&self, row: &RowRef) -> String {
+        let text = crate::canonical::display_key(self.output(), self.fields(row));
+        text.chars().take(400).collect()
+    }
+
+    /// A row that Postgres refused: kept in its encoded, already redacted form.
+    fn reject(&self, row: &RowRef, why: &Refused) -> RejectEntry {
+        let shown = crate::canonical::display_row(self.output(), self.fields(row));
+        let bytes = serde_json::Value::Object(shown).to_string().into_bytes();
+        RejectEntry {
+            output: output_name(self.stream, self.index),
+            source: self.source(row),
+            locator: self.locator(row),
+            key: Some(self.key(row)),
+            column: None,
+            reason: why.reason.clone(),
+            detail: why.detail.clone(),
+            record_sha256: crate::canonical::sha256(&bytes),
+            record: Some(bytes),
+            secret: false,
+        }
+    }
+
+    fn superseded(&self, superseded: &Superseded) -> LedgerEntry {
+        self.entry(&superseded.row, superseded.rule, superseded.target_digest)
+    }
+
+    fn repeated(&self, row: &RowRef) -> LedgerEntry {
+        self.entry(row, "identical_duplicate", None)
+    }
+
+    fn entry(&self, row: &RowRef, rule: &str, target_digest: Option<[u8; 32]>) -> LedgerEntry {
+        LedgerEntry {
+            output: output_name(self.stream, self.index),
+            source: self.source(row),
+            locator: self.locator(row),
+            column: String::new(),
+            rule: rule.to_owned(),
+            path: String::new(),
+            original: None,
+            original_hash: self.output().layout.row_digest(self.fields(row)),
+            secret: false,
+            target_digest,
+        }
+    }
+}
+
+/// Locks the pending chunk; somebody else's commit of it makes this one fail.
+async fn claim(tx: &mut PgConnection, place: &Place<'_>) -> Result<()> {
+    let found = sqlx::query(
+        "SELECT 1 FROM toolkit.chunk WHERE run_id = $1::uuid AND stream = $2 AND source = $3 \
+         AND chunk_no = $4 AND status = 'pending' FOR UPDATE NOWAIT",
+    )
+    .bind(place.run_id)
+    .bind(&place.stream.name)
+    .bind(place.source)
+    .bind(place.chunk_no)
+    .fetch_optional(tx)
+    .await?;
+    if found.is_some() {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Busy,
+        format!("chunk {} of stream {} is already done", place.chunk_no, place.stream.name),
+    ))
+}
+
+async fn checkpoint(
+    tx: &mut PgConnection,
+    place: &Place<'_>,
+    chunk: &Chunk,
+    counts: &Counts,
+) -> Result<()> {
+    let mut digest = Vec::with_capacity(24 * chunk.outputs.len());
+    for output in &chunk.outputs {
+        digest.extend_from_slice(&output.digest.count.to_be_bytes());
+        digest.extend_from_slice(&output.digest.sum.to_be_bytes());
+    }
+    let next = chunk.next.as_ref().map(to_json).transpose()?;
+    let mode = if place.direct.iter().any(|direct| *direct) { "copy" } else { "merge" };
+    sqlx::query(include_str!("../sql/backfill/checkpoint.sql"))
+        .bind(place.run_id)
+        .bind(&place.stream.name)
+        .bind(place.source)
+        .bind(place.chunk_no)
+        .bind(&next)
+        .bind(mode)
+        .bind(to_json(counts)?)
+        .bind(digest)
+        .bind(i64::try_from(counts.read).unwrap_or(i64::MAX))
+        .bind(i64::try_from(chunk.bytes).unwrap_or(i64::MAX))
+        .execute(&mut *tx)
+        .await?;
+    if next.is_some() {
+        sqlx::query(
+            "INSERT INTO toolkit.chunk (run_id, stream, source, chunk_no, range_from) \
+             VALUES ($1::uuid, $2, $3, $4, $5::jsonb)",
+        )
+        .bind(place.run_id)
+        .bind(&place.stream.name)
+        .bind(place.source)
+        .bind(place.chunk_no + 1)
+        .bind(&next)
+        .execute(tx)
+        .await?;
+    }
+    Ok(())
+}
+
+/// A value as JSON text for a jsonb parameter.
+pub fn to_json(value: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string(value)
+        .map_err(|e| Error::new(ErrorKind::Bug, "a control row is not JSON").because(e))
+}
+
+/// Rows of `toolkit.reject` and `toolkit.ledger` sent at once.
+const ENTRIES_AT_ONCE: usize = 1000;
+
+async fn insert_rejects(
+    tx: &mut PgConnection,
+    place: &Place<'_>,
+    rejects: &[RejectEntry],
+) -> Result<()> {
+    for part in rejects.chunks(ENTRIES_AT_ONCE) {
+        let text = |get: fn(&RejectEntry) -> &str| -> Vec<String> {
+            part.iter().map(|entry| get(entry).replace('\0', "\u{fffd}")).collect()
+        };
+        let optional = |get: fn(&RejectEntry) -> Option<&String>| -> Vec<Option<String>> {
+            part.iter().map(|entry| get(entry).map(|t| t.replace('\0', "\u{fffd}"))).collect()
+        };
+        sqlx::query(include_str!("../sql/backfill/insert_rejects.sql"))
+            .bind(place.run_id)
+            .bind(&place.pack.name)
+            .bind(&place.stream.name)
+            .bind(text(|entry| &entry.output))
+            .bind(text(|entry| &entry.source))
+            .bind(text(|entry| &entry.locator))
+            .bind(optional(|entry| entry.key.as_ref()))
+            .bind(optional(|entry| entry.column.as_ref()))
+            .bind(text(|entry| &entry.reason))
+            .bind(text(|entry| &entry.detail))
+            .bind(part.iter().map(|entry| entry.record.clone()).collect::<Vec<_>>())
+            .bind(part.iter().map(|entry| entry.record_sha256.to_vec()).collect::<Vec<_>>())
+            .bind(part.iter().map(|entry| entry.secret).collect::<Vec<_>>())
+            .execute(&mut *tx)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn insert_ledger(
+    tx: &mut PgConnection,
+    place: &Place<'_>,
+    ledger: &[LedgerEntry],
+) -> Result<()> {
+    for part in ledger.chunks(ENTRIES_AT_ONCE) {
+        let text = |get: fn(&LedgerEntry) -> &str| -> Vec<String> {
+            part.iter().map(|entry| get(entry).replace('\0', "\u{fffd}")).collect()
+        };
+        sqlx::query(include_str!("../sql/backfill/insert_ledger.sql"))
+            .bind(place.run_id)
+            .bind(&place.pack.name)
+            .bind(&place.stream.name)
+            .bind(text(|entry| &entry.output))
+            .bind(text(|entry| &entry.source))
+            .bind(text(|entry| &entry.locator))
+            .bind(text(|entry| &entry.column))
+            .bind(text(|entry| &entry.rule))
+            .bind(text(|entry| &entry.path))
+            .bind(part.iter().map(|entry| entry.original.clone()).collect::<Vec<_>>())
+            .bind(part.iter().map(|entry| entry.original_hash.to_vec()).collect::<Vec<_>>())
+            .bind(part.iter().map(|entry| entry.secret).collect::<Vec<_>>())
+            .bind(
+                part.iter()
+                    .map(|entry| entry.target_digest.map(|digest| digest.to_vec()))
+                    .collect::<Vec<_>>(),
+            )
+            .bind(part.iter().map(|entry| entry.hash().to_vec()).collect::<Vec<_>>())
+            .execute(&mut *tx)
+            .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! A pack together with what it applies to: its sources, its target, its compiled plan.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::cast::redact::Redactor;
+use crate::config::Settings;
+use crate::error::Result;
+use crate::pack::Pack;
+use crate::pack::compile::compile;
+use crate::pack::plan::{PackPlan, SourceKind};
+use crate::source::discover::{Discovered, discover};
+use crate::source::documents::{DocumentKind, DocumentSource};
+use crate::source::sqlite::{Database, TableSource};
+use crate::source::StreamSource;
+use crate::store::Postgres;
+
+/// A pack whose sources were found and whose plan fits the database.
+#[derive(Debug)]
+pub struct OpenedPack {
+    /// The pack.
+    pub pack: Pack,
+    /// Its plan.
+    pub plan: PackPlan,
+    /// Its sources.
+    pub discovered: Discovered,
+    /// Keeps secrets out.
+    pub redactor: Arc<Redactor>,
+}
+
+/// Finds the sources of `pack` below `roots`, checks that they are whole, that the database is
+/// migrated, and compiles the plan. Changes nothing.
+pub async fn open(
+    settings: &Settings,
+    postgres: &Postgres,
+    pack: Pack,
+    roots: &[PathBuf],
+) -> Result<OpenedPack> {
+    let (pack, roots) = (pack, roots.to_vec());
+    let (pack, discovered) = tokio::task::spawn_blocking(move || -> Result<_> {
+        let discovered = discover(&pack, &roots)?;
+        check_databases(&discovered)?;
+        Ok((pack, discovered))
+    })
+    .await
+    .map_err(join_error)??;
+    let redactor = Arc::new(open_redactor(settings, &pack)?);
+    let mut conn = postgres.dedicated().await?;
+    crate::migrate::require_current(&mut conn, crate::migrate::CONTROL_PACK).await?;
+    if pack.folder.is_none() {
+        crate::migrate::require_current(&mut conn, pack.name()).await?;
+    }
+    let plan = compile(&pack, &mut conn, &discovered.columns(), &redactor).await?;
+    sqlx::Connection::close(conn).await?;
+    Ok(OpenedPack { pack, plan, discovered, redactor })
+}
+
+/// The redactor of this installation, with the pack's secret member names.
+pub fn open_redactor(settings: &Settings, pack: &Pack) -> Result<Redactor> {
+    std::fs::create_dir_all(&settings.state_dir)?;
+    let redactor = Redactor::load_or_create(&settings.state_dir.join("redaction.key"))?;
+    Ok(redactor.with_members(pack.manifest.defaults.redact_members.clone()))
+}
+
+/// Every `SQLite` file once.
+fn check_databases(discovered: &Discovered) -> Result<()> {
+    let mut paths: Vec<&PathBuf> = discovered
+        .streams
+        .values()
+        .filter(|files| files.columns.is_some())
+        .flat_map(|files| files.files.iter().map(|file| &file.path))
+        .collect();
+    paths.sort();
+    paths.dedup();
+    for path in paths {
+        Database::open(path)?.check()?;
+    }
+    Ok(())
+}
+
+impl OpenedPack {
+    /// Opens the sources of a stream, in reading order; none if nothing of it was found.
+    pub fn open_sources(&self, stream: usize) -> Result<Vec<StreamSource>> {
+        let stream = &self.plan.streams[stream];
+        let Some(files) = self.discovered.streams.get(&stream.name) else { return Ok(Vec::new()) };
+        let documents = |kind: DocumentKind| {
+            Ok(vec![StreamSource::Documents(DocumentSource::new(files.files.clone(), kind))])
+        };
+        match &stream.source {
+            SourceKind::Sqlite { table, .. } => files
+                .files
+                .iter()
+                .map(|file| {
+                    let companion = stream
+                        .companion
+                        .clone()
+                        .map(|pattern| (pattern, files.companions.clone()));
+                    Ok(StreamSource::Sqlite(TableSource::open(file, table, companion)?))
+                })
+                .collect(),
+            SourceKind::Json { records, .. } => {
+                documents(DocumentKind::Json { records: records.clone() })
+            }
+            SourceKind::Jsonl { .. } => documents(DocumentKind::Jsonl),
+            SourceKind::Csv { .. } => documents(DocumentKind::Csv),
+        }
+    }
+
+    /// Whether any source of the stream was found.
+    #[must_use]
+    pub fn has_source(&self, stream: usize) -> bool {
+        self.discovered.streams.contains_key(&self.plan.streams[stream].name)
+    }
+}
+
+/// A worker thread that panicked or was cancelled.
+pub fn join_error(error: tokio::task::JoinError) -> crate::Error {
+    crate::Error::new(crate::ErrorKind::Bug, "a worker thread ended unexpectedly").because(error)
+}
