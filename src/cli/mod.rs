@@ -14,6 +14,7 @@ pub mod embedded;
 pub mod migrate;
 pub mod output;
 pub mod ping;
+pub mod verify_parity;
 
 mod progress;
 mod signals;
@@ -100,6 +101,8 @@ enum Command {
     Migrate(migrate::Args),
     /// Move history from SQLite, JSON and CSV into Postgres, in resumable chunks
     Backfill(backfill::Args),
+    /// Prove that the target holds what the source holds, or name each difference
+    VerifyParity(verify_parity::Args),
     /// Reach the server the settings name, and show what it is
     Ping(ping::Args),
 }
@@ -110,6 +113,7 @@ impl Command {
             Self::Embedded(args) => embedded::run(args, settings, output).await,
             Self::Migrate(args) => migrate::run(args, settings, output).await,
             Self::Backfill(args) => backfill::run(args, settings, output).await,
+            Self::VerifyParity(args) => verify_parity::run(args, settings, output).await,
             Self::Ping(args) => ping::run(args, settings, output).await,
         }
     }

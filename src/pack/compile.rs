@@ -1,6 +1,6 @@
 //! From a parsed pack and a live catalog to typed plans.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sqlx::postgres::PgConnection;
@@ -31,7 +31,13 @@ pub async fn compile(
     source_columns: &SourceColumns,
     redactor: &Arc<Redactor>,
 ) -> Result<PackPlan> {
-    let mut compiler = Compiler { pack, redactor, tables: BTreeMap::new(), units: Vec::new() };
+    let mut compiler = Compiler {
+        pack,
+        redactor,
+        tables: BTreeMap::new(),
+        units: Vec::new(),
+        slice_columns: BTreeMap::new(),
+    };
     compiler.load_tables(conn).await?;
     let order = copy_order(pack)?;
     let mut streams = Vec::with_capacity(order.len());
@@ -58,6 +64,9 @@ struct Compiler<'a> {
     redactor: &'a Arc<Redactor>,
     tables: BTreeMap<String, Arc<Table>>,
     units: Vec<Unit>,
+    /// All columns that outputs of one slice map: each output writes every one of them, NULL
+    /// where it has nothing, so that the rows of a slice are comparable.
+    slice_columns: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// One output, whether written inline in the stream or as `[[stream.output]]`.
@@ -70,12 +79,31 @@ struct OutputView<'a> {
     full: Option<&'a OutputManifest>,
 }
 
+impl OutputView<'_> {
+    /// Identity of the slice the output writes: the target and the constants of its key.
+    fn slice(&self) -> String {
+        let mut slice = self.target.get_ref().clone();
+        for name in self.key {
+            if let Some(ColumnManifest::Full(options)) = self.columns.get(name)
+                && let Some(value) = &options.value
+            {
+                slice.push_str(&format!("\0{name}\0{value}"));
+            }
+        }
+        slice
+    }
+}
+
 impl Compiler<'_> {
     async fn load_tables(&mut self, conn: &mut PgConnection) -> Result<()> {
         for stream in &self.pack.manifest.streams {
             for view in self.outputs(stream)? {
                 let name = view.target.get_ref().clone();
                 let at = view.target.span().start;
+                self.slice_columns
+                    .entry(view.slice())
+                    .or_default()
+                    .extend(view.columns.keys().cloned());
                 if self.tables.contains_key(&name) {
                     continue;
                 }
@@ -278,13 +306,21 @@ impl Compiler<'_> {
             );
             return Err(self.pack.error_at(at, detail));
         }
+        let of_slice = self.slice_columns.get(&view.slice());
         table
             .columns
             .iter()
-            .filter_map(|column| mapping.get(&column.name).map(|entry| (column, entry)))
+            .filter_map(|column| {
+                let entry = mapping.get(&column.name);
+                let is_shared = of_slice.is_some_and(|names| names.contains(&column.name));
+                (entry.is_some() || is_shared).then_some((column, entry))
+            })
             .map(|(column, entry)| {
-                self.column(table, column, entry)
-                    .map_err(|e| self.pack.error_at(at, format!("{}: {}", column.name, e.detail())))
+                match entry {
+                    Some(entry) => self.column(table, column, entry),
+                    None => null_column(column),
+                }
+                .map_err(|e| self.pack.error_at(at, format!("{}: {}", column.name, e.detail())))
             })
             .collect()
     }
@@ -504,6 +540,20 @@ fn parse_from(text: &str) -> From {
         _ if text.starts_with('/') => pointer(Scope::Element, text),
         _ => From::Column(text.to_owned()),
     }
+}
+
+/// A column that another output of the same slice maps and this one does not.
+fn null_column(column: &crate::store::catalog::Column) -> Result<PlannedColumn> {
+    if column.not_null {
+        return Err(Error::new(
+            ErrorKind::Pack,
+            "another output of the same slice maps this column, and it is NOT NULL: map it here too",
+        ));
+    }
+    let cast =
+        ColumnCast::new(&column.name, column.ty.clone(), true, CastOptions::default(), None)?;
+    let constant = Some((-1_i32).to_be_bytes().to_vec());
+    Ok(PlannedColumn { name: column.name.clone(), from: Vec::new(), cast, constant })
 }
 
 fn constant_field(column: &str, ty: &PgType, text: &str) -> Result<Vec<u8>> {

@@ -14,11 +14,11 @@ const ROW_RULES: &[&str] =
     &["superseded", "superseded_tie", "superseded_in_source", "target_wins", "identical_duplicate"];
 
 /// Place of a row: output name (empty for the record's own), source file, locator.
-pub(super) type Place = (String, String, String);
+pub(crate) type Place = (String, String, String);
 
 /// The recorded decisions about one stream.
 #[derive(Debug, Default)]
-pub(super) struct Accounts {
+pub(crate) struct Accounts {
     /// Identities of all ledger entries, first 16 bytes.
     entries: HashSet<[u8; 16]>,
     /// Decisions about whole rows.
@@ -29,18 +29,18 @@ pub(super) struct Accounts {
 
 /// A recorded decision that the target holds another row than the source's.
 #[derive(Debug, Clone)]
-pub(super) struct RowAccount {
+pub(crate) struct RowAccount {
     /// The ledger rule.
-    pub(super) rule: String,
+    pub(crate) rule: String,
     /// Digest of the source's row it was about.
-    pub(super) row: Digest,
+    pub(crate) row: Digest,
     /// Digest of the target's row at that time.
-    pub(super) target: Option<Digest>,
+    pub(crate) target: Option<Digest>,
 }
 
 impl Accounts {
     /// Reads what is recorded about a stream.
-    pub(super) async fn load(conn: &mut PgConnection, pack: &str, stream: &str) -> Result<Self> {
+    pub(crate) async fn load(conn: &mut PgConnection, pack: &str, stream: &str) -> Result<Self> {
         let mut accounts = Self::default();
         let mut ledger = sqlx::query(
             "SELECT output, source, locator, rule, original_hash, target_digest, entry_hash \
@@ -86,22 +86,22 @@ impl Accounts {
     }
 
     /// Whether a ledger entry of this identity is stored.
-    pub(super) fn has_entry(&self, hash: &Digest) -> bool {
+    pub(crate) fn has_entry(&self, hash: &Digest) -> bool {
         hash.first_chunk::<16>().is_some_and(|short| self.entries.contains(short))
     }
 
     /// The decision about a source row, if one was recorded about exactly this content.
-    pub(super) fn row(&self, place: &Place, row: &Digest) -> Option<&RowAccount> {
+    pub(crate) fn row(&self, place: &Place, row: &Digest) -> Option<&RowAccount> {
         self.rows.get(place)?.iter().find(|account| account.row == *row)
     }
 
     /// Whether nothing at all is recorded about whole rows or rejects: the fast path.
-    pub(super) fn is_plain(&self) -> bool {
+    pub(crate) fn is_plain(&self) -> bool {
         self.rows.is_empty() && self.rejects.is_empty()
     }
 
     /// Whether a reject of this place and content is stored.
-    pub(super) fn has_reject(&self, place: &Place, record: &Digest) -> bool {
+    pub(crate) fn has_reject(&self, place: &Place, record: &Digest) -> bool {
         self.rejects.get(place).is_some_and(|records| records.contains(record))
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use futures_util::TryStreamExt as _;
-use sqlx::postgres::{PgConnection, PgPoolCopyExt as _};
+use sqlx::postgres::PgConnection;
 
 use crate::canonical::{Digest, TupleReader, display_row, select_expression, sha256};
 use crate::derive::{
@@ -20,37 +20,37 @@ use crate::source::{Flow, SourceRecord};
 use crate::store::{quote_ident, sql};
 
 /// One row the source yields for a unit.
-pub(super) struct Expected<'a> {
-    pub(super) stream: usize,
-    pub(super) output: usize,
-    pub(super) tuple: &'a [u8],
-    pub(super) key: Digest,
-    pub(super) row: Digest,
+pub(crate) struct Expected<'a> {
+    pub(crate) stream: usize,
+    pub(crate) output: usize,
+    pub(crate) tuple: &'a [u8],
+    pub(crate) key: Digest,
+    pub(crate) row: Digest,
     /// The recorded decision that the target holds another row, if there is one.
-    pub(super) account: Option<&'a RowAccount>,
-    pub(super) source: &'a str,
-    pub(super) locator: String,
+    pub(crate) account: Option<&'a RowAccount>,
+    pub(crate) source: &'a str,
+    pub(crate) locator: String,
 }
 
 /// Something backfill should have recorded and did not.
 #[derive(Debug, Clone)]
-pub(super) struct Unaccounted {
-    pub(super) output: usize,
-    pub(super) what: String,
-    pub(super) source: String,
-    pub(super) locator: String,
+pub(crate) struct Unaccounted {
+    pub(crate) output: usize,
+    pub(crate) what: String,
+    pub(crate) source: String,
+    pub(crate) locator: String,
 }
 
 /// What a walk over one stream counted.
 #[derive(Debug, Clone, Default)]
-pub(super) struct StreamTally {
-    pub(super) read: u64,
-    pub(super) rejected: u64,
-    pub(super) skipped: u64,
-    pub(super) superseded: u64,
-    pub(super) ledgered: u64,
-    pub(super) unaccounted: u64,
-    pub(super) examples: Vec<Unaccounted>,
+pub(crate) struct StreamTally {
+    pub(crate) read: u64,
+    pub(crate) rejected: u64,
+    pub(crate) skipped: u64,
+    pub(crate) superseded: u64,
+    pub(crate) ledgered: u64,
+    pub(crate) unaccounted: u64,
+    pub(crate) examples: Vec<Unaccounted>,
 }
 
 /// Examples of unaccounted entries kept in memory.
@@ -67,7 +67,7 @@ impl StreamTally {
 
 /// Derives every record of a stream and hands out the rows that are not accounted as rejected or
 /// skipped. Blocking: runs on a thread of its own.
-pub(super) fn walk_source(
+pub(crate) fn walk_source(
     opened: &OpenedPack,
     stream: usize,
     accounts: &Accounts,
@@ -215,7 +215,7 @@ fn refused_sha256(output: &OutputPlan, tuple: &[u8]) -> Digest {
 }
 
 /// Streams the rows of a unit in the target and hands out (tuple, key digest, row digest).
-pub(super) async fn walk_target(
+pub(crate) async fn walk_target(
     conn: &mut PgConnection,
     unit: &Unit,
     output: &OutputPlan,
@@ -269,7 +269,7 @@ fn slice_filter(unit: &Unit) -> Result<String> {
 }
 
 /// Begins the one snapshot a verification reads from; returns (LSN, snapshot) as text.
-pub(super) async fn begin_snapshot(conn: &mut PgConnection) -> Result<(String, String)> {
+pub(crate) async fn begin_snapshot(conn: &mut PgConnection) -> Result<(String, String)> {
     use sqlx::Row as _;
     sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").execute(&mut *conn).await?;
     let row = sqlx::query(sql(
