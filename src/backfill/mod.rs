@@ -11,6 +11,7 @@ mod run;
 mod stream;
 mod write;
 
-pub use chunk::ChunkLimits;
+pub use chunk::{ChunkLimits, OutputRows, RowRef};
 pub use counts::{Counts, RowCounts};
+pub use merge::{Refused, Superseded, Written, merge};
 pub use run::{Event, Options, Preparation, Report, StreamReport, prepare, run};

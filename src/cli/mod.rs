@@ -14,6 +14,7 @@ pub mod embedded;
 pub mod migrate;
 pub mod output;
 pub mod ping;
+pub mod repair;
 pub mod verify_parity;
 
 mod progress;
@@ -103,6 +104,8 @@ enum Command {
     Backfill(backfill::Args),
     /// Prove that the target holds what the source holds, or name each difference
     VerifyParity(verify_parity::Args),
+    /// Make differences good: a plan to review, then its execution
+    Repair(repair::Args),
     /// Reach the server the settings name, and show what it is
     Ping(ping::Args),
 }
@@ -114,6 +117,7 @@ impl Command {
             Self::Migrate(args) => migrate::run(args, settings, output).await,
             Self::Backfill(args) => backfill::run(args, settings, output).await,
             Self::VerifyParity(args) => verify_parity::run(args, settings, output).await,
+            Self::Repair(args) => repair::run(args, settings, output).await,
             Self::Ping(args) => ping::run(args, settings, output).await,
         }
     }

@@ -22,6 +22,7 @@ mod walk;
 pub use difference::{Difference, Kind};
 pub use report::{Report, SampleBound, StreamResult, UnitResult, Verdict};
 pub use verify::{Level, Options, verify};
+pub use walk::each_row;
 
 
 

@@ -281,3 +281,17 @@ pub(crate) async fn begin_snapshot(conn: &mut PgConnection) -> Result<(String, S
     .await?;
     Ok((row.try_get("lsn")?, row.try_get("snapshot")?))
 }
+
+/// Hands out every row a stream's source yields: output, tuple, row digest. Blocking.
+pub fn each_row(
+    opened: &OpenedPack,
+    stream: usize,
+    stop: &Stop,
+    visit: &mut dyn FnMut(usize, &[u8], &Digest),
+) -> Result<()> {
+    walk_source(opened, stream, &Accounts::default(), stop, &mut |expected| {
+        visit(expected.output, expected.tuple, &expected.row);
+        Ok(())
+    })?;
+    Ok(())
+}
