@@ -10,6 +10,7 @@
 //! ends the process at once).
 
 pub mod backfill;
+pub mod demo;
 pub mod embedded;
 pub mod migrate;
 pub mod output;
@@ -96,6 +97,8 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// The whole job on generated data, told step by step
+    Demo(demo::Args),
     /// The private PostgreSQL cluster: start, stop, look at it, talk to it
     Embedded(embedded::Args),
     /// Bring the target's schema up to date, or say how it stands
@@ -113,6 +116,7 @@ enum Command {
 impl Command {
     async fn run(self, settings: &Settings, output: &Output) -> Result<Outcome> {
         match self {
+            Self::Demo(args) => demo::run(args, settings, output).await,
             Self::Embedded(args) => embedded::run(args, settings, output).await,
             Self::Migrate(args) => migrate::run(args, settings, output).await,
             Self::Backfill(args) => backfill::run(args, settings, output).await,

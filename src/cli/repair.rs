@@ -80,8 +80,7 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
             let pack = Pack::find(pack.as_deref().unwrap_or(&plan.pack))?;
             let postgres = Postgres::connect(settings).await?;
             let opened = crate::pack::open(settings, &postgres, pack, &source).await?;
-            let applied =
-                repair::apply(&postgres, Arc::new(opened), &plan, output.stop()).await?;
+            let applied = repair::apply(&postgres, Arc::new(opened), &plan, output.stop()).await?;
             postgres.close().await?;
             output.report(&applied)?;
             let is_done = applied.left_alone.iter().all(|left| left.fate == Fate::AlreadyRight);

@@ -111,10 +111,9 @@ impl Report for parity::Report {
         let mut text = units_table(&self.units).to_string();
         text.push_str("\n\n");
         text.push_str(&streams_table(self).to_string());
-        let differences = differences_text(&self.differences);
-        if !differences.is_empty() {
+        if !self.differences.is_empty() {
             text.push_str("\n\n");
-            text.push_str(&differences);
+            text.push_str(&differences_text(&self.differences));
         }
         if !self.not_checked.is_empty() {
             text.push_str(&format!(
@@ -127,10 +126,24 @@ impl Report for parity::Report {
     }
 }
 
+impl parity::Report {
+    /// The differences and the verdict, without the tables.
+    pub(super) fn findings(&self) -> String {
+        format!("{}\n\n{}", differences_text(&self.differences), verdict(self))
+    }
+}
+
 fn units_table(units: &[UnitResult]) -> comfy_table::Table {
     let mut table = output::table([
-        "target", "source rows", "target rows", "missing", "extra", "changed", "duplicate",
-        "superseded", "sample",
+        "target",
+        "source rows",
+        "target rows",
+        "missing",
+        "extra",
+        "changed",
+        "duplicate",
+        "superseded",
+        "sample",
     ]);
     for unit in units {
         table.add_row([
@@ -163,7 +176,13 @@ fn sample_text(sample: parity::SampleBound) -> String {
 
 fn streams_table(report: &parity::Report) -> comfy_table::Table {
     let mut table = output::table([
-        "stream", "read", "rejected", "skipped", "superseded", "ledgered", "unaccounted",
+        "stream",
+        "read",
+        "rejected",
+        "skipped",
+        "superseded",
+        "ledgered",
+        "unaccounted",
     ]);
     for stream in &report.streams {
         table.add_row([
@@ -208,7 +227,10 @@ fn difference_text(difference: &Difference) -> String {
             shown(difference.target_value.as_deref())
         ),
         (Kind::Unaccounted, _) => {
-            format!("{head}\n            {}", difference.source_value.as_deref().unwrap_or_default())
+            format!(
+                "{head}\n            {}",
+                difference.source_value.as_deref().unwrap_or_default()
+            )
         }
         _ => head,
     }

@@ -431,13 +431,7 @@ impl Compiler<'_> {
             self.units[found].feeds.push(place);
             return found;
         }
-        let slice: Vec<String> =
-            named.iter().map(|(column, value)| format!("{column}={value}")).collect();
-        let name = if slice.is_empty() {
-            table_name
-        } else {
-            format!("{table_name}[{}]", slice.join(","))
-        };
+        let name = self.slice_name(&table_name, &named);
         self.units.push(Unit {
             name,
             table: Arc::clone(table),
@@ -445,6 +439,21 @@ impl Compiler<'_> {
             feeds: vec![place],
         });
         self.units.len() - 1
+    }
+
+    /// `table[column=value]`: the first constant if it tells the slice apart, else all of them.
+    fn slice_name(&self, table: &str, constants: &[(String, String)]) -> String {
+        let shown = |constants: &[(String, String)]| {
+            let parts: Vec<String> =
+                constants.iter().map(|(column, value)| format!("{column}={value}")).collect();
+            format!("{table}[{}]", parts.join(","))
+        };
+        let short = match constants {
+            [] => table.to_owned(),
+            [first, ..] => shown(std::slice::from_ref(first)),
+        };
+        let is_taken = self.units.iter().any(|unit| unit.name == short);
+        if is_taken { shown(constants) } else { short }
     }
 
     /// Two slices of one table must be equal or disjoint: otherwise a row would belong to both

@@ -60,8 +60,7 @@ impl Accounts {
             }
             let original: Vec<u8> = row.try_get("original_hash")?;
             let target: Option<Vec<u8>> = row.try_get("target_digest")?;
-            let place =
-                (row.try_get("output")?, row.try_get("source")?, row.try_get("locator")?);
+            let place = (row.try_get("output")?, row.try_get("source")?, row.try_get("locator")?);
             accounts.rows.entry(place).or_default().push(RowAccount {
                 rule,
                 row: original.try_into().unwrap_or_default(),
@@ -77,8 +76,7 @@ impl Accounts {
         .bind(stream)
         .fetch(conn);
         while let Some(row) = rejects.try_next().await? {
-            let place =
-                (row.try_get("output")?, row.try_get("source")?, row.try_get("locator")?);
+            let place = (row.try_get("output")?, row.try_get("source")?, row.try_get("locator")?);
             let digest: Vec<u8> = row.try_get("record_sha256")?;
             accounts.rejects.entry(place).or_default().push(digest.try_into().unwrap_or_default());
         }

@@ -97,16 +97,14 @@ pub(super) fn changed_columns(
     let mut changed = Vec::new();
     for (position, column) in output.columns.iter().enumerate() {
         let one = std::iter::once(position);
-        let differs = output.layout.digest_of(source, one.clone())
-            != output.layout.digest_of(target, one);
+        let differs =
+            output.layout.digest_of(source, one.clone()) != output.layout.digest_of(target, one);
         if !differs {
             continue;
         }
         let ty = column.cast.ty();
         let show = |tuple: &[u8], range: &Option<std::ops::Range<usize>>| {
-            range
-                .clone()
-                .map(|range| redacted(&display_field(ty, &tuple[range]), redactor))
+            range.clone().map(|range| redacted(&display_field(ty, &tuple[range]), redactor))
         };
         let (source_text, target_text) =
             shorten_pair(show(source, &left[position]), show(target, &right[position]));
@@ -124,10 +122,7 @@ fn redacted(text: &str, redactor: &Redactor) -> String {
 
 /// Both values, cut to a window around the first character in which they differ. Characters that
 /// a terminal would hide or act on are escaped.
-fn shorten_pair(
-    left: Option<String>,
-    right: Option<String>,
-) -> (Option<String>, Option<String>) {
+fn shorten_pair(left: Option<String>, right: Option<String>) -> (Option<String>, Option<String>) {
     let first_difference = match (&left, &right) {
         (Some(left), Some(right)) => {
             left.chars().zip(right.chars()).take_while(|(a, b)| a == b).count()

@@ -23,6 +23,3 @@ pub use difference::{Difference, Kind};
 pub use report::{Report, SampleBound, StreamResult, UnitResult, Verdict};
 pub use verify::{Level, Options, verify};
 pub use walk::each_row;
-
-
-

@@ -56,7 +56,9 @@ impl KeyState {
                 let is_one = required.len() == 1;
                 if is_one { Judgement::Equal } else { Judgement::Differs(Kind::Duplicate) }
             }
-            [held] if required.is_empty() && !self.gave_way.is_empty() => self.judge_given_way(held),
+            [held] if required.is_empty() && !self.gave_way.is_empty() => {
+                self.judge_given_way(held)
+            }
             [_] if required.is_empty() => Judgement::Differs(Kind::Extra),
             [_] => Judgement::Differs(Kind::Changed),
             [_, ..] if required.is_empty() && self.gave_way.is_empty() => {
@@ -120,7 +122,11 @@ impl Resolution {
 }
 
 /// Splits differing buckets into groups whose keys fit in memory together.
-pub(super) fn groups(differing: &[usize], source: &Buckets, target: &Buckets) -> Vec<HashSet<usize>> {
+pub(super) fn groups(
+    differing: &[usize],
+    source: &Buckets,
+    target: &Buckets,
+) -> Vec<HashSet<usize>> {
     let mut groups = Vec::new();
     let mut group = HashSet::new();
     let mut size = 0;

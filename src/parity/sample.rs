@@ -130,7 +130,8 @@ mod tests {
 
     #[test]
     fn the_sample_of_a_union_does_not_depend_on_which_side_a_key_is_on() {
-        let keys: Vec<Digest> = (0..200_u32).map(|n| crate::canonical::sha256(&n.to_be_bytes())).collect();
+        let keys: Vec<Digest> =
+            (0..200_u32).map(|n| crate::canonical::sha256(&n.to_be_bytes())).collect();
         let mut all = Sample::new(20, 7);
         for key in &keys {
             all.entry(key);

@@ -19,8 +19,8 @@ use crate::parity::fold::{Side, SourceFold, fold_source};
 use crate::parity::report::{Report, StreamResult, UnitResult, Verdict};
 use crate::parity::resolve::{KeyState, Resolution, RowPair, groups};
 use crate::parity::sample::{Sample, Sampled, bound};
-use crate::parity::walk::{StreamTally, begin_snapshot, walk_source, walk_target};
 use crate::parity::store;
+use crate::parity::walk::{StreamTally, begin_snapshot, walk_source, walk_target};
 use crate::store::Postgres;
 
 /// How thoroughly the stores are compared.
@@ -327,15 +327,12 @@ impl Verification<'_> {
         }
         let wanted: Arc<HashSet<Digest>> = Arc::new(resolution.keys.keys().copied().collect());
         let filter = Arc::clone(&wanted);
-        let rows = self.source_rows(
-            unit,
-            HashMap::<Digest, RowPair>::new(),
-            move |pairs, expected| {
+        let rows =
+            self.source_rows(unit, HashMap::<Digest, RowPair>::new(), move |pairs, expected| {
                 if filter.contains(&expected.key) {
                     pairs.entry(expected.key).or_default().keep(expected);
                 }
-            },
-        );
+            });
         let mut held: Vec<(Digest, Vec<u8>, Digest)> = Vec::new();
         self.walk_target(unit, &mut |tuple, key, row| {
             if wanted.contains(key) {
@@ -361,13 +358,14 @@ impl Verification<'_> {
         let fold = self.fold_in_background();
         found.tallies = fold.await.map_err(join_error)??.tallies;
         for unit in self.units.clone() {
-            let rows = self.source_rows(unit, (Sample::new(n, seed), 0_u64), |(sample, rows), row| {
-                *rows += u64::from(crate::parity::fold::is_required(row));
-                if let Some(seen) = sample.entry(&row.key) {
-                    seen.state.expect(row);
-                    seen.rows.keep(row);
-                }
-            });
+            let rows =
+                self.source_rows(unit, (Sample::new(n, seed), 0_u64), |(sample, rows), row| {
+                    *rows += u64::from(crate::parity::fold::is_required(row));
+                    if let Some(seen) = sample.entry(&row.key) {
+                        seen.state.expect(row);
+                        seen.rows.keep(row);
+                    }
+                });
             let mut target = Sample::new(n, seed);
             let held = self
                 .walk_target(unit, &mut |tuple, key, row| {

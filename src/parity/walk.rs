@@ -272,13 +272,12 @@ fn slice_filter(unit: &Unit) -> Result<String> {
 pub(crate) async fn begin_snapshot(conn: &mut PgConnection) -> Result<(String, String)> {
     use sqlx::Row as _;
     sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").execute(&mut *conn).await?;
-    let row = sqlx::query(sql(
-        "SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
+    let row =
+        sqlx::query(sql("SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
          ELSE pg_current_wal_lsn() END)::text AS lsn, pg_current_snapshot()::text AS snapshot"
-            .to_owned(),
-    ))
-    .fetch_one(conn)
-    .await?;
+            .to_owned()))
+        .fetch_one(conn)
+        .await?;
     Ok((row.try_get("lsn")?, row.try_get("snapshot")?))
 }
 
