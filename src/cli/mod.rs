@@ -14,6 +14,7 @@ pub mod demo;
 pub mod embedded;
 pub mod migrate;
 pub mod output;
+pub mod pack;
 pub mod ping;
 pub mod repair;
 pub mod verify_parity;
@@ -109,6 +110,8 @@ enum Command {
     VerifyParity(verify_parity::Args),
     /// Make differences good: a plan to review, then its execution
     Repair(repair::Args),
+    /// Show a pack's mapping, or check it against the database and the sources
+    Pack(pack::Args),
     /// Reach the server the settings name, and show what it is
     Ping(ping::Args),
 }
@@ -122,6 +125,7 @@ impl Command {
             Self::Backfill(args) => backfill::run(args, settings, output).await,
             Self::VerifyParity(args) => verify_parity::run(args, settings, output).await,
             Self::Repair(args) => repair::run(args, settings, output).await,
+            Self::Pack(args) => pack::run(args, settings, output).await,
             Self::Ping(args) => ping::run(args, settings, output).await,
         }
     }

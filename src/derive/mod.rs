@@ -5,6 +5,7 @@
 mod conflict;
 mod entries;
 mod original;
+mod reach;
 mod resolve;
 
 pub use conflict::is_newer;
@@ -12,6 +13,7 @@ pub use entries::{
     LedgerEntry, RejectEntry, note_entries, output_name, reject_entries, skip_entries,
 };
 pub use original::original_bytes;
+pub use reach::{Reach, Unreached};
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -193,13 +195,7 @@ impl<'p> Deriver<'p> {
         context: &resolve::Context<'_>,
         out: &mut Derived,
     ) {
-        let members: Vec<(Option<&[u8]>, &Json)> = match context.pointed(each) {
-            Some(Json::Array(elements)) => elements.iter().map(|element| (None, element)).collect(),
-            Some(Json::Object(members)) => {
-                members.iter().map(|(key, value)| (Some(&**key), value)).collect()
-            }
-            _ => return,
-        };
+        let members = context.members(each);
         for (position, (key, element)) in members.into_iter().enumerate() {
             let position_text = position.to_string();
             let inner = resolve::Context {

@@ -30,6 +30,17 @@ impl<'a> Context<'a> {
         }?;
         base.pointer(pointer)
     }
+
+    /// The elements `each` makes rows of, with their member names if it is an object.
+    pub(super) fn members(&self, each: &From) -> Vec<(Option<&'a [u8]>, &'a Json)> {
+        match self.pointed(each) {
+            Some(Json::Array(elements)) => elements.iter().map(|element| (None, element)).collect(),
+            Some(Json::Object(members)) => {
+                members.iter().map(|(key, value)| (Some(&**key), value)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// Resolves `from`s; remembers where columns stand.

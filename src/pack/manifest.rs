@@ -1,5 +1,6 @@
 //! `pack.toml` as written: serde types that refuse unknown keys, with file, line and column.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -63,19 +64,19 @@ pub struct StreamManifest {
     pub target: Option<Spanned<String>>,
     /// Key columns of the target.
     #[serde(default)]
-    pub key: Vec<String>,
+    pub key: Vec<Spanned<String>>,
     /// What happens when the target holds another row under the key.
     #[serde(default)]
     pub conflict: ConflictManifest,
     /// Mapping by target column. Empty: columns of the same name.
     #[serde(default)]
-    pub columns: BTreeMap<String, ColumnManifest>,
+    pub columns: Columns,
     /// Source columns left behind on purpose.
     #[serde(default)]
-    pub ignore: Vec<String>,
+    pub ignore: Vec<Spanned<String>>,
     /// Streams that are copied before this one.
     #[serde(default)]
-    pub after: Vec<String>,
+    pub after: Vec<Spanned<String>>,
     /// Several outputs of one record, instead of `target`, `key`, `conflict`, `columns`.
     #[serde(default, rename = "output")]
     pub outputs: Vec<OutputManifest>,
@@ -89,7 +90,7 @@ pub struct SourceManifest {
     #[serde(default)]
     pub sqlite: OneOrMany,
     /// Table or view of the `SQLite` file.
-    pub table: Option<String>,
+    pub table: Option<Spanned<String>>,
     /// JSON file patterns: one document each.
     #[serde(default)]
     pub json: OneOrMany,
@@ -100,11 +101,11 @@ pub struct SourceManifest {
     #[serde(default)]
     pub csv: OneOrMany,
     /// JSON pointer to the array of records inside a JSON document.
-    pub records: Option<String>,
+    pub records: Option<Spanned<String>>,
     /// A Rust function that computes further fields of a document (`+/...`).
     pub compute: Option<Spanned<String>>,
     /// A JSON document found by the record's values, reachable as `^/...`; braces name columns.
-    pub companion: Option<String>,
+    pub companion: Option<Spanned<String>>,
 }
 
 /// A string or a list of strings.
@@ -136,22 +137,22 @@ impl OneOrMany {
 #[serde(deny_unknown_fields)]
 pub struct OutputManifest {
     /// Unique within the stream.
-    pub name: String,
+    pub name: Spanned<String>,
     /// Target `schema.table`.
     pub target: Spanned<String>,
     /// Key columns of the target.
-    pub key: Vec<String>,
+    pub key: Vec<Spanned<String>>,
     /// What happens when the target holds another row under the key.
     #[serde(default)]
     pub conflict: ConflictManifest,
     /// JSON pointer (`/a`, `+/a`) to an array or object: one row per element.
-    pub each: Option<String>,
+    pub each: Option<Spanned<String>>,
     /// No row, without a word, unless this value is present and not empty.
-    pub when: Option<String>,
+    pub when: Option<Spanned<String>>,
     /// No row, with a ledger entry, if the value is missing or empty.
     pub skip: Option<SkipManifest>,
     /// Mapping by target column.
-    pub columns: BTreeMap<String, ColumnManifest>,
+    pub columns: Columns,
 }
 
 /// `skip = { empty = "/id", rule = "question_without_id" }`
@@ -159,7 +160,7 @@ pub struct OutputManifest {
 #[serde(deny_unknown_fields)]
 pub struct SkipManifest {
     /// The value that must be there.
-    pub empty: String,
+    pub empty: Spanned<String>,
     /// The ledger rule's name.
     pub rule: String,
 }
@@ -172,7 +173,65 @@ pub struct ConflictManifest {
     #[serde(default)]
     pub rule: ConflictRule,
     /// The column that says which is newer.
-    pub by: Option<String>,
+    pub by: Option<Spanned<String>>,
+}
+
+impl StreamManifest {
+    /// Its outputs, whether written inline in the stream or as `[[stream.output]]`; none where the
+    /// stream has neither.
+    #[must_use]
+    pub fn views(&self) -> Vec<OutputView<'_>> {
+        if !self.outputs.is_empty() {
+            return self.outputs.iter().map(OutputView::of_output).collect();
+        }
+        let inline = self.target.as_ref().map(|target| OutputView {
+            name: &self.name,
+            target,
+            key: &self.key,
+            conflict: &self.conflict,
+            columns: &self.columns,
+            each: None,
+            when: None,
+            skip: None,
+        });
+        inline.into_iter().collect()
+    }
+}
+
+/// One output of a stream, however it is written.
+#[derive(Debug, Clone, Copy)]
+pub struct OutputView<'a> {
+    /// Its name; of an inline one, the stream's.
+    pub name: &'a Spanned<String>,
+    /// Target `schema.table`.
+    pub target: &'a Spanned<String>,
+    /// Key columns of the target.
+    pub key: &'a [Spanned<String>],
+    /// What happens when the target holds another row under the key.
+    pub conflict: &'a ConflictManifest,
+    /// Mapping by target column.
+    pub columns: &'a Columns,
+    /// As in [`OutputManifest`].
+    pub each: Option<&'a Spanned<String>>,
+    /// As in [`OutputManifest`].
+    pub when: Option<&'a Spanned<String>>,
+    /// As in [`OutputManifest`].
+    pub skip: Option<&'a SkipManifest>,
+}
+
+impl<'a> OutputView<'a> {
+    fn of_output(output: &'a OutputManifest) -> Self {
+        Self {
+            name: &output.name,
+            target: &output.target,
+            key: &output.key,
+            conflict: &output.conflict,
+            columns: &output.columns,
+            each: output.each.as_ref(),
+            when: output.when.as_ref(),
+            skip: output.skip.as_ref(),
+        }
+    }
 }
 
 /// What backfill does with a row whose key the target already holds with other content.
@@ -187,6 +246,9 @@ pub enum ConflictRule {
     /// The greater value of `by` stays; on a tie, the target's.
     Newer,
 }
+
+/// The mapping of an output, by target column.
+pub type Columns = BTreeMap<String, Spanned<ColumnManifest>>;
 
 /// One column: a source name, or a table of options.
 #[derive(Debug, Clone)]
@@ -221,6 +283,20 @@ pub struct ColumnOptions {
     pub json_null: Option<crate::cast::JsonNull>,
     /// Value for a missing or NULL source value, as Postgres text.
     pub default: Option<String>,
+}
+
+impl ColumnManifest {
+    /// The options, spelled out.
+    #[must_use]
+    pub fn options(&self) -> Cow<'_, ColumnOptions> {
+        match self {
+            Self::Full(options) => Cow::Borrowed(options),
+            Self::From(from) => Cow::Owned(ColumnOptions {
+                from: OneOrMany::One(from.clone()),
+                ..ColumnOptions::default()
+            }),
+        }
+    }
 }
 
 impl ColumnOptions {
@@ -315,16 +391,33 @@ impl<'de> Deserialize<'de> for ColumnManifest {
     }
 }
 
-/// Parses `text`; errors name `file`, line and column.
+/// Parses `text`; errors are one sentence with `file`, line and column.
 pub fn parse(text: &str, file: &Path) -> crate::Result<Manifest> {
     toml::from_str(text).map_err(|error| {
-        Error::new(ErrorKind::Pack, format!("{}: {}", file.display(), error.to_string().trim_end()))
-            .advice("`toolkit pack check` shows the same; the README lists every key of pack.toml")
+        let start = error.span().map_or(0, |span| span.start.min(text.len()));
+        let message: Vec<&str> = error.message().lines().map(str::trim).collect();
+        Error::new(
+            ErrorKind::Pack,
+            format!(
+                "{}, line {}, column {}: {}",
+                file.display(),
+                line_of(text, start),
+                column_of(text, start),
+                message.join(", ")
+            ),
+        )
     })
 }
 
-/// 1-based line of a byte offset, for messages about meaning rather than syntax.
+/// 1-based line of a byte offset.
 #[must_use]
 pub fn line_of(text: &str, offset: usize) -> usize {
     text.as_bytes().iter().take(offset).filter(|b| **b == b'\n').count() + 1
+}
+
+/// 1-based column of a byte offset, in characters.
+fn column_of(text: &str, offset: usize) -> usize {
+    let before = &text.as_bytes()[..offset];
+    let line_start = memchr::memrchr(b'\n', before).map_or(0, |at| at + 1);
+    1 + String::from_utf8_lossy(&before[line_start..]).chars().count()
 }

@@ -2,10 +2,17 @@
 //! against a live database into typed plans ([`plan`], [`compile`]), and checked.
 
 pub mod builtin;
+pub mod check;
 pub mod compile;
+pub mod fault;
+pub mod lint;
 pub mod manifest;
 pub mod opened;
 pub mod plan;
+pub mod reference;
+pub mod show;
+
+mod order;
 
 pub use opened::{OpenedPack, join_error, open};
 
@@ -58,11 +65,16 @@ impl Pack {
         self.manifest.pack.name.get_ref()
     }
 
+    /// File and line of a byte offset of `pack.toml`.
+    #[must_use]
+    pub fn place(&self, offset: usize) -> String {
+        format!("{}, line {}", self.file.display(), manifest::line_of(&self.text, offset))
+    }
+
     /// An error at a byte offset of `pack.toml`.
     #[must_use]
     pub fn error_at(&self, offset: usize, detail: impl std::fmt::Display) -> Error {
-        let line = manifest::line_of(&self.text, offset);
-        Error::new(ErrorKind::Pack, format!("{}, line {line}: {detail}", self.file.display()))
+        Error::new(ErrorKind::Pack, format!("{}: {detail}", self.place(offset)))
     }
 
     fn check_names(&self) -> Result<()> {
@@ -80,15 +92,6 @@ impl Pack {
                     header.get_ref()
                 ),
             ));
-        }
-        let mut seen = std::collections::BTreeSet::new();
-        for stream in &self.manifest.streams {
-            if !seen.insert(stream.name.get_ref()) {
-                return Err(self.error_at(
-                    stream.name.span().start,
-                    format!("stream `{}` is declared twice", stream.name.get_ref()),
-                ));
-            }
         }
         if self.manifest.streams.is_empty() {
             return Err(self.error_at(0, "a pack needs at least one [[stream]]"));

@@ -8,6 +8,7 @@ use crate::config::Settings;
 use crate::error::Result;
 use crate::pack::Pack;
 use crate::pack::compile::compile;
+use crate::pack::manifest::OneOrMany;
 use crate::pack::plan::{PackPlan, SourceKind};
 use crate::source::StreamSource;
 use crate::source::discover::{Discovered, discover};
@@ -39,7 +40,9 @@ pub async fn open(
     let (pack, roots) = (pack, roots.to_vec());
     let (pack, discovered) = tokio::task::spawn_blocking(move || -> Result<_> {
         let discovered = discover(&pack, &roots)?;
-        check_databases(&discovered)?;
+        for (_, path) in databases(&pack, &discovered) {
+            Database::open(path)?.check()?;
+        }
         Ok((pack, discovered))
     })
     .await
@@ -62,20 +65,25 @@ pub fn open_redactor(settings: &Settings, pack: &Pack) -> Result<Redactor> {
     Ok(redactor.with_members(pack.manifest.defaults.redact_members.clone()))
 }
 
-/// Every `SQLite` file once.
-fn check_databases(discovered: &Discovered) -> Result<()> {
-    let mut paths: Vec<&PathBuf> = discovered
-        .streams
-        .values()
-        .filter(|files| files.columns.is_some())
-        .flat_map(|files| files.files.iter().map(|file| &file.path))
-        .collect();
-    paths.sort();
-    paths.dedup();
-    for path in paths {
-        Database::open(path)?.check()?;
+/// Every `SQLite` file once, with the first stream that reads it.
+pub(super) fn databases<'d>(
+    pack: &'d Pack,
+    discovered: &'d Discovered,
+) -> Vec<(&'d str, &'d PathBuf)> {
+    let mut found: Vec<(&str, &PathBuf)> = Vec::new();
+    for stream in &pack.manifest.streams {
+        let name = stream.name.get_ref();
+        let Some(files) = discovered.streams.get(name) else { continue };
+        if stream.source.sqlite == OneOrMany::None {
+            continue;
+        }
+        for file in &files.files {
+            if !found.iter().any(|(_, path)| *path == &file.path) {
+                found.push((name, &file.path));
+            }
+        }
     }
-    Ok(())
+    found
 }
 
 impl OpenedPack {
@@ -93,7 +101,7 @@ impl OpenedPack {
                 .map(|file| {
                     let companion =
                         stream.companion.clone().map(|pattern| (pattern, files.companions.clone()));
-                    Ok(StreamSource::Sqlite(TableSource::open(file, table, companion)?))
+                    Ok(StreamSource::Sqlite(Box::new(TableSource::open(file, table, companion)?)))
                 })
                 .collect(),
             SourceKind::Json { records, .. } => {

@@ -151,6 +151,22 @@ pub enum From {
     Meta(Meta),
 }
 
+impl std::fmt::Display for From {
+    /// As it is written in `pack.toml`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Column(name) => f.write_str(name),
+            Self::Pointer { scope: Scope::Element, pointer } => f.write_str(pointer),
+            Self::Pointer { scope: Scope::Root, pointer } => write!(f, "^{pointer}"),
+            Self::Pointer { scope: Scope::Computed, pointer } => write!(f, "+{pointer}"),
+            Self::Meta(Meta::FileSha256) => f.write_str("@sha256"),
+            Self::Meta(Meta::FilePath) => f.write_str("@path"),
+            Self::Meta(Meta::FileName) => f.write_str("@name"),
+            Self::Meta(Meta::ElementKey) => f.write_str("@key"),
+        }
+    }
+}
+
 /// What a pointer points into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {

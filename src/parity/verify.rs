@@ -20,7 +20,7 @@ use crate::parity::report::{Report, StreamResult, UnitResult, Verdict};
 use crate::parity::resolve::{KeyState, Resolution, RowPair, groups};
 use crate::parity::sample::{Sample, Sampled, bound};
 use crate::parity::store;
-use crate::parity::walk::{StreamTally, begin_snapshot, walk_source, walk_target};
+use crate::parity::walk::{StreamTally, TargetSink, begin_snapshot, walk_source, walk_target};
 use crate::store::Postgres;
 
 /// How thoroughly the stores are compared.
@@ -243,11 +243,7 @@ impl Verification<'_> {
         tokio::task::spawn_blocking(move || fold_source(&opened, &streams, &accounts, &stop))
     }
 
-    async fn walk_target(
-        &mut self,
-        unit: usize,
-        sink: &mut (dyn FnMut(&[u8], &Digest, &Digest) -> Result<()> + Send),
-    ) -> Result<u64> {
+    async fn walk_target(&mut self, unit: usize, sink: &mut TargetSink<'_>) -> Result<u64> {
         let target = &self.opened.plan.units[unit];
         let (stream, output) = target.feeds[0];
         let output = &self.opened.plan.streams[stream].outputs[output];
@@ -377,7 +373,7 @@ impl Verification<'_> {
                 })
                 .await?;
             let (source, source_rows) = rows.await.map_err(join_error)??;
-            self.judge_sample(unit, source.merge(target), (source_rows, held), &mut found);
+            self.judge_sample(unit, &source.merge(target), (source_rows, held), &mut found);
         }
         Ok(found)
     }
@@ -385,15 +381,15 @@ impl Verification<'_> {
     fn judge_sample(
         &self,
         unit: usize,
-        sampled: Vec<(Digest, Sampled)>,
+        sampled: &[(Digest, Sampled)],
         (source_rows, target_rows): (u64, u64),
         found: &mut Found,
     ) {
         let mut resolution = Resolution::default();
-        for (key, seen) in &sampled {
+        for (key, seen) in sampled {
             resolution.add(key, seen.state.judge(), self.differences_max);
         }
-        for (key, seen) in &sampled {
+        for (key, seen) in sampled {
             if let Some(kind) = resolution.keys.get(key) {
                 found.differences.extend(seen.rows.differences(self.opened, unit, *kind));
             }

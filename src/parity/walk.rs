@@ -214,13 +214,16 @@ fn refused_sha256(output: &OutputPlan, tuple: &[u8]) -> Digest {
     sha256(serde_json::Value::Object(display_row(output, tuple)).to_string().as_bytes())
 }
 
+/// Receives a target row: tuple, key digest, row digest.
+pub(crate) type TargetSink<'s> = dyn FnMut(&[u8], &Digest, &Digest) -> Result<()> + Send + 's;
+
 /// Streams the rows of a unit in the target and hands out (tuple, key digest, row digest).
 pub(crate) async fn walk_target(
     conn: &mut PgConnection,
     unit: &Unit,
     output: &OutputPlan,
     stop: &Stop,
-    sink: &mut (dyn FnMut(&[u8], &Digest, &Digest) -> Result<()> + Send),
+    sink: &mut TargetSink<'_>,
 ) -> Result<u64> {
     let columns: Vec<String> = output
         .columns

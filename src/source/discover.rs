@@ -29,10 +29,22 @@ pub struct SourceFile {
 pub struct StreamFiles {
     /// In reading order: `SQLite` by the pack's preference, documents by path.
     pub files: Vec<SourceFile>,
-    /// Columns of the `SQLite` table, if the stream reads one.
+    /// Columns of the `SQLite` table or the CSV header, if the stream reads one; of several files,
+    /// the columns of all, in the order of their first appearance.
     pub columns: Option<Vec<String>>,
     /// Documents beside records, by file name.
     pub companions: BTreeMap<String, PathBuf>,
+}
+
+impl StreamFiles {
+    fn add_columns(&mut self, columns: Vec<String>) {
+        let known = self.columns.get_or_insert_default();
+        for column in columns {
+            if !known.iter().any(|name| name.eq_ignore_ascii_case(&column)) {
+                known.push(column);
+            }
+        }
+    }
 }
 
 /// Everything of a pack that was found.
@@ -61,7 +73,7 @@ pub struct Input {
 }
 
 impl Discovered {
-    /// Columns of the `SQLite` tables, by stream.
+    /// Columns of the tables and CSV files, by stream.
     #[must_use]
     pub fn columns(&self) -> BTreeMap<String, Vec<String>> {
         self.streams
@@ -82,6 +94,16 @@ struct Candidate {
 /// Errors: a root that is not there or cannot be read, nothing of the pack found, two `SQLite`
 /// files of one name, a file that is not `SQLite`.
 pub fn discover(pack: &Pack, roots: &[PathBuf]) -> Result<Discovered> {
+    let (found, errors) = discover_each(pack, roots)?;
+    match errors.into_iter().next() {
+        Some((_, error)) => Err(error),
+        None => Ok(found),
+    }
+}
+
+/// As [`discover`], but what is wrong with one stream's files does not keep the others from being
+/// found; errors come with the stream's name.
+pub fn discover_each(pack: &Pack, roots: &[PathBuf]) -> Result<(Discovered, Vec<(String, Error)>)> {
     let mut candidates = Vec::new();
     for root in roots {
         walk(root, &mut candidates)?;
@@ -89,26 +111,43 @@ pub fn discover(pack: &Pack, roots: &[PathBuf]) -> Result<Discovered> {
     candidates.sort_by(|a, b| a.relative.cmp(&b.relative));
     candidates.dedup_by(|a, b| a.path == b.path);
     let mut found = Discovered::default();
+    let mut errors = Vec::new();
     for stream in &pack.manifest.streams {
         let name = stream.name.get_ref();
-        let mut files = if stream.source.sqlite == OneOrMany::None {
-            documents(&stream.source, &candidates)?
-        } else {
-            databases(name, &stream.source, &candidates)?
-        };
-        if files.files.is_empty() {
-            continue;
+        match stream_files(name, &stream.source, &candidates) {
+            Ok(None) => {}
+            Ok(Some((files, inputs))) => {
+                found.inputs.extend(inputs);
+                found.streams.insert(name.clone(), files);
+            }
+            Err(error) => errors.push((name.clone(), error)),
         }
-        if let Some(pattern) = &stream.source.companion {
-            files.companions = companions(pattern, &candidates)?;
-        }
-        found.inputs.extend(inputs(name, &stream.source, &files)?);
-        found.streams.insert(name.clone(), files);
     }
-    if found.streams.is_empty() {
+    if found.streams.is_empty() && errors.is_empty() {
         return Err(nothing_found(pack, roots));
     }
-    Ok(found)
+    Ok((found, errors))
+}
+
+/// The files of one stream and their fingerprints; None if there are none.
+fn stream_files(
+    name: &str,
+    source: &SourceManifest,
+    candidates: &[Candidate],
+) -> Result<Option<(StreamFiles, Vec<Input>)>> {
+    let mut files = if source.sqlite == OneOrMany::None {
+        documents(source, candidates)?
+    } else {
+        databases(name, source, candidates)?
+    };
+    if files.files.is_empty() {
+        return Ok(None);
+    }
+    if let Some(pattern) = &source.companion {
+        files.companions = companions(pattern.get_ref(), candidates)?;
+    }
+    let inputs = inputs(name, source, &files)?;
+    Ok(Some((files, inputs)))
 }
 
 fn walk(root: &Path, candidates: &mut Vec<Candidate>) -> Result<()> {
@@ -175,7 +214,7 @@ fn databases(
             .advice("one application has one such file: name the right folder with --source"));
         }
         for candidate in matches {
-            let table = source.table.as_deref().unwrap_or_default();
+            let table = source.table.as_ref().map_or("", |table| table.get_ref().as_str());
             let database = sqlite::Database::open(&candidate.path)?;
             let columns = database.columns(table)?;
             if columns.is_empty() {
@@ -185,7 +224,7 @@ fn databases(
                 )
                 .advice(format!("it has: {}", database.tables()?.join(", "))));
             }
-            files.columns.get_or_insert(columns);
+            files.add_columns(columns);
             files.files.push(SourceFile {
                 path: candidate.path.clone(),
                 relative: candidate.relative.clone(),
@@ -207,6 +246,9 @@ fn documents(source: &SourceManifest, candidates: &[Candidate]) -> Result<Stream
             continue;
         }
         let (sha256, size_bytes) = hash_file(&candidate.path)?;
+        if source.csv != OneOrMany::None && size_bytes > 0 {
+            files.add_columns(csv_header(&candidate.path)?);
+        }
         files.files.push(SourceFile {
             path: candidate.path.clone(),
             relative: candidate.relative.clone(),
@@ -295,6 +337,22 @@ fn file_size(path: &Path) -> Result<u64> {
 fn unreadable(path: &Path, error: &std::io::Error) -> Error {
     Error::new(ErrorKind::SourceUnreadable, format!("{} cannot be read: {error}", path.display()))
         .advice("check the file's permissions")
+}
+
+/// Column names of a CSV file, as its reader sees them.
+fn csv_header(path: &Path) -> Result<Vec<String>> {
+    use std::io::Read as _;
+    let mut file = std::fs::File::open(path).map_err(|e| unreadable(path, &e))?;
+    let mut mark = [0; 3];
+    let is_marked = file.read_exact(&mut mark).is_ok() && &mark == b"\xef\xbb\xbf";
+    if !is_marked {
+        file = std::fs::File::open(path).map_err(|e| unreadable(path, &e))?;
+    }
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
+    let header = reader.byte_headers().map_err(|error| {
+        Error::new(ErrorKind::SourceUnreadable, format!("{}: {error}", path.display()))
+    })?;
+    Ok(header.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect())
 }
 
 /// SHA-256 (hexadecimal) and size of a file, read in pieces.
