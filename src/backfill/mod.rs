@@ -6,6 +6,7 @@
 
 pub mod chunk;
 pub mod counts;
+mod indexes;
 mod merge;
 mod run;
 mod stream;
