@@ -15,11 +15,7 @@ use crate::store::{quote_qualified, sql};
 pub(super) const WORTHWHILE_RECORDS: u64 = 50_000;
 
 /// Drops and records the non-unique indexes of `table` if it is empty; returns how many.
-pub(super) async fn defer(
-    conn: &mut PgConnection,
-    run_id: &str,
-    table: &Table,
-) -> Result<usize> {
+pub(super) async fn defer(conn: &mut PgConnection, run_id: &str, table: &Table) -> Result<usize> {
     let mut tx = conn.begin().await?;
     let name = table.sql_name();
     sqlx::raw_sql(sql(format!("LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")))
@@ -33,12 +29,13 @@ pub(super) async fn defer(
         tx.rollback().await?;
         return Ok(0);
     }
-    let indexes: Vec<String> = sqlx::query_scalar(include_str!("../sql/backfill/defer_indexes.sql"))
-        .bind(run_id)
-        .bind(&table.schema)
-        .bind(&table.name)
-        .fetch_all(&mut *tx)
-        .await?;
+    let indexes: Vec<String> =
+        sqlx::query_scalar(include_str!("../sql/backfill/defer_indexes.sql"))
+            .bind(run_id)
+            .bind(&table.schema)
+            .bind(&table.name)
+            .fetch_all(&mut *tx)
+            .await?;
     for index in &indexes {
         let index = quote_qualified(&table.schema, index);
         sqlx::raw_sql(sql(format!("DROP INDEX {index}"))).execute(&mut *tx).await?;
