@@ -14,6 +14,7 @@ use toolkit::json::{Json, parse};
 #[path = "cast_oracle/sources.rs"]
 mod sources;
 
+use crate::support::TestDatabase;
 use sources::{Generate, Given, Item};
 
 const SEED_DEFAULT: u64 = 20_260_206;
@@ -214,7 +215,7 @@ fn texts() -> Vec<Contract> {
 }
 
 /// Holds every cast against a live server.
-pub(crate) async fn every_cast_stores_what_postgres_would(pool: &PgPool) {
+async fn every_cast_stores_what_postgres_would(pool: &PgPool) {
     let seed = std::env::var("TOOLKIT_TEST_SEED")
         .map_or(SEED_DEFAULT, |text| text.parse().expect("TOOLKIT_TEST_SEED is a number"));
     let mut connection = pool.acquire().await.expect("a connection");
@@ -380,8 +381,6 @@ fn one_of<'a>(random: &mut ChaCha8Rng, from: &[&'a str]) -> &'a str {
 
 #[tokio::test]
 async fn casts_store_what_postgres_would() {
-    // Without a server there is no oracle; the cases of the unit tests remain.
-    let Ok(url) = std::env::var("TOOLKIT_TEST_POSTGRES_URL") else { return };
-    let pool = PgPool::connect(&url).await.expect("TOOLKIT_TEST_POSTGRES_URL answers");
-    every_cast_stores_what_postgres_would(&pool).await;
+    let database = TestDatabase::create().await;
+    every_cast_stores_what_postgres_would(&database.pool().await).await;
 }

@@ -172,7 +172,8 @@ fn a_started_one_is_shared_and_stays_until_it_is_stopped() {
     cluster.succeeds(&["embedded", "start"]);
     let pid = cluster.pid().unwrap();
     let mut user = cluster
-        .command(&["embedded", "psql", "--", "-X", "-c", "SELECT pg_sleep(3)"])
+        .command(&["embedded", "psql", "--", "-X"])
+        .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
@@ -182,6 +183,7 @@ fn a_started_one_is_shared_and_stays_until_it_is_stopped() {
 
     let answer = cluster.succeeds(&["embedded", "stop"]);
     assert!(answer.contains("in use"), "{answer}");
+    drop(user.stdin.take());
     assert_eq!(user.wait().unwrap().code(), Some(0), "a stop breaks no command that uses it");
     assert_eq!(cluster.status()["running"], false);
     assert!(cluster.succeeds(&["embedded", "stop"]).contains("not running"));

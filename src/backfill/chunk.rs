@@ -110,7 +110,7 @@ pub fn read_chunk(
         chunk.add(stream, record, &derived, deriver, &last_source);
         let is_full = chunk.records.len() >= limits.records_max
             || chunk.bytes >= limits.bytes_max
-            || (chunk.records.len() % 256 == 0 && should_stop());
+            || (chunk.records.len().is_multiple_of(256) && should_stop());
         Ok(if is_full { Flow::Pause } else { Flow::Continue })
     })?;
     chunk.next = next;

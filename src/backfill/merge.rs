@@ -22,7 +22,7 @@ const COPY_PIECE_BYTES: usize = 256 << 10;
 
 /// What became of the rows of one output, by position in [`OutputRows::rows`].
 #[derive(Debug, Default)]
-pub(super) struct Written {
+pub struct Written {
     /// Totals.
     pub counts: RowCounts,
     /// Rows the target did not take, and what kept its place.
@@ -35,7 +35,7 @@ pub(super) struct Written {
 
 /// A row the target did not take.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Superseded {
+pub struct Superseded {
     /// The row.
     pub row: RowRef,
     /// Digest of the target's row, if it is in the target (and not in this chunk).
@@ -47,7 +47,7 @@ pub(super) struct Superseded {
 
 /// Why Postgres refused a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refused {
+pub struct Refused {
     /// Stable code.
     pub reason: String,
     /// One sentence.
@@ -70,10 +70,12 @@ pub(super) async fn copy_direct(
 }
 
 /// Merges rows through a staging table, in savepoints; a batch that Postgres refuses is halved
-/// until the rows at fault stand alone.
-pub(super) async fn merge(
+/// until the rows at fault stand alone. `conflict` is the output's own rule for backfill, and
+/// [`ConflictRule::SourceWins`] for whoever writes what it was told.
+pub async fn merge(
     conn: &mut PgConnection,
     output: &OutputPlan,
+    conflict: ConflictRule,
     rows: &OutputRows,
     chosen: Vec<RowRef>,
 ) -> Result<Written> {
@@ -86,7 +88,7 @@ pub(super) async fn merge(
     let mut batches = vec![kept];
     while let Some(batch) = batches.pop() {
         let mut savepoint = conn.begin().await?;
-        match merge_batch(&mut savepoint, output, rows, &batch).await {
+        match merge_batch(&mut savepoint, output, conflict, rows, &batch).await {
             Ok(done) => {
                 savepoint.commit().await?;
                 written.counts.add(&done.counts);
@@ -216,6 +218,7 @@ async fn create_stage(conn: &mut PgConnection, output: &OutputPlan) -> Result<()
 async fn merge_batch(
     conn: &mut PgConnection,
     output: &OutputPlan,
+    conflict: ConflictRule,
     rows: &OutputRows,
     batch: &[RowRef],
 ) -> Result<Written> {
@@ -232,7 +235,7 @@ async fn merge_batch(
         .map(|(at, row)| (count, Some(u32::try_from(at).unwrap_or(u32::MAX)), rows.fields(row)));
     send(&mut *conn, &statement, numbered).await?;
     let classified =
-        sqlx::query(sql(merge_statement(output, &stage))).fetch_all(&mut *conn).await?;
+        sqlx::query(sql(merge_statement(output, conflict, &stage))).fetch_all(&mut *conn).await?;
     let mut written = Written::default();
     for line in classified {
         let class: String = line.try_get("class")?;
@@ -274,7 +277,7 @@ async fn merge_batch(
 
 /// One statement: classify each staged row against the target, insert, update, and return what
 /// became of them. "Same" is byte equality of the row image (`*=`), never SQL equality.
-fn merge_statement(output: &OutputPlan, stage: &str) -> String {
+fn merge_statement(output: &OutputPlan, conflict: ConflictRule, stage: &str) -> String {
     let target = output.table.sql_name();
     let value = |position: usize| staged_value(output, position);
     let key_match: Vec<String> = output
@@ -310,7 +313,7 @@ fn merge_statement(output: &OutputPlan, stage: &str) -> String {
         })
         .collect();
     let overriding = if needs_overriding(output) { " OVERRIDING SYSTEM VALUE" } else { "" };
-    let conflict = conflict_case(output);
+    let otherwise = conflict_case(output, conflict);
     let update = if sets.is_empty() {
         String::new()
     } else {
@@ -331,7 +334,7 @@ fn merge_statement(output: &OutputPlan, stage: &str) -> String {
            SELECT DISTINCT ON (s.toolkit_ord) s.toolkit_ord AS ord, \
              CASE WHEN t.{first_key} IS NULL THEN 'insert' \
                   WHEN pg_catalog.record_image_eq(ROW({staged}), ROW({held})) THEN 'same' \
-                  {conflict} END AS class, \
+                  {otherwise} END AS class, \
              CASE WHEN t.{first_key} IS NOT NULL \
                   THEN sha256(record_send(ROW({held}))) END AS digest \
            FROM {stage} AS s LEFT JOIN {target} AS t ON {key_match}), \
@@ -349,8 +352,8 @@ fn merge_statement(output: &OutputPlan, stage: &str) -> String {
     )
 }
 
-fn conflict_case(output: &OutputPlan) -> String {
-    match (output.conflict, output.by) {
+fn conflict_case(output: &OutputPlan, conflict: ConflictRule) -> String {
+    match (conflict, output.by) {
         (ConflictRule::SourceWins, _) | (ConflictRule::Newer, None) => "ELSE 'update'".to_owned(),
         (ConflictRule::TargetWins, _) => "ELSE 'target_wins'".to_owned(),
         (ConflictRule::Newer, Some(by)) => {

@@ -6,11 +6,13 @@
 
 pub mod chunk;
 pub mod counts;
+mod indexes;
 mod merge;
 mod run;
 mod stream;
 mod write;
 
-pub use chunk::ChunkLimits;
+pub use chunk::{ChunkLimits, OutputRows, RowRef};
 pub use counts::{Counts, RowCounts};
+pub use merge::{Refused, Superseded, Written, merge};
 pub use run::{Event, Options, Preparation, Report, StreamReport, prepare, run};

@@ -12,6 +12,7 @@ use sqlx::{Connection as _, Row as _};
 
 use crate::backfill::chunk::ChunkLimits;
 use crate::backfill::counts::Counts;
+use crate::backfill::indexes;
 use crate::backfill::merge::can_copy_direct;
 use crate::backfill::stream::Copying;
 use crate::backfill::write::to_json;
@@ -33,6 +34,8 @@ pub struct Options {
     pub restart: bool,
     /// When a chunk is full.
     pub limits: ChunkLimits,
+    /// Never drop indexes, however empty the target is.
+    pub keep_indexes: bool,
 }
 
 /// What a run would do.
@@ -109,6 +112,8 @@ pub struct Report {
     pub absent: Vec<String>,
     /// Sequences that were moved forward, as `sequence -> value`.
     pub sequences: BTreeMap<String, i64>,
+    /// Indexes built after the load, of this run or of one that was killed before it could.
+    pub built_indexes: Vec<String>,
     /// Sources that changed while they were read.
     pub changed_sources: Vec<String>,
     /// Rejected records and rows.
@@ -211,19 +216,14 @@ pub async fn run(
     lock_pack(&mut lock, &opened.plan.name).await?;
     let mut conn = postgres.dedicated().await?;
     let run_id = begin(&mut conn, preparation).await?;
-    let outcome = copy_streams(postgres, preparation, &run_id, stop, on_event, &mut conn).await;
-    let (rates, error) = match outcome {
-        Ok(rates) => (rates, None),
-        Err(error) => (BTreeMap::new(), Some(error)),
-    };
-    if let Some(error) = error {
-        let status = if error.kind() == ErrorKind::Interrupted { "interrupted" } else { "failed" };
-        // The store may be the very thing that failed; the error itself matters more.
-        if let Ok(mut fresh) = postgres.dedicated().await {
-            let _ = end(&mut fresh, &run_id, status, None, Some(error.detail())).await;
+    let outcome = load(postgres, preparation, &run_id, stop, on_event, &mut conn).await;
+    let (rates, built_indexes) = match outcome {
+        Ok(done) => done,
+        Err(error) => {
+            give_up(postgres, &run_id, &error).await;
+            return Err(error);
         }
-        return Err(error);
-    }
+    };
     let mut report = Report {
         run_id: run_id.clone(),
         pack: opened.plan.name.clone(),
@@ -231,6 +231,7 @@ pub async fn run(
         streams: Vec::new(),
         absent: preparation.absent.clone(),
         sequences: set_sequences(&mut conn, preparation).await?,
+        built_indexes,
         changed_sources: changed_sources(preparation).await?,
         rejects: 0,
         read: 0,
@@ -255,6 +256,61 @@ pub async fn run(
     conn.close().await?;
     lock.close().await?;
     Ok(report)
+}
+
+/// Marks the run; the store may be the very thing that failed, and the error itself matters more.
+async fn give_up(postgres: &Postgres, run_id: &str, error: &Error) {
+    let status = if error.kind() == ErrorKind::Interrupted { "interrupted" } else { "failed" };
+    let Ok(mut conn) = postgres.dedicated().await else { return };
+    if let Err(error) = end(&mut conn, run_id, status, None, Some(error.detail())).await {
+        tracing::warn!("run {run_id} could not be marked {status}: {error}");
+    }
+}
+
+/// Copies all streams between dropping and restoring indexes. An interrupted or failed load
+/// leaves them to the run that resumes it.
+async fn load(
+    postgres: &Postgres,
+    preparation: &Preparation,
+    run_id: &str,
+    stop: &Stop,
+    on_event: &(dyn Fn(Event) + Sync),
+    conn: &mut PgConnection,
+) -> Result<(BTreeMap<String, f64>, Vec<String>)> {
+    let mut built = Vec::new();
+    if preparation.resumes.is_none() {
+        built = indexes::restore(conn).await?;
+    }
+    if !preparation.options.keep_indexes {
+        for table in bulk_targets(preparation) {
+            let dropped = indexes::defer(conn, run_id, table).await?;
+            if dropped > 0 {
+                let table = table.display_name();
+                tracing::info!(table, dropped, "empty target: indexes are built after the load");
+            }
+        }
+    }
+    let rates = copy_streams(postgres, preparation, run_id, stop, on_event, conn).await?;
+    built.extend(indexes::restore(conn).await?);
+    Ok((rates, built))
+}
+
+/// Tables that large first loads go into.
+fn bulk_targets(preparation: &Preparation) -> Vec<&crate::store::catalog::Table> {
+    let mut tables: Vec<&crate::store::catalog::Table> = Vec::new();
+    let large = preparation
+        .streams
+        .iter()
+        .filter(|stream| stream.initial_load && stream.records >= indexes::WORTHWHILE_RECORDS);
+    for stream in large {
+        for output in &preparation.opened.plan.streams[stream.index].outputs {
+            let table = output.table.as_ref();
+            if !tables.iter().any(|known| known.display_name() == table.display_name()) {
+                tables.push(table);
+            }
+        }
+    }
+    tables
 }
 
 async fn copy_streams(
@@ -362,7 +418,7 @@ async fn resumable(
         match before {
             Some(before) if before.token == input.token => {}
             Some(_) => {
-                differences.push(format!("{} of stream {} changed", show(input), input.stream))
+                differences.push(format!("{} of stream {} changed", show(input), input.stream));
             }
             None => differences.push(format!("{} of stream {} is new", show(input), input.stream)),
         }

@@ -54,7 +54,7 @@ pub(super) async fn write_chunk(
         let written = if place.direct[index] && untouched && !chosen.is_empty() {
             direct_or_merge(&mut tx, output, chunk, index, chosen).await?
         } else {
-            merge::merge(&mut tx, output, rows, chosen).await?
+            merge::merge(&mut tx, output, output.conflict, rows, chosen).await?
         };
         if index == 0 {
             refused_records.extend(written.refused.iter().map(|(row, _)| row.record));
@@ -107,7 +107,7 @@ async fn direct_or_merge(
             tracing::debug!(output = output.name, "straight COPY refused; merging instead");
         }
     }
-    merge::merge(tx, output, rows, chosen).await
+    merge::merge(tx, output, output.conflict, rows, chosen).await
 }
 
 fn account(counts: &mut Counts, index: usize, output: &OutputPlan, rows: &RowCounts) {

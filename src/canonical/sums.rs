@@ -60,6 +60,12 @@ impl Buckets {
         (0..Self::COUNT).filter(|bucket| self.sums[*bucket] != other.sums[*bucket]).collect()
     }
 
+    /// Rows in a bucket.
+    #[must_use]
+    pub fn count_in(&self, bucket: usize) -> u64 {
+        self.sums[bucket].count
+    }
+
     /// Count and sum over all buckets.
     #[must_use]
     pub fn total(&self) -> BucketSum {

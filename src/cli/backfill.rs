@@ -49,6 +49,9 @@ pub struct Args {
     /// Start over instead of resuming an unfinished run
     #[arg(long)]
     restart: bool,
+    /// Keep the target's indexes during a first load into empty tables, which is slower
+    #[arg(long)]
+    keep_indexes: bool,
     /// Rejects that still count as success: a number, or a percentage of the records read
     #[arg(long, value_name = "N|P%", default_value = "0", value_parser = tolerance)]
     max_rejects: Tolerance,
@@ -105,6 +108,7 @@ async fn with_postgres(
         streams: args.stream.clone(),
         restart: args.restart,
         limits: backfill::ChunkLimits::default(),
+        keep_indexes: args.keep_indexes,
     };
     let preparation = backfill::prepare(settings, postgres, pack, &args.source, options).await?;
     if args.dry_run {
@@ -213,6 +217,9 @@ impl Report for backfill::Report {
         let mut text = format!("{table}{}", absent(&self.absent));
         for (sequence, value) in &self.sequences {
             text.push_str(&format!("\nsequence {sequence} set to {value}"));
+        }
+        for index in &self.built_indexes {
+            text.push_str(&format!("\nindex {index} built after the load"));
         }
         for source in &self.changed_sources {
             text.push_str(&format!(

@@ -10,6 +10,7 @@
 //! ends the process at once).
 
 pub mod backfill;
+pub mod demo;
 pub mod embedded;
 pub mod ledger;
 pub mod migrate;
@@ -17,6 +18,8 @@ pub mod output;
 pub mod pack;
 pub mod ping;
 pub mod rejects;
+pub mod repair;
+pub mod verify_parity;
 
 mod progress;
 mod record;
@@ -98,6 +101,8 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// The whole job on generated data, told step by step
+    Demo(demo::Args),
     /// The private PostgreSQL cluster: start, stop, look at it, talk to it
     Embedded(embedded::Args),
     /// Bring the target's schema up to date, or say how it stands
@@ -108,6 +113,10 @@ enum Command {
     Rejects(rejects::Args),
     /// Values stored changed and records a rule left out: list, show
     Ledger(ledger::Args),
+    /// Prove that the target holds what the source holds, or name each difference
+    VerifyParity(verify_parity::Args),
+    /// Make differences good: a plan to review, then its execution
+    Repair(repair::Args),
     /// Show a pack's mapping, or check it against the database and the sources
     Pack(pack::Args),
     /// Reach the server the settings name, and show what it is
@@ -117,11 +126,14 @@ enum Command {
 impl Command {
     async fn run(self, settings: &Settings, output: &Output) -> Result<Outcome> {
         match self {
+            Self::Demo(args) => demo::run(args, settings, output).await,
             Self::Embedded(args) => embedded::run(args, settings, output).await,
             Self::Migrate(args) => migrate::run(args, settings, output).await,
             Self::Backfill(args) => backfill::run(args, settings, output).await,
             Self::Rejects(args) => rejects::run(args, settings, output).await,
             Self::Ledger(args) => ledger::run(args, settings, output).await,
+            Self::VerifyParity(args) => verify_parity::run(args, settings, output).await,
+            Self::Repair(args) => repair::run(args, settings, output).await,
             Self::Pack(args) => pack::run(args, settings, output).await,
             Self::Ping(args) => ping::run(args, settings, output).await,
         }

@@ -125,6 +125,7 @@ impl Compiler<'_> {
             for view in stream.views() {
                 let name = view.target.get_ref();
                 let at = view.target.span().start;
+                self.slices.maps(&view);
                 if self.tables.contains_key(name) {
                     continue;
                 }
@@ -261,12 +262,16 @@ impl Compiler<'_> {
         }
         let mut columns = Vec::with_capacity(mapping.len());
         for column in &table.columns {
-            let Some(entry) = mapping.get(&column.name) else { continue };
-            match self.column(table, column, entry.get_ref()) {
-                Ok(planned) => columns.push(planned),
-                Err(error) => {
-                    self.faults.push(place.fault(entry.span().start, error.detail().to_owned()));
+            let (planned, at) = match mapping.get(&column.name) {
+                Some(entry) => (self.column(table, column, entry.get_ref()), entry.span().start),
+                None if self.slices.is_mapped(view, &column.name) => {
+                    (null_column(column), place.at())
                 }
+                None => continue,
+            };
+            match planned {
+                Ok(planned) => columns.push(planned),
+                Err(error) => self.faults.push(place.fault(at, error.detail().to_owned())),
             }
         }
         (self.faults.len() == before).then_some(columns)
@@ -457,6 +462,23 @@ fn same_name_mapping(place: &Place<'_>) -> Columns {
             Some((column.name.clone(), Spanned::new(place.view.target.span(), source)))
         })
         .collect()
+}
+
+/// A column that another output of the same slice maps and this one does not.
+fn null_column(column: &Column) -> Result<PlannedColumn> {
+    if column.not_null {
+        return Err(Error::new(
+            ErrorKind::Pack,
+            format!(
+                "another output of the same slice maps `{}`, which is NOT NULL: map it here too",
+                column.name
+            ),
+        ));
+    }
+    let cast =
+        ColumnCast::new(&column.name, column.ty.clone(), true, CastOptions::default(), None)?;
+    let constant = Some((-1_i32).to_be_bytes().to_vec());
+    Ok(PlannedColumn { name: column.name.clone(), from: Vec::new(), cast, constant })
 }
 
 fn constant_field(column: &str, ty: &PgType, text: &str) -> Result<Vec<u8>> {

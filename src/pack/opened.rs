@@ -101,7 +101,7 @@ impl OpenedPack {
                 .map(|file| {
                     let companion =
                         stream.companion.clone().map(|pattern| (pattern, files.companions.clone()));
-                    Ok(StreamSource::Sqlite(TableSource::open(file, table, companion)?))
+                    Ok(StreamSource::Sqlite(Box::new(TableSource::open(file, table, companion)?)))
                 })
                 .collect(),
             SourceKind::Json { records, .. } => {

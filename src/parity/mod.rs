@@ -1,1 +1,25 @@
-//! parity
+//! Parity: equality of canonical rows, counts and keys between the source and Postgres.
+//!
+//! Both sides are brought into the target's type domain and folded into 4,096 hash buckets of row
+//! digests in one pass, without any ordering. Only buckets that differ are read again, by key, and
+//! only rows that differ are fetched whole. What backfill recorded (rejects, skips, superseded
+//! rows, ledgered values) is replayed: a recorded change is accounted for, an unrecorded one is a
+//! difference.
+//!
+//! *Differs* and *could not check* are different things: the first is in the [`Report`], the
+//! second is an error.
+
+mod accounts;
+mod difference;
+mod fold;
+mod report;
+mod resolve;
+mod sample;
+mod store;
+mod verify;
+mod walk;
+
+pub use difference::{Difference, Kind};
+pub use report::{Report, SampleBound, StreamResult, UnitResult, Verdict};
+pub use verify::{Level, Options, verify};
+pub use walk::each_row;

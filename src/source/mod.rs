@@ -144,7 +144,7 @@ pub type Visitor<'v> = dyn FnMut(&SourceRecord<'_>) -> Result<Flow> + 'v;
 #[derive(Debug)]
 pub enum StreamSource {
     /// A table or view.
-    Sqlite(sqlite::TableSource),
+    Sqlite(Box<sqlite::TableSource>),
     /// Documents.
     Documents(documents::DocumentSource),
 }

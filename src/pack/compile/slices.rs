@@ -1,8 +1,10 @@
 //! Which slice of a target table an output feeds.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::pack::fault::Fault;
+use crate::pack::manifest::OutputView;
 use crate::pack::plan::{PlannedColumn, Unit};
 use crate::store::catalog::Table;
 
@@ -12,9 +14,22 @@ pub(super) struct Slices {
     pub(super) units: Vec<Unit>,
     /// Where each slice is named first.
     named_at: Vec<usize>,
+    /// All columns that outputs of one slice map: each output writes every one of them, NULL
+    /// where it has nothing, so that the rows of a slice are comparable.
+    columns: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Slices {
+    /// Notes the columns an output maps.
+    pub(super) fn maps(&mut self, view: &OutputView<'_>) {
+        self.columns.entry(slice_of(view)).or_default().extend(view.columns.keys().cloned());
+    }
+
+    /// Whether any output of the slice maps the column.
+    pub(super) fn is_mapped(&self, view: &OutputView<'_>, column: &str) -> bool {
+        self.columns.get(&slice_of(view)).is_some_and(|names| names.contains(column))
+    }
+
     /// Position of the slice of `table` with these constants, fed by the output at `place`.
     pub(super) fn feed(
         &mut self,
@@ -37,17 +52,26 @@ impl Slices {
             self.units[found].feeds.push(place);
             return found;
         }
-        let slice: Vec<String> =
-            named.iter().map(|(column, value)| format!("{column}={value}")).collect();
-        let name = if slice.is_empty() {
-            table_name
-        } else {
-            format!("{table_name}[{}]", slice.join(","))
-        };
+        let name = self.name(&table_name, &named);
         let table = Arc::clone(table);
         self.units.push(Unit { name, table, constants: named, feeds: vec![place] });
         self.named_at.push(at);
         self.units.len() - 1
+    }
+
+    /// `table[column=value]`: the first constant if it tells the slice apart, else all of them.
+    fn name(&self, table: &str, constants: &[(String, String)]) -> String {
+        let shown = |constants: &[(String, String)]| {
+            let parts: Vec<String> =
+                constants.iter().map(|(column, value)| format!("{column}={value}")).collect();
+            format!("{table}[{}]", parts.join(","))
+        };
+        let short = match constants {
+            [] => table.to_owned(),
+            [first, ..] => shown(std::slice::from_ref(first)),
+        };
+        let is_taken = self.units.iter().any(|unit| unit.name == short);
+        if is_taken { shown(constants) } else { short }
     }
 
     /// Two slices of one table must be equal or disjoint: otherwise a row would belong to both
@@ -67,6 +91,21 @@ impl Slices {
         }
         faults
     }
+}
+
+/// Identity of the slice an output writes: the target and the constants of its key.
+fn slice_of(view: &OutputView<'_>) -> String {
+    let mut slice = view.target.get_ref().clone();
+    for name in view.key {
+        let value = view
+            .columns
+            .get(name.get_ref())
+            .and_then(|entry| entry.get_ref().options().value.clone());
+        if let Some(value) = value {
+            slice.push_str(&format!("\0{}\0{value}", name.get_ref()));
+        }
+    }
+    slice
 }
 
 fn are_disjoint(left: &Unit, right: &Unit) -> bool {

@@ -25,14 +25,18 @@ pub(super) fn install(major: Option<u32>) -> Result<PathBuf> {
     let version = VersionReq::parse(&format!("^{major}")).map_err(|e| failed(Box::new(e)))?;
     // As root the server's user runs the programs, and cannot reach into root's home.
     let root = nix::unistd::Uid::effective().is_root();
-    let mut settings = SettingsBuilder::new().version(version);
+    // Only the programs are wanted. Making a cluster is skipped where there seems to be one, and
+    // as root it would be refused.
+    let seeming = tempfile::tempdir()?;
+    std::fs::write(seeming.path().join("postgresql.conf"), "")?;
+    let mut settings = SettingsBuilder::new().version(version).data_dir(seeming.path());
     if root {
         settings = settings.installation_dir("/var/lib/toolkit/programs");
     }
     let mut installation = PostgreSQL::new(settings.build());
     tracing::info!(major, "downloading PostgreSQL's programs");
     tokio::runtime::Handle::current()
-        .block_on(installation.setup_programs())
+        .block_on(installation.setup())
         .map_err(|e| failed(Box::new(e)))?;
     Ok(installation.settings().binary_dir())
 }

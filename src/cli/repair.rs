@@ -1,0 +1,160 @@
+//! `toolkit repair`: differences made good, reviewably.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Subcommand;
+
+use super::{Outcome, Output, Report, output};
+use crate::config::Settings;
+use crate::error::Result;
+use crate::pack::Pack;
+use crate::repair::{self, Applied, Fate, Plan};
+use crate::store::Postgres;
+
+/// Arguments of `toolkit repair`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+A plan is a JSON file with one action per differing row: insert, update or delete, the row's key,
+and the digests both sides had. Read it, remove what you do not want, then apply it. Applying
+re-checks each row first: what changed since the verification is left alone and named. Rows of one
+group of 500 are committed together, each compared again before the commit.
+
+Examples:
+  toolkit repair plan --run latest --out repair.json
+  toolkit repair apply repair.json --source /data/app --dry-run
+  toolkit repair apply repair.json --source /data/app")]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Write a plan that makes Postgres what the source says
+    Plan {
+        /// Run id of a verification, or `latest`
+        #[arg(long)]
+        run: String,
+        /// File to write; must not exist
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Carry out a plan
+    Apply {
+        /// The plan
+        file: PathBuf,
+        /// Folder or file with the pack's sources; may be repeated
+        #[arg(long, required = true, value_name = "PATH")]
+        source: Vec<PathBuf>,
+        /// Folder of your own pack.toml [default: the built-in pack the plan names]
+        #[arg(long)]
+        pack: Option<String>,
+        /// Print the plan and change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// Runs the command.
+pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Outcome> {
+    match args.action {
+        Action::Plan { run, out } => {
+            let postgres = Postgres::connect(settings).await?;
+            let mut conn = postgres.dedicated().await?;
+            let plan = repair::plan(&mut conn, &run).await?;
+            drop(conn);
+            postgres.close().await?;
+            repair::write_plan(&plan, &out)?;
+            output.report(&plan)?;
+            output.note(format!("written to {}; no changes are made", out.display()));
+            Ok(Outcome::Success)
+        }
+        Action::Apply { file, source, pack, dry_run } => {
+            let plan = repair::read_plan(&file)?;
+            if dry_run {
+                output.report(&plan)?;
+                output.note("no changes are made");
+                return Ok(Outcome::Success);
+            }
+            let pack = Pack::find(pack.as_deref().unwrap_or(&plan.pack))?;
+            let postgres = Postgres::connect(settings).await?;
+            let opened = crate::pack::open(settings, &postgres, pack, &source).await?;
+            let applied = repair::apply(&postgres, Arc::new(opened), &plan, output.stop()).await?;
+            postgres.close().await?;
+            output.report(&applied)?;
+            let is_done = applied.left_alone.iter().all(|left| left.fate == Fate::AlreadyRight);
+            Ok(if is_done { Outcome::Success } else { Outcome::Differences })
+        }
+    }
+}
+
+impl Report for Plan {
+    fn text(&self) -> String {
+        let mut table = output::table(["do", "target", "key", "columns"]);
+        for action in &self.actions {
+            table.add_row([
+                action.operation.name().to_owned(),
+                action.target.clone(),
+                key_text(&action.key),
+                action.columns.join(", "),
+            ]);
+        }
+        let mut text = format!(
+            "repair plan of pack {} from the {} side, for verification {}\n\n{table}",
+            self.pack, self.from, self.parity_run
+        );
+        for (kind, rows) in &self.left_alone {
+            text.push_str(&format!("\n{rows} {kind}: not repairable this way"));
+            text.push_str(match kind.as_str() {
+                "unaccounted" => "; run the backfill again, so that it records them",
+                _ => "; remove the wrong rows by hand",
+            });
+        }
+        let named = self.actions.len() as u64 + self.left_alone.values().sum::<u64>();
+        if named < self.differing_rows {
+            text.push_str(&format!(
+                "\n{named} of {} differing rows were named: repair, verify, and repeat, or verify \
+                 with a greater --max-differences",
+                self.differing_rows
+            ));
+        }
+        text
+    }
+}
+
+impl Report for Applied {
+    fn text(&self) -> String {
+        let total: u64 = self.repaired.values().sum();
+        let parts: Vec<String> = self
+            .repaired
+            .iter()
+            .map(|(operation, rows)| format!("{rows} by {operation}"))
+            .collect();
+        let mut text = format!("{total} rows repaired");
+        if !parts.is_empty() {
+            text.push_str(&format!(" ({}), each compared again", parts.join(", ")));
+        }
+        for left in &self.left_alone {
+            let why = match &left.fate {
+                Fate::AlreadyRight | Fate::Repaired => "already right".to_owned(),
+                Fate::SourceChanged => "the source's row changed since".to_owned(),
+                Fate::TargetChanged => "the target's row changed since".to_owned(),
+                Fate::Refused(why) => format!("refused: {why}"),
+            };
+            text.push_str(&format!("\nleft alone: {} {}: {why}", left.target, key_text(&left.key)));
+        }
+        text
+    }
+}
+
+fn key_text(key: &serde_json::Map<String, serde_json::Value>) -> String {
+    let parts: Vec<String> = key
+        .iter()
+        .map(|(column, value)| match value {
+            serde_json::Value::String(text) => format!("{column}={text}"),
+            other => format!("{column}={other}"),
+        })
+        .collect();
+    parts.join(", ")
+}

@@ -1,0 +1,275 @@
+//! `toolkit verify-parity`: proof that source and target hold the same.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{Outcome, Output, Report, output};
+use crate::config::Settings;
+use crate::error::Result;
+use crate::pack::Pack;
+use crate::parity::{self, Difference, Kind, Level, Options, UnitResult, Verdict};
+use crate::store::Postgres;
+
+/// Arguments of `toolkit verify-parity`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Reads the sources again, brings every record into the target's types by the same casts backfill
+uses, and compares canonical rows with those in Postgres, read in one snapshot. Nothing is changed
+but the stored result (toolkit.parity_run, toolkit.parity_difference).
+
+  counts  rows per slice; finds lost and added rows when they do not cancel out
+  sample  whole rows of --n keys per slice, chosen uniformly over the keys of both stores
+  full    every row
+
+Kinds of difference:
+  missing      in the source, not in Postgres      extra       in Postgres, not in the source
+  changed      another value in a column           duplicate   one key more than once
+  unaccounted  refused or stored changed, without a reject or ledger entry that says so
+
+Rejects, skips, superseded rows and ledgered values that backfill recorded are accounted for and
+are no differences.
+
+Exit codes: 0 parity, 1 differences, 2 could not check.
+
+Examples:
+  toolkit verify-parity --pack unified --source /data/app --level full
+  toolkit verify-parity --pack unified --source /data/app --level sample --n 4096
+  toolkit --format json verify-parity --pack unified --source /data/app | jq .differences")]
+pub struct Args {
+    /// Built-in pack, or the folder of your own pack.toml
+    #[arg(long)]
+    pack: String,
+    /// Folder (searched with its subfolders) or file with the pack's sources; may be repeated
+    #[arg(long, required = true, value_name = "PATH")]
+    source: Vec<PathBuf>,
+    /// Only what this stream feeds; may be repeated
+    #[arg(long, value_name = "NAME")]
+    stream: Vec<String>,
+    /// How thoroughly
+    #[arg(long, value_enum, default_value_t = LevelName::Full)]
+    level: LevelName,
+    /// Keys per slice at level sample
+    #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    n: u32,
+    /// Seed of the sample; the same seed takes the same keys [default: random, and printed]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Differing rows that are named; all are counted
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    max_differences: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum LevelName {
+    Counts,
+    Sample,
+    Full,
+}
+
+/// Runs the command.
+pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Outcome> {
+    let pack = Pack::find(&args.pack)?;
+    let postgres = Postgres::connect(settings).await?;
+    let report = with_postgres(&args, pack, settings, output, &postgres).await;
+    let closed = postgres.close().await;
+    let report = report?;
+    closed?;
+    output.report(&report)?;
+    Ok(match report.verdict {
+        Verdict::Clean => Outcome::Success,
+        Verdict::Differences => Outcome::Differences,
+    })
+}
+
+async fn with_postgres(
+    args: &Args,
+    pack: Pack,
+    settings: &Settings,
+    output: &Output,
+    postgres: &Postgres,
+) -> Result<parity::Report> {
+    let opened = Arc::new(crate::pack::open(settings, postgres, pack, &args.source).await?);
+    let level = match args.level {
+        LevelName::Counts => Level::Counts,
+        LevelName::Full => Level::Full,
+        LevelName::Sample => {
+            let seed = args.seed.unwrap_or_else(rand::random);
+            output.note(format!("sampling with --seed {seed}"));
+            Level::Sample { n: args.n as usize, seed }
+        }
+    };
+    let options = Options {
+        level,
+        streams: args.stream.clone(),
+        differences_max: args.max_differences as usize,
+    };
+    parity::verify(postgres, opened, &options, output.stop()).await
+}
+
+impl Report for parity::Report {
+    fn text(&self) -> String {
+        let mut text = units_table(&self.units).to_string();
+        text.push_str("\n\n");
+        text.push_str(&streams_table(self).to_string());
+        if !self.differences.is_empty() {
+            text.push_str("\n\n");
+            text.push_str(&differences_text(&self.differences));
+        }
+        if !self.not_checked.is_empty() {
+            text.push_str(&format!(
+                "\n\nNOT CHECKED, no source found: {}",
+                self.not_checked.join(", ")
+            ));
+        }
+        text.push_str(&format!("\n\n{}", verdict(self)));
+        text
+    }
+}
+
+impl parity::Report {
+    /// The differences and the verdict, without the tables.
+    pub(super) fn findings(&self) -> String {
+        format!("{}\n\n{}", differences_text(&self.differences), verdict(self))
+    }
+}
+
+fn units_table(units: &[UnitResult]) -> comfy_table::Table {
+    let mut table = output::table([
+        "target",
+        "source rows",
+        "target rows",
+        "missing",
+        "extra",
+        "changed",
+        "duplicate",
+        "superseded",
+        "sample",
+    ]);
+    for unit in units {
+        table.add_row([
+            unit.target.clone(),
+            unit.source_rows.to_string(),
+            unit.target_rows.to_string(),
+            unit.missing.to_string(),
+            unit.extra.to_string(),
+            unit.changed.to_string(),
+            unit.duplicates.to_string(),
+            unit.superseded.to_string(),
+            unit.sample.map(sample_text).unwrap_or_default(),
+        ]);
+    }
+    table
+}
+
+fn sample_text(sample: parity::SampleBound) -> String {
+    let percent = sample.upper_bound * 100.0;
+    if sample.differing == 0 && percent == 0.0 {
+        return format!("0 of {} differ: that is every row", sample.n);
+    }
+    format!(
+        "{} of {} differ: fewer than {} % at 95 % confidence",
+        sample.differing,
+        sample.n,
+        if percent < 0.01 { format!("{percent:.4}") } else { format!("{percent:.2}") }
+    )
+}
+
+fn streams_table(report: &parity::Report) -> comfy_table::Table {
+    let mut table = output::table([
+        "stream",
+        "read",
+        "rejected",
+        "skipped",
+        "superseded",
+        "ledgered",
+        "unaccounted",
+    ]);
+    for stream in &report.streams {
+        table.add_row([
+            stream.stream.clone(),
+            stream.read.to_string(),
+            stream.rejected.to_string(),
+            stream.skipped.to_string(),
+            stream.superseded.to_string(),
+            stream.ledgered.to_string(),
+            stream.unaccounted.to_string(),
+        ]);
+    }
+    table
+}
+
+fn differences_text(differences: &[Difference]) -> String {
+    let lines: Vec<String> = differences.iter().map(difference_text).collect();
+    lines.join("\n")
+}
+
+fn difference_text(difference: &Difference) -> String {
+    let key: Vec<String> = difference
+        .key
+        .iter()
+        .map(|(column, value)| match value {
+            serde_json::Value::String(text) => format!("{column}={text}"),
+            other => format!("{column}={other}"),
+        })
+        .collect();
+    let place = difference.locator.as_deref().map(|l| format!("  ({l})")).unwrap_or_default();
+    let head = format!(
+        "{:<11} {} [{}] {}{place}",
+        difference.kind.name().to_uppercase(),
+        difference.target,
+        difference.stream,
+        key.join(", ")
+    );
+    match (difference.kind, &difference.column) {
+        (Kind::Changed, Some(column)) => format!(
+            "{head}\n            column {column}\n              source:   {}\n              postgres: {}",
+            shown(difference.source_value.as_deref()),
+            shown(difference.target_value.as_deref())
+        ),
+        (Kind::Unaccounted, _) => {
+            format!(
+                "{head}\n            {}",
+                difference.source_value.as_deref().unwrap_or_default()
+            )
+        }
+        _ => head,
+    }
+}
+
+fn shown(value: Option<&str>) -> String {
+    value.map_or_else(|| "NULL".to_owned(), |text| format!("'{text}'"))
+}
+
+fn verdict(report: &parity::Report) -> String {
+    let rows: u64 = report.units.iter().map(|unit| unit.source_rows).sum();
+    let named: std::collections::BTreeSet<String> = report
+        .differences
+        .iter()
+        .map(|d| format!("{} {:?} {:?}", d.target, d.key, d.locator))
+        .collect();
+    let head = match report.verdict {
+        Verdict::Clean if report.level == "counts" => {
+            format!("COUNTS AGREE: {rows} rows in {} slices", report.units.len())
+        }
+        Verdict::Clean if report.level == "sample" => {
+            format!("NO DIFFERENCE in the sample of {} slices", report.units.len())
+        }
+        Verdict::Clean => format!(
+            "PARITY: all {rows} rows of {} slices are equal, byte for byte in canonical form",
+            report.units.len()
+        ),
+        Verdict::Differences => format!(
+            "DIFFERENCES: {} rows differ{}",
+            report.differing_rows,
+            if (named.len() as u64) < report.differing_rows {
+                format!(", {} of them named above", named.len())
+            } else {
+                String::new()
+            }
+        ),
+    };
+    format!(
+        "{head} (level {}, {:.1} s, snapshot at {}, run {})",
+        report.level, report.seconds, report.snapshot_lsn, report.run_id
+    )
+}

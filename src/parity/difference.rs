@@ -1,0 +1,172 @@
+//! One difference, and how its values are shown.
+
+use serde::Serialize;
+
+use crate::canonical::{display_field, display_row, fields_of};
+use crate::cast::redact::Redactor;
+use crate::pack::plan::OutputPlan;
+
+/// How a row differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// In the source, not in the target.
+    Missing,
+    /// In the target, not in the source.
+    Extra,
+    /// In both, with another value in a column.
+    Changed,
+    /// More than once under one key.
+    Duplicate,
+    /// Refused or changed by a rule, without a record of it.
+    Unaccounted,
+}
+
+impl Kind {
+    /// As stored in `toolkit.parity_difference`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Extra => "extra",
+            Self::Changed => "changed",
+            Self::Duplicate => "duplicate",
+            Self::Unaccounted => "unaccounted",
+        }
+    }
+}
+
+/// One difference: a row, or one column of a row.
+#[derive(Debug, Clone, Serialize)]
+pub struct Difference {
+    /// Stream.
+    pub stream: String,
+    /// Slice of the target.
+    pub target: String,
+    /// How it differs.
+    pub kind: Kind,
+    /// Key columns and their values, as Postgres text.
+    pub key: serde_json::Map<String, serde_json::Value>,
+    /// Column, for a changed value.
+    pub column: Option<String>,
+    /// Value the source yields, shortened around the first difference; NULL is None.
+    pub source_value: Option<String>,
+    /// Value the target holds.
+    pub target_value: Option<String>,
+    /// Digest of the row the source yields, hexadecimal.
+    pub source_digest: Option<String>,
+    /// Digest of the row the target holds.
+    pub target_digest: Option<String>,
+    /// Source file and place in it.
+    pub locator: Option<String>,
+}
+
+/// Longest value shown, in characters.
+const SHOWN_MAX: usize = 80;
+
+/// The key of a row by column.
+pub(super) fn key_of(
+    output: &OutputPlan,
+    tuple: &[u8],
+    redactor: &Redactor,
+) -> serde_json::Map<String, serde_json::Value> {
+    let mut row = display_row(output, tuple);
+    output
+        .key
+        .iter()
+        .filter_map(|position| {
+            let name = &output.columns[*position].name;
+            let value = row.remove(name)?;
+            let value = match value {
+                serde_json::Value::String(text) => redacted(&text, redactor).into(),
+                other => other,
+            };
+            Some((name.clone(), value))
+        })
+        .collect()
+}
+
+/// The columns in which two rows differ, each with both values, shortened.
+pub(super) fn changed_columns(
+    output: &OutputPlan,
+    source: &[u8],
+    target: &[u8],
+    redactor: &Redactor,
+) -> Vec<(String, Option<String>, Option<String>)> {
+    let (left, right) = (fields_of(source), fields_of(target));
+    let mut changed = Vec::new();
+    for (position, column) in output.columns.iter().enumerate() {
+        let one = std::iter::once(position);
+        let differs =
+            output.layout.digest_of(source, one.clone()) != output.layout.digest_of(target, one);
+        if !differs {
+            continue;
+        }
+        let ty = column.cast.ty();
+        let show = |tuple: &[u8], range: &Option<std::ops::Range<usize>>| {
+            range.clone().map(|range| redacted(&display_field(ty, &tuple[range]), redactor))
+        };
+        let (source_text, target_text) =
+            shorten_pair(show(source, &left[position]), show(target, &right[position]));
+        changed.push((column.name.clone(), source_text, target_text));
+    }
+    changed
+}
+
+fn redacted(text: &str, redactor: &Redactor) -> String {
+    match redactor.redact_text(text.as_bytes()) {
+        Some(redacted) => String::from_utf8_lossy(&redacted.text).into_owned(),
+        None => text.to_owned(),
+    }
+}
+
+/// Both values, cut to a window around the first character in which they differ. Characters that
+/// a terminal would hide or act on are escaped.
+fn shorten_pair(left: Option<String>, right: Option<String>) -> (Option<String>, Option<String>) {
+    let first_difference = match (&left, &right) {
+        (Some(left), Some(right)) => {
+            left.chars().zip(right.chars()).take_while(|(a, b)| a == b).count()
+        }
+        _ => 0,
+    };
+    let start = first_difference.saturating_sub(SHOWN_MAX / 4);
+    let cut = |text: String| window(&text, start);
+    (left.map(cut), right.map(cut))
+}
+
+fn window(text: &str, start: usize) -> String {
+    let start = if text.chars().count() <= SHOWN_MAX { 0 } else { start };
+    let mut shown = if start > 0 { "...".to_owned() } else { String::new() };
+    let mut rest = text.chars().skip(start);
+    for letter in rest.by_ref().take(SHOWN_MAX) {
+        if letter.is_control() {
+            shown.extend(letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
+    }
+    if rest.next().is_some() {
+        shown.push_str("...");
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_values_are_shown_around_the_character_in_which_they_differ() {
+        let left = format!("{}X{}", "a".repeat(500), "b".repeat(500));
+        let right = format!("{}Y{}", "a".repeat(500), "b".repeat(500));
+        let (left, right) = shorten_pair(Some(left), Some(right));
+        let (left, right) = (left.unwrap(), right.unwrap());
+        assert!(left.contains("aX") && right.contains("aY"), "{left} / {right}");
+        assert!(left.chars().count() <= SHOWN_MAX + 6);
+    }
+
+    #[test]
+    fn control_characters_are_visible() {
+        assert_eq!(window("a\u{0}b\r\n", 0), "a\\u{0}b\\r\\n");
+    }
+}

@@ -1,0 +1,81 @@
+//! Results in `toolkit.parity_run` and `toolkit.parity_difference`.
+
+use serde_json::json;
+use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::pack::OpenedPack;
+use crate::parity::report::{Report, Verdict};
+
+/// Differences sent at once.
+const AT_ONCE: usize = 1000;
+
+/// Stores the result of a verification in one transaction.
+pub(super) async fn store(
+    conn: &mut PgConnection,
+    opened: &OpenedPack,
+    settings: &serde_json::Value,
+    snapshot: &str,
+    report: &Report,
+) -> Result<()> {
+    let mut tx = conn.begin().await?;
+    let verdict = match report.verdict {
+        Verdict::Clean => "clean",
+        Verdict::Differences => "differences",
+    };
+    let totals = json!({
+        "differing_rows": report.differing_rows,
+        "units": report.units,
+        "not_checked": report.not_checked,
+        "pack_version": opened.plan.version,
+        "pack_fingerprint": opened.plan.fingerprint,
+        "encoding_version": crate::canonical::ENCODING_VERSION,
+    });
+    sqlx::query(include_str!("../sql/parity/insert_run.sql"))
+        .bind(&report.run_id)
+        .bind(&report.pack)
+        .bind(&report.level)
+        .bind(verdict)
+        .bind(report.seconds)
+        .bind(env!("CARGO_PKG_VERSION"))
+        .bind(text(settings)?)
+        .bind(text(&opened.discovered.inputs)?)
+        .bind(&report.snapshot_lsn)
+        .bind(snapshot)
+        .bind(text(&totals)?)
+        .bind(text(&report.streams)?)
+        .execute(&mut *tx)
+        .await?;
+    for part in report.differences.chunks(AT_ONCE) {
+        let strings = |get: fn(&crate::parity::Difference) -> Option<String>| {
+            part.iter().map(get).map(|value| value.map(without_nul)).collect::<Vec<_>>()
+        };
+        let keys = part.iter().map(|d| text(&d.key)).collect::<Result<Vec<_>>>()?;
+        sqlx::query(include_str!("../sql/parity/insert_differences.sql"))
+            .bind(&report.run_id)
+            .bind(part.iter().map(|d| d.stream.clone()).collect::<Vec<_>>())
+            .bind(part.iter().map(|d| d.target.clone()).collect::<Vec<_>>())
+            .bind(part.iter().map(|d| d.kind.name().to_owned()).collect::<Vec<_>>())
+            .bind(keys)
+            .bind(strings(|d| d.column.clone()))
+            .bind(strings(|d| d.source_value.clone()))
+            .bind(strings(|d| d.target_value.clone()))
+            .bind(strings(|d| d.source_digest.clone()))
+            .bind(strings(|d| d.target_digest.clone()))
+            .bind(strings(|d| d.locator.clone()))
+            .execute(&mut *tx)
+            .await?;
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
+fn without_nul(text: String) -> String {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
+}
+
+fn text(value: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string(value)
+        .map_err(|e| Error::new(ErrorKind::Bug, "a parity result is not JSON").because(e))
+}

@@ -1,0 +1,302 @@
+//! Walking both sides in the target's type domain: what the source says should be there, and what
+//! is there.
+
+use std::sync::Arc;
+
+use futures_util::TryStreamExt as _;
+use sqlx::postgres::PgConnection;
+
+use crate::canonical::{Digest, TupleReader, display_row, select_expression, sha256};
+use crate::derive::{
+    Derived, Deriver, Fate, LedgerEntry, note_entries, output_name, reject_entries, row_locator,
+    skip_entries,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::interrupt::Stop;
+use crate::pack::OpenedPack;
+use crate::pack::plan::{OutputPlan, Unit};
+use crate::parity::accounts::{Accounts, RowAccount};
+use crate::source::{Flow, SourceRecord};
+use crate::store::{quote_ident, sql};
+
+/// One row the source yields for a unit.
+pub(crate) struct Expected<'a> {
+    pub(crate) stream: usize,
+    pub(crate) output: usize,
+    pub(crate) tuple: &'a [u8],
+    pub(crate) key: Digest,
+    pub(crate) row: Digest,
+    /// The recorded decision that the target holds another row, if there is one.
+    pub(crate) account: Option<&'a RowAccount>,
+    pub(crate) record: &'a SourceRecord<'a>,
+    pub(crate) element: u32,
+}
+
+impl Expected<'_> {
+    /// File and place in it, for people.
+    pub(crate) fn place(&self, plan: &OutputPlan) -> String {
+        let locator = row_locator(self.record, plan, self.element);
+        format!("{}, {locator}", self.record.file.relative)
+    }
+}
+
+/// Something backfill should have recorded and did not.
+#[derive(Debug, Clone)]
+pub(crate) struct Unaccounted {
+    pub(crate) output: usize,
+    pub(crate) what: String,
+    pub(crate) source: String,
+    pub(crate) locator: String,
+}
+
+/// What a walk over one stream counted.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StreamTally {
+    pub(crate) read: u64,
+    pub(crate) rejected: u64,
+    pub(crate) skipped: u64,
+    pub(crate) superseded: u64,
+    pub(crate) ledgered: u64,
+    pub(crate) unaccounted: u64,
+    pub(crate) examples: Vec<Unaccounted>,
+}
+
+/// Examples of unaccounted entries kept in memory.
+const EXAMPLES_MAX: usize = 1000;
+
+impl StreamTally {
+    fn unaccounted(&mut self, entry: Unaccounted) {
+        self.unaccounted += 1;
+        if self.examples.len() < EXAMPLES_MAX {
+            self.examples.push(entry);
+        }
+    }
+}
+
+/// Derives every record of a stream and hands out the rows that are not accounted as rejected or
+/// skipped. Blocking: runs on a thread of its own.
+pub(crate) fn walk_source(
+    opened: &OpenedPack,
+    stream: usize,
+    accounts: &Accounts,
+    stop: &Stop,
+    sink: &mut dyn FnMut(&Expected<'_>) -> Result<()>,
+) -> Result<StreamTally> {
+    let plan = &opened.plan.streams[stream];
+    let mut deriver = Deriver::new(plan, Arc::clone(&opened.redactor));
+    let mut derived = Derived::default();
+    let mut tally = StreamTally::default();
+    for mut source in opened.open_sources(stream)? {
+        let mut from = None;
+        loop {
+            let mut in_transaction = 0_u32;
+            from = source.read(from.as_ref(), &mut |record| {
+                deriver.derive(record, &mut derived)?;
+                let walk = RecordWalk { plan, stream, accounts, record, derived: &derived };
+                walk.account(&mut tally, deriver.redactor());
+                walk.rows(&mut tally, sink)?;
+                in_transaction += 1;
+                // A read transaction ends now and then: in rollback-journal mode it blocks
+                // writers.
+                Ok(if in_transaction.is_multiple_of(50_000) { Flow::Pause } else { Flow::Continue })
+            })?;
+            stop.check()?;
+            if from.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(tally)
+}
+
+struct RecordWalk<'a> {
+    plan: &'a crate::pack::plan::StreamPlan,
+    stream: usize,
+    accounts: &'a Accounts,
+    record: &'a SourceRecord<'a>,
+    derived: &'a Derived,
+}
+
+impl RecordWalk<'_> {
+    /// Counts the record, and checks that rejects, skips and changed values are recorded.
+    fn account(&self, tally: &mut StreamTally, redactor: &crate::cast::redact::Redactor) {
+        tally.read += 1;
+        match self.derived.fate {
+            Fate::Stored => {}
+            Fate::Skipped => tally.skipped += 1,
+            Fate::Rejected => tally.rejected += 1,
+        }
+        for (refused, entry) in self.derived.refusals.iter().zip(reject_entries(
+            self.plan,
+            self.record,
+            self.derived,
+            redactor,
+        )) {
+            let place = (entry.output.clone(), entry.source.clone(), entry.locator.clone());
+            if refused.output > 0 {
+                tally.rejected += 1;
+            }
+            if !self.accounts.has_reject(&place, &entry.record_sha256) {
+                tally.unaccounted(Unaccounted {
+                    output: refused.output,
+                    what: format!("reject `{}` is not recorded: {}", entry.reason, entry.detail),
+                    source: entry.source,
+                    locator: entry.locator,
+                });
+            }
+        }
+        for entry in note_entries(self.plan, self.record, self.derived) {
+            tally.ledgered += 1;
+            self.ledgered(tally, entry);
+        }
+        for entry in skip_entries(self.plan, self.record, self.derived) {
+            self.ledgered(tally, entry);
+        }
+    }
+
+    fn ledgered(&self, tally: &mut StreamTally, entry: LedgerEntry) {
+        if self.accounts.has_entry(&entry.hash()) {
+            return;
+        }
+        let output = self.plan.outputs.iter().position(|output| output.name == entry.output);
+        tally.unaccounted(Unaccounted {
+            output: output.unwrap_or(0),
+            what: format!("ledger entry `{}` of {} is not recorded", entry.rule, entry.column),
+            source: entry.source,
+            locator: entry.locator,
+        });
+    }
+
+    fn rows(
+        &self,
+        tally: &mut StreamTally,
+        sink: &mut dyn FnMut(&Expected<'_>) -> Result<()>,
+    ) -> Result<()> {
+        for row in &self.derived.rows {
+            let output = &self.plan.outputs[row.output];
+            let tuple = self.derived.fields(row);
+            let digest = output.layout.row_digest(tuple);
+            let mut account = None;
+            if !self.accounts.is_plain() {
+                let place = (
+                    output_name(self.plan, row.output),
+                    self.record.file.relative.clone(),
+                    row_locator(self.record, output, row.element),
+                );
+                if self.accounts.has_reject(&place, &refused_sha256(output, tuple)) {
+                    tally.rejected += 1;
+                    continue;
+                }
+                account = self.accounts.row(&place, &digest);
+                match account.map(|account| account.rule.as_str()) {
+                    None => {}
+                    Some("identical_duplicate") => {
+                        tally.skipped += u64::from(row.output == 0);
+                        continue;
+                    }
+                    Some(_) => tally.superseded += u64::from(row.output == 0),
+                }
+            }
+            sink(&Expected {
+                stream: self.stream,
+                output: row.output,
+                tuple,
+                key: output.layout.key_digest(tuple),
+                row: digest,
+                account,
+                record: self.record,
+                element: row.element,
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Identity of a row that Postgres refused, as backfill recorded it.
+fn refused_sha256(output: &OutputPlan, tuple: &[u8]) -> Digest {
+    sha256(serde_json::Value::Object(display_row(output, tuple)).to_string().as_bytes())
+}
+
+/// Receives a target row: tuple, key digest, row digest.
+pub(crate) type TargetSink<'s> = dyn FnMut(&[u8], &Digest, &Digest) -> Result<()> + Send + 's;
+
+/// Streams the rows of a unit in the target and hands out (tuple, key digest, row digest).
+pub(crate) async fn walk_target(
+    conn: &mut PgConnection,
+    unit: &Unit,
+    output: &OutputPlan,
+    stop: &Stop,
+    sink: &mut TargetSink<'_>,
+) -> Result<u64> {
+    let columns: Vec<String> = output
+        .columns
+        .iter()
+        .map(|column| select_expression(column.cast.ty(), &quote_ident(&column.name)))
+        .collect();
+    let statement = format!(
+        "COPY (SELECT {} FROM {}{}) TO STDOUT (FORMAT binary)",
+        columns.join(", "),
+        unit.table.sql_name(),
+        slice_filter(unit)?
+    );
+    let mut stream = conn.copy_out_raw(&statement).await?;
+    let mut reader = TupleReader::default();
+    let mut rows = 0_u64;
+    while let Some(piece) = stream.try_next().await? {
+        reader.push(&piece);
+        while let Some(tuple) = reader.next_tuple()? {
+            let key = output.layout.key_digest(tuple);
+            let row = output.layout.row_digest(tuple);
+            sink(tuple, &key, &row)?;
+            rows += 1;
+        }
+        stop.check()?;
+    }
+    if !reader.is_complete() {
+        return Err(Error::new(
+            ErrorKind::StoreUnreachable,
+            format!("{}: the server ended the stream of rows early", unit.name),
+        ));
+    }
+    Ok(rows)
+}
+
+/// `WHERE` of a slice. COPY takes no parameters, so the constants are literals, quoted by
+/// doubling with standard-conforming strings, which every session is pinned to.
+fn slice_filter(unit: &Unit) -> Result<String> {
+    let mut parts = Vec::new();
+    for (column, value) in &unit.constants {
+        if value.contains('\0') {
+            return Err(Error::new(ErrorKind::Pack, format!("the constant of {column} holds NUL")));
+        }
+        parts.push(format!("{}::text = '{}'", quote_ident(column), value.replace('\'', "''")));
+    }
+    Ok(if parts.is_empty() { String::new() } else { format!(" WHERE {}", parts.join(" AND ")) })
+}
+
+/// Begins the one snapshot a verification reads from; returns (LSN, snapshot) as text.
+pub(crate) async fn begin_snapshot(conn: &mut PgConnection) -> Result<(String, String)> {
+    use sqlx::Row as _;
+    sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").execute(&mut *conn).await?;
+    let row =
+        sqlx::query(sql("SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
+         ELSE pg_current_wal_lsn() END)::text AS lsn, pg_current_snapshot()::text AS snapshot"
+            .to_owned()))
+        .fetch_one(conn)
+        .await?;
+    Ok((row.try_get("lsn")?, row.try_get("snapshot")?))
+}
+
+/// Hands out every row a stream's source yields: output, tuple, row digest. Blocking.
+pub fn each_row(
+    opened: &OpenedPack,
+    stream: usize,
+    stop: &Stop,
+    visit: &mut dyn FnMut(usize, &[u8], &Digest),
+) -> Result<()> {
+    walk_source(opened, stream, &Accounts::default(), stop, &mut |expected| {
+        visit(expected.output, expected.tuple, &expected.row);
+        Ok(())
+    })?;
+    Ok(())
+}

@@ -1,0 +1,280 @@
+//! Carrying out a plan, key by key, in transactions of a few hundred rows.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde::Serialize;
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection as _, Row as _};
+
+use crate::backfill::{OutputRows, RowRef, merge};
+use crate::canonical::{Digest, select_expression};
+use crate::error::{Error, ErrorKind, Result};
+use crate::interrupt::Stop;
+use crate::pack::manifest::ConflictRule;
+use crate::pack::plan::OutputPlan;
+use crate::pack::{OpenedPack, join_error};
+use crate::repair::plan::{Action, Operation, Plan};
+use crate::store::{Postgres, quote_ident, sql};
+
+/// Rows repaired in one transaction.
+const ACTIONS_AT_ONCE: usize = 500;
+
+/// What became of a plan.
+#[derive(Debug, Clone, Serialize)]
+pub struct Applied {
+    /// The verification the plan came from.
+    pub parity_run: String,
+    /// Rows by operation.
+    pub repaired: BTreeMap<String, u64>,
+    /// Rows left alone, and why.
+    pub left_alone: Vec<Outcome>,
+}
+
+/// What became of one action.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    /// Slice of the target.
+    pub target: String,
+    /// Key of the row.
+    pub key: serde_json::Map<String, serde_json::Value>,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// What became of one action.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// Written, compared again, equal.
+    Repaired,
+    /// The source no longer yields the row the verification saw.
+    SourceChanged,
+    /// The target's row is no longer the one the verification saw.
+    TargetChanged,
+    /// It is already as it should be.
+    AlreadyRight,
+    /// Postgres refused the row.
+    Refused(String),
+}
+
+/// Carries out the plan. Every row is re-checked before, and compared again after, in the same
+/// transaction.
+pub async fn apply(
+    postgres: &Postgres,
+    opened: Arc<OpenedPack>,
+    plan: &Plan,
+    stop: &Stop,
+) -> Result<Applied> {
+    let rows = source_rows(&opened, plan, stop).await?;
+    let mut applied = Applied {
+        parity_run: plan.parity_run.clone(),
+        repaired: BTreeMap::new(),
+        left_alone: Vec::new(),
+    };
+    let mut conn = postgres.dedicated().await?;
+    for part in plan.actions.chunks(ACTIONS_AT_ONCE) {
+        stop.check()?;
+        let mut tx = conn.begin().await?;
+        for action in part {
+            let fate = repair_row(&mut tx, &opened, action, &rows).await?;
+            if fate == Fate::Repaired {
+                *applied.repaired.entry(action.operation.name().to_owned()).or_default() += 1;
+            } else {
+                let (target, key) = (action.target.clone(), action.key.clone());
+                applied.left_alone.push(Outcome { target, key, fate });
+            }
+        }
+        tx.commit().await?;
+    }
+    conn.close().await?;
+    Ok(applied)
+}
+
+/// Rows of the source by (stream, digest), with their output.
+type SourceRows = HashMap<(usize, Digest), (usize, Vec<u8>)>;
+
+async fn source_rows(opened: &Arc<OpenedPack>, plan: &Plan, stop: &Stop) -> Result<SourceRows> {
+    let mut wanted: HashMap<usize, Vec<Digest>> = HashMap::new();
+    for action in &plan.actions {
+        let Some(digest) = action.source_digest.as_deref().and_then(digest_of) else { continue };
+        wanted.entry(stream_of(opened, action)?).or_default().push(digest);
+    }
+    let (opened, stop) = (Arc::clone(opened), stop.clone());
+    tokio::task::spawn_blocking(move || {
+        let mut rows = SourceRows::new();
+        for (stream, digests) in wanted {
+            let digests: std::collections::HashSet<Digest> = digests.into_iter().collect();
+            crate::parity::each_row(&opened, stream, &stop, &mut |output, tuple, digest| {
+                if digests.contains(digest) {
+                    rows.insert((stream, *digest), (output, tuple.to_vec()));
+                }
+            })?;
+        }
+        Ok(rows)
+    })
+    .await
+    .map_err(join_error)?
+}
+
+fn stream_of(opened: &OpenedPack, action: &Action) -> Result<usize> {
+    opened.plan.stream_index(&action.stream).ok_or_else(|| {
+        Error::new(
+            ErrorKind::Usage,
+            format!("the plan names stream `{}`, which this pack does not have", action.stream),
+        )
+        .advice("verify again with this pack, and make a new plan")
+    })
+}
+
+fn digest_of(text: &str) -> Option<Digest> {
+    hex::decode(text).ok()?.try_into().ok()
+}
+
+async fn repair_row(
+    tx: &mut PgConnection,
+    opened: &OpenedPack,
+    action: &Action,
+    rows: &SourceRows,
+) -> Result<Fate> {
+    let stream = stream_of(opened, action)?;
+    let source = action.source_digest.as_deref().and_then(digest_of);
+    let row = source.and_then(|digest| rows.get(&(stream, digest)));
+    let output = output_of(opened, stream, action, row)?;
+    let held = held_digest(tx, output, action).await?;
+    let goal = if action.operation == Operation::Delete { None } else { source };
+    if held == goal && (goal.is_some() || action.operation == Operation::Delete) {
+        return Ok(Fate::AlreadyRight);
+    }
+    if held != action.target_digest.as_deref().and_then(digest_of) {
+        return Ok(Fate::TargetChanged);
+    }
+    let refused = match (action.operation, row) {
+        (Operation::Delete, _) => delete_row(tx, output, action).await?,
+        (_, None) => return Ok(Fate::SourceChanged),
+        (_, Some((_, tuple))) => write_row(tx, output, tuple).await?,
+    };
+    if let Some(why) = refused {
+        return Ok(Fate::Refused(why));
+    }
+    if held_digest(tx, output, action).await? == goal {
+        return Ok(Fate::Repaired);
+    }
+    Err(Error::new(
+        ErrorKind::StoreFailed,
+        format!(
+            "{}: a row is not what was written to it; a trigger or rule of the table changes it",
+            action.target
+        ),
+    )
+    .advice("nothing of this group of rows was kept; look at the table's triggers"))
+}
+
+fn output_of<'o>(
+    opened: &'o OpenedPack,
+    stream: usize,
+    action: &Action,
+    row: Option<&(usize, Vec<u8>)>,
+) -> Result<&'o OutputPlan> {
+    let outputs = &opened.plan.streams[stream].outputs;
+    if let Some((output, _)) = row {
+        return Ok(&outputs[*output]);
+    }
+    outputs.iter().find(|output| opened.plan.units[output.unit].name == action.target).ok_or_else(
+        || {
+            Error::new(
+                ErrorKind::Usage,
+                format!("stream `{}` does not write {}", action.stream, action.target),
+            )
+            .advice("verify again with this pack, and make a new plan")
+        },
+    )
+}
+
+/// `WHERE` of the action's key as text comparisons, and its values.
+fn key_condition(output: &OutputPlan, action: &Action) -> Result<(String, Vec<String>)> {
+    let mut parts = Vec::new();
+    let mut values = Vec::new();
+    for position in &output.key {
+        let column = &output.columns[*position];
+        let value = action.key.get(&column.name).and_then(serde_json::Value::as_str);
+        let Some(value) = value else {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("an action on {} lacks the key column {}", action.target, column.name),
+            ));
+        };
+        let declared = output
+            .catalog_column(*position)
+            .map_or_else(|| "text".to_owned(), |column| column.declared_type.clone());
+        values.push(value.to_owned());
+        parts.push(format!("{} = ${}::text::{declared}", quote_ident(&column.name), values.len()));
+    }
+    Ok((parts.join(" AND "), values))
+}
+
+/// Digest of the target's row, locked; None if there is none.
+async fn held_digest(
+    tx: &mut PgConnection,
+    output: &OutputPlan,
+    action: &Action,
+) -> Result<Option<Digest>> {
+    let (condition, values) = key_condition(output, action)?;
+    let columns: Vec<String> = output
+        .columns
+        .iter()
+        .map(|column| select_expression(column.cast.ty(), &quote_ident(&column.name)))
+        .collect();
+    let statement = format!(
+        "SELECT sha256(record_send(ROW({}))) AS digest FROM {} WHERE {condition} FOR UPDATE",
+        columns.join(", "),
+        output.table.sql_name()
+    );
+    let mut query = sqlx::query(sql(statement));
+    for value in values {
+        query = query.bind(value);
+    }
+    let Some(row) = query.fetch_optional(tx).await? else { return Ok(None) };
+    Ok(row.try_get::<Vec<u8>, _>("digest")?.try_into().ok())
+}
+
+async fn delete_row(
+    tx: &mut PgConnection,
+    output: &OutputPlan,
+    action: &Action,
+) -> Result<Option<String>> {
+    let (condition, values) = key_condition(output, action)?;
+    let statement = format!("DELETE FROM {} WHERE {condition}", output.table.sql_name());
+    let mut savepoint = tx.begin().await?;
+    let mut query = sqlx::query(sql(statement));
+    for value in values {
+        query = query.bind(value);
+    }
+    match query.execute(&mut *savepoint).await {
+        Ok(_) => {
+            savepoint.commit().await?;
+            Ok(None)
+        }
+        Err(error) => {
+            savepoint.rollback().await?;
+            let error = Error::from(error);
+            if error.kind() == ErrorKind::StoreFailed {
+                Ok(Some(error.detail().to_owned()))
+            } else {
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Writes what the source says, unconditionally.
+async fn write_row(
+    tx: &mut PgConnection,
+    output: &OutputPlan,
+    tuple: &[u8],
+) -> Result<Option<String>> {
+    let row = RowRef { start: 0, end: tuple.len(), record: 0, element: 0 };
+    let rows = OutputRows { buffer: tuple.to_vec(), rows: vec![row], ..OutputRows::default() };
+    let written = merge(tx, output, ConflictRule::SourceWins, &rows, vec![row]).await?;
+    Ok(written.refused.first().map(|(_, refused)| refused.detail.clone()))
+}

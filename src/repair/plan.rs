@@ -1,0 +1,169 @@
+//! The plan: which rows are written, and what must still hold when they are.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use sqlx::Row as _;
+use sqlx::postgres::PgConnection;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Version of the plan's file format.
+const FORMAT_VERSION: u32 = 1;
+
+/// A reviewable repair plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Version of this format.
+    pub format_version: u32,
+    /// Version of the canonical encoding the digests are in.
+    pub encoding_version: i32,
+    /// The verification it comes from.
+    pub parity_run: String,
+    /// The pack.
+    pub pack: String,
+    /// The side whose rows are taken.
+    pub from: String,
+    /// Rows that differed in that verification.
+    pub differing_rows: u64,
+    /// What to do, in key order.
+    pub actions: Vec<Action>,
+    /// Differences a repair cannot mend, and what to do instead.
+    pub left_alone: BTreeMap<String, u64>,
+}
+
+/// One row to be written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Action {
+    /// What to do.
+    pub operation: Operation,
+    /// Slice of the target.
+    pub target: String,
+    /// Stream whose source yields the row.
+    pub stream: String,
+    /// Key columns and their values, as Postgres text.
+    pub key: serde_json::Map<String, serde_json::Value>,
+    /// Columns that differ.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<String>,
+    /// Digest the source's row must still have, hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_digest: Option<String>,
+    /// Digest the target's row must still have; none: there must be no row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_digest: Option<String>,
+}
+
+/// What to do with a row of the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// It is missing.
+    Insert,
+    /// It has another value.
+    Update,
+    /// The source does not have it.
+    Delete,
+}
+
+impl Operation {
+    /// As shown.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Insert => "insert",
+            Self::Update => "update",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// Makes the plan for a stored verification; `latest` is the newest one.
+pub async fn plan(conn: &mut PgConnection, run: &str) -> Result<Plan> {
+    let header = sqlx::query(include_str!("../sql/repair/parity_run.sql"))
+        .bind(run)
+        .fetch_optional(&mut *conn)
+        .await?
+        .ok_or_else(|| {
+            Error::new(ErrorKind::Usage, format!("there is no stored verification `{run}`"))
+                .advice("`toolkit verify-parity` prints its run id; `latest` is the newest one")
+        })?;
+    let run_id: String = header.try_get("run_id")?;
+    let mut plan = Plan {
+        format_version: FORMAT_VERSION,
+        encoding_version: header.try_get("encoding_version")?,
+        parity_run: run_id.clone(),
+        pack: header.try_get("pack")?,
+        from: "source".to_owned(),
+        differing_rows: u64::try_from(header.try_get::<i64, _>("differing_rows")?).unwrap_or(0),
+        actions: Vec::new(),
+        left_alone: BTreeMap::new(),
+    };
+    let rows = sqlx::query(include_str!("../sql/repair/differences.sql"))
+        .bind(&run_id)
+        .fetch_all(conn)
+        .await?;
+    for row in rows {
+        let kind: String = row.try_get("kind")?;
+        let operation = match kind.as_str() {
+            "missing" => Operation::Insert,
+            "changed" => Operation::Update,
+            "extra" => Operation::Delete,
+            _ => {
+                *plan.left_alone.entry(kind).or_default() += 1;
+                continue;
+            }
+        };
+        let key: String = row.try_get("record_key")?;
+        plan.actions.push(Action {
+            operation,
+            target: row.try_get("target")?,
+            stream: row.try_get("stream")?,
+            key: serde_json::from_str(&key)
+                .map_err(|e| Error::new(ErrorKind::Bug, "a stored key is not JSON").because(e))?,
+            columns: row.try_get("columns")?,
+            source_digest: row.try_get("source_digest")?,
+            target_digest: row.try_get("target_digest")?,
+        });
+    }
+    Ok(plan)
+}
+
+/// Writes the plan as JSON; refuses to overwrite a file.
+pub fn write_plan(plan: &Plan, path: &Path) -> Result<()> {
+    use std::io::Write as _;
+    let text = serde_json::to_string_pretty(plan)
+        .map_err(|e| Error::new(ErrorKind::Bug, "a repair plan is not JSON").because(e))?;
+    let mut file = std::fs::File::create_new(path).map_err(|error| {
+        Error::new(ErrorKind::Io, format!("{} cannot be written: {error}", path.display()))
+            .advice("name a file that does not exist yet, in a folder you may write to")
+    })?;
+    file.write_all(text.as_bytes())?;
+    file.write_all(b"\n")?;
+    file.sync_all()?;
+    Ok(())
+}
+
+/// Reads a plan back; refuses other formats and encodings.
+pub fn read_plan(path: &Path) -> Result<Plan> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Error::new(ErrorKind::Io, format!("{} cannot be read: {error}", path.display()))
+    })?;
+    let plan: Plan = serde_json::from_str(&text).map_err(|error| {
+        Error::new(ErrorKind::Usage, format!("{} is not a repair plan: {error}", path.display()))
+            .advice("make one with `toolkit repair plan --run ID --out FILE`")
+    })?;
+    if plan.format_version != FORMAT_VERSION
+        || plan.encoding_version != crate::canonical::ENCODING_VERSION
+    {
+        return Err(Error::new(
+            ErrorKind::Usage,
+            format!("{} was made by another version of toolkit", path.display()),
+        )
+        .advice("verify again with this version, and make a new plan"));
+    }
+    Ok(plan)
+}
