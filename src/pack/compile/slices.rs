@@ -69,7 +69,7 @@ impl Slices {
             let mut units: Vec<&mut Unit> =
                 self.units.iter_mut().filter(|unit| unit.table.display_name() == table).collect();
             let most = units.iter().map(|unit| unit.constants.len()).max().unwrap_or(0);
-            let enough = (0..most).find(|length| tells_apart(&units, *length)).unwrap_or(most);
+            let enough = (1..most).find(|length| tells_apart(&units, *length)).unwrap_or(most);
             for unit in &mut units {
                 unit.constants.truncate(enough);
                 unit.name = slice_name(&table, &unit.constants);
