@@ -79,6 +79,7 @@ pub async fn compile_all(
         streams.extend(plan.filter(|_| !is_faulty));
     }
     compiler.faults.extend(compiler.slices.overlaps());
+    compiler.slices.narrow();
     let plan = PackPlan {
         name: pack.name().to_owned(),
         version: pack.manifest.pack.version,
