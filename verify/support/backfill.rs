@@ -206,7 +206,7 @@ impl Move {
     pub(crate) async fn rejects(&self) -> Vec<(String, String, String, String)> {
         sqlx::query_as(
             "SELECT source, locator, coalesce(column_name, ''), reason FROM toolkit.reject \
-             WHERE state = 'open' ORDER BY id",
+             WHERE state = 'open' ORDER BY stream, source, locator, column_name, reason",
         )
         .fetch_all(&self.pool)
         .await
