@@ -5,6 +5,8 @@
 //! from a server of their own made of this machine's programs, else from Docker.
 
 mod backfill;
+mod backfill_errors;
+mod backfill_faults;
 mod backfill_targets;
 mod cast_oracle;
 mod cli_errors;
