@@ -4,6 +4,10 @@
 //! Tests that need Postgres take it from `TOOLKIT_TEST_POSTGRES_URL` (a superuser's URL), else
 //! from a server of their own made of this machine's programs, else from Docker.
 
+mod backfill;
+mod backfill_errors;
+mod backfill_faults;
+mod backfill_targets;
 mod cast_oracle;
 mod cli_errors;
 mod connections;

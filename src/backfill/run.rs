@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::json;
@@ -16,14 +17,18 @@ use crate::backfill::indexes;
 use crate::backfill::merge::can_copy_direct;
 use crate::backfill::stream::Copying;
 use crate::backfill::write::to_json;
+use crate::cast::PgType;
 use crate::config::Settings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
-use crate::pack::plan::OutputPlan;
+use crate::pack::plan::{From, OutputPlan};
 use crate::pack::{OpenedPack, Pack, join_error};
 use crate::source::StreamSource;
 use crate::source::discover::{Input, discover};
 use crate::store::{Postgres, quote_ident, sql};
+
+/// Tries without a chunk between them while the store is away: 12 seconds of waiting in all.
+const TRIES_MAX: u32 = 6;
 
 /// What a caller decides.
 #[derive(Debug, Clone, Default)]
@@ -174,7 +179,7 @@ pub async fn prepare(
             continue;
         }
         let mut sources = opened.open_sources(index)?;
-        let initial_load = initial_load(&mut conn, &opened, index, sources.len()).await?;
+        let initial_load = initial_load(&mut conn, &opened, index, &sources).await?;
         streams.push(StreamPreparation {
             stream: stream.name.clone(),
             files: opened.discovered.streams[&stream.name].files.len() as u64,
@@ -212,9 +217,8 @@ pub async fn run(
 ) -> Result<Report> {
     let opened = &preparation.opened;
     let started = Instant::now();
-    let mut lock = postgres.dedicated().await?;
-    lock_pack(&mut lock, &opened.plan.name).await?;
     let mut conn = postgres.dedicated().await?;
+    lock_pack(&mut conn, &opened.plan.name).await?;
     let run_id = begin(&mut conn, preparation).await?;
     let outcome = load(postgres, preparation, &run_id, stop, on_event, &mut conn).await;
     let (rates, built_indexes) = match outcome {
@@ -254,7 +258,6 @@ pub async fn run(
         .then(|| format!("changed while being read: {}", report.changed_sources.join(", ")));
     end(&mut conn, &run_id, "completed", Some(&totals), error.as_deref()).await?;
     conn.close().await?;
-    lock.close().await?;
     Ok(report)
 }
 
@@ -321,51 +324,111 @@ async fn copy_streams(
     on_event: &(dyn Fn(Event) + Sync),
     conn: &mut PgConnection,
 ) -> Result<BTreeMap<String, f64>> {
-    let opened = &preparation.opened;
     let mut rates = BTreeMap::new();
     for stream in &preparation.streams {
         let started = Instant::now();
-        let initial_load = begin_stream(conn, run_id, stream).await?;
         on_event(Event::Stream { name: stream.stream.clone(), records: stream.records });
-        let read = std::sync::atomic::AtomicU64::new(0);
+        let read = AtomicU64::new(0);
         let on_chunk = |counts: &Counts, _bytes: usize| {
-            read.fetch_add(counts.read, std::sync::atomic::Ordering::Relaxed);
+            read.fetch_add(counts.read, Ordering::Relaxed);
             on_event(Event::Chunk { records: counts.read, rejects: counts.rejects() });
         };
-        let plan = &opened.plan.streams[stream.index];
-        let copying = Copying {
-            postgres,
-            opened,
-            stream: stream.index,
-            run_id,
-            direct: plan
-                .outputs
-                .iter()
-                .map(|output| initial_load && can_copy_direct(output))
-                .collect(),
-            limits: preparation.options.limits,
-            stop,
-            on_chunk: &on_chunk,
-        };
-        let sources: Vec<StreamSource> = opened.open_sources(stream.index)?;
-        for source in sources {
-            copying.copy(conn, source).await?;
+        let (mut tries, mut read_before) = (1, 0);
+        while let Err(error) = copy_stream(preparation, stream, run_id, stop, &on_chunk, conn).await
+        {
+            stop.check()?;
+            let read_now = read.load(Ordering::Relaxed);
+            if read_now > read_before {
+                (tries, read_before) = (1, read_now);
+            }
+            let is_passing =
+                matches!(error.kind(), ErrorKind::StoreUnreachable | ErrorKind::StoreConflict);
+            if !is_passing || tries >= TRIES_MAX {
+                return Err(error.context(format!("stream {}", stream.stream)));
+            }
+            tracing::warn!(stream = stream.stream, tries, "{error}; retrying");
+            reconnect(postgres, &preparation.pack, stop, conn, tries).await?;
+            tries += 1;
         }
-        sqlx::query(
-            "UPDATE toolkit.stream_state SET state = 'done' WHERE run_id = $1::uuid AND stream = $2",
-        )
-        .bind(run_id)
-        .bind(&stream.stream)
-        .execute(&mut *conn)
-        .await?;
         on_event(Event::StreamDone);
-        let records = read.load(std::sync::atomic::Ordering::Relaxed);
+        let records = read.load(Ordering::Relaxed);
         rates.insert(
             stream.stream.clone(),
             records as f64 / started.elapsed().as_secs_f64().max(0.001),
         );
     }
     Ok(rates)
+}
+
+/// Waits, longer from try to try, and makes a new connection, locked as the first was. While
+/// there is none, the old one stays and the next try fails like this one.
+async fn reconnect(
+    postgres: &Postgres,
+    pack: &str,
+    stop: &Stop,
+    conn: &mut PgConnection,
+    tries: u32,
+) -> Result<()> {
+    let pause = Duration::from_millis(200 << tries);
+    stop.unless(async {
+        tokio::time::sleep(pause).await;
+        Ok(())
+    })
+    .await?;
+    if let Ok(mut fresh) = postgres.dedicated().await {
+        // The server may not have noticed yet that the old session is gone.
+        for wait in [100, 400, 1600] {
+            match lock_pack(&mut fresh, pack).await {
+                Ok(()) => {
+                    *conn = fresh;
+                    return Ok(());
+                }
+                Err(error) if error.kind() == ErrorKind::Busy => {
+                    // The old connection may be whole, with the lock: then it goes on.
+                    if conn.ping().await.is_ok() {
+                        return Ok(());
+                    }
+                    tokio::time::sleep(Duration::from_millis(wait)).await;
+                }
+                Err(_) => return Ok(()),
+            }
+        }
+        return lock_pack(&mut fresh, pack).await;
+    }
+    Ok(())
+}
+
+async fn copy_stream(
+    preparation: &Preparation,
+    stream: &StreamPreparation,
+    run_id: &str,
+    stop: &Stop,
+    on_chunk: &(dyn Fn(&Counts, usize) + Sync),
+    conn: &mut PgConnection,
+) -> Result<()> {
+    let opened = &preparation.opened;
+    let initial_load = begin_stream(conn, run_id, stream).await?;
+    let outputs = &opened.plan.streams[stream.index].outputs;
+    let copying = Copying {
+        opened,
+        stream: stream.index,
+        run_id,
+        direct: outputs.iter().map(|output| initial_load && can_copy_direct(output)).collect(),
+        limits: preparation.options.limits,
+        stop,
+        on_chunk,
+    };
+    for source in opened.open_sources(stream.index)? {
+        copying.copy(conn, source).await?;
+    }
+    sqlx::query(
+        "UPDATE toolkit.stream_state SET state = 'done' WHERE run_id = $1::uuid AND stream = $2",
+    )
+    .bind(run_id)
+    .bind(&stream.stream)
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 /// One backfill of a pack at a time; the lock ends with its session, also when that is killed.
@@ -514,15 +577,15 @@ async fn begin_stream(
 }
 
 /// Whether every slice the stream writes is empty, so that COPY may go straight into it. Where no
-/// unique key guards the plan's key, only a single source may do so.
+/// unique key guards the plan's key, the source itself must: a single table by its rowid.
 async fn initial_load(
     conn: &mut PgConnection,
     opened: &OpenedPack,
     stream: usize,
-    sources: usize,
+    sources: &[StreamSource],
 ) -> Result<bool> {
     for output in &opened.plan.streams[stream].outputs {
-        if !output.key_is_unique && sources > 1 {
+        if !output.key_is_unique && !source_guards_key(output, sources)? {
             return Ok(false);
         }
         let (condition, values) = slice_condition(output);
@@ -537,6 +600,20 @@ async fn initial_load(
         }
     }
     Ok(true)
+}
+
+/// Whether no two records can give rows of one key: a single table whose INTEGER PRIMARY KEY is
+/// the target's integer key.
+fn source_guards_key(output: &OutputPlan, sources: &[StreamSource]) -> Result<bool> {
+    let ([StreamSource::Sqlite(table)], [key]) = (sources, output.key.as_slice()) else {
+        return Ok(false);
+    };
+    let column = &output.columns[*key];
+    let ([From::Column(name)], PgType::Int8) = (column.from.as_slice(), column.cast.ty()) else {
+        return Ok(false);
+    };
+    Ok(output.each.is_none()
+        && table.integer_key()?.is_some_and(|key| key.eq_ignore_ascii_case(name)))
 }
 
 fn slice_condition(output: &OutputPlan) -> (String, Vec<String>) {

@@ -55,6 +55,17 @@ pub struct Args {
     /// Rejects that still count as success: a number, or a percentage of the records read
     #[arg(long, value_name = "N|P%", default_value = "0", value_parser = tolerance)]
     max_rejects: Tolerance,
+    /// Records of a chunk at most; for tests of what happens between chunks
+    #[arg(long, hide = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    chunk_records: Option<u32>,
+}
+
+impl Args {
+    fn limits(&self) -> backfill::ChunkLimits {
+        let default = backfill::ChunkLimits::default();
+        let records_max = self.chunk_records.map_or(default.records_max, |n| n as usize);
+        backfill::ChunkLimits { records_max, ..default }
+    }
 }
 
 /// How many rejects are acceptable.
@@ -107,7 +118,7 @@ async fn with_postgres(
     let options = Options {
         streams: args.stream.clone(),
         restart: args.restart,
-        limits: backfill::ChunkLimits::default(),
+        limits: args.limits(),
         keep_indexes: args.keep_indexes,
     };
     let preparation = backfill::prepare(settings, postgres, pack, &args.source, options).await?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags};
+use sha2::{Digest as _, Sha256};
 
 use crate::cast::Value;
 use crate::error::{Error, ErrorKind, Result};
@@ -114,17 +115,22 @@ impl Database {
 
     /// Reads the whole file's structure, so that damage is found before anything is copied.
     pub fn check(&self) -> Result<()> {
-        let verdict: String = self
-            .connection
-            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-            .map_err(|e| unreadable(&self.path, e))?;
-        // NOT NULL and CHECK findings are about values, which casts judge one by one.
-        if verdict == "ok" || verdict.starts_with("NULL value") || verdict.starts_with("CHECK") {
+        // Findings about values are for casts, which judge them one by one; they must not hide
+        // damage behind them.
+        let about_values = |finding: &str| {
+            finding == "ok"
+                || finding.starts_with("CHECK constraint failed in")
+                || ["NULL", "TEXT", "NUMERIC", "non-"]
+                    .iter()
+                    .any(|class| finding.starts_with(class) && finding.contains(" value in "))
+        };
+        let findings = self.strings("PRAGMA quick_check(1000)", [])?;
+        let Some(damage) = findings.into_iter().find(|finding| !about_values(finding)) else {
             return Ok(());
-        }
+        };
         Err(Error::new(
             ErrorKind::SourceUnreadable,
-            format!("{} is damaged: {verdict}", self.path.display()),
+            format!("{} is damaged: {damage}", self.path.display()),
         )
         .advice("recover it first (`sqlite3 FILE .recover`) or use a backup; nothing was changed"))
     }
@@ -238,6 +244,20 @@ impl TableSource {
         &self.database
     }
 
+    /// The column that is the rowid (INTEGER PRIMARY KEY), so that no value occurs twice.
+    pub fn integer_key(&self) -> Result<Option<String>> {
+        if !matches!(self.order, RowOrder::Rowid(_)) {
+            return Ok(None);
+        }
+        let keys = self.database.strings(
+            "SELECT name FROM pragma_table_info(?1) WHERE pk > 0 AND upper(type) = 'INTEGER' \
+             AND NOT EXISTS (SELECT 1 FROM pragma_table_info(?1) WHERE pk > 1) \
+             AND NOT EXISTS (SELECT 1 FROM pragma_index_list(?1) WHERE origin = 'pk')",
+            [&self.table],
+        )?;
+        Ok(keys.into_iter().next())
+    }
+
     /// Rows by count; exact, from the smallest B-tree.
     pub fn estimated_records(&self) -> u64 {
         let sql = format!("SELECT count(*) FROM {}", quote_ident(&self.table));
@@ -252,6 +272,7 @@ impl TableSource {
         visit: &mut Visitor<'_>,
     ) -> Result<Option<Position>> {
         let (sql, parameters) = self.statement(from)?;
+        let parameters = parameters.iter().map(BoundPart::of).collect::<Result<Vec<_>>>()?;
         let path = self.database.path.clone();
         let mut statement =
             self.database.connection.prepare_cached(&sql).map_err(|e| unreadable(&path, e))?;
@@ -308,12 +329,12 @@ impl TableSource {
                 vec![KeyPart::Integer(*after)],
             )),
             (RowOrder::Key(key), None) => {
-                let key = quoted_list(key);
+                let key = binary_order(key);
                 Ok((format!("SELECT {columns} FROM {table} ORDER BY {key}"), vec![]))
             }
             (RowOrder::Key(key), Some(Position::Key(after))) if key.len() == after.len() => {
                 let marks: Vec<String> = (1..=after.len()).map(|n| format!("?{n}")).collect();
-                let key = quoted_list(key);
+                let key = binary_order(key);
                 Ok((
                     format!(
                         "SELECT {columns} FROM {table} WHERE ({key}) > ({}) ORDER BY {key}",
@@ -375,8 +396,12 @@ impl TableSource {
     }
 }
 
-fn quoted_list(names: &[String]) -> String {
-    names.iter().map(|name| quote_ident(name)).collect::<Vec<_>>().join(", ")
+/// Key columns in byte order, whatever their collation: under NOCASE, `a` would count as read
+/// when `A` was, though the key may tell them apart.
+fn binary_order(names: &[String]) -> String {
+    let columns: Vec<String> =
+        names.iter().map(|name| format!("{} COLLATE BINARY", quote_ident(name))).collect();
+    columns.join(", ")
 }
 
 fn value_of(value: ValueRef<'_>) -> Value<'_> {
@@ -410,20 +435,41 @@ fn show_key_part(value: ValueRef<'_>) -> String {
     }
 }
 
-impl rusqlite::ToSql for KeyPart {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+/// A key part, decoded: text keeps bytes that are not UTF-8, or reading would go on elsewhere.
+#[derive(Debug)]
+enum BoundPart {
+    Integer(i64),
+    Real(f64),
+    Text(Vec<u8>),
+    Blob(Vec<u8>),
+}
+
+impl BoundPart {
+    fn of(part: &KeyPart) -> Result<Self> {
         let decode = |text: &str| {
-            hex::decode(text).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))
+            hex::decode(text).map_err(|error| {
+                Error::new(ErrorKind::RunMismatch, "a stored position cannot be read")
+                    .advice("start over with --restart")
+                    .because(error)
+            })
         };
-        Ok(match self {
-            Self::Integer(number) => ToSqlOutput::from(*number),
-            Self::Real(bits) => ToSqlOutput::from(f64::from_bits(*bits)),
-            Self::Text(text) => {
-                let text = String::from_utf8_lossy(&decode(text)?).into_owned();
-                ToSqlOutput::from(text)
-            }
-            Self::Blob(blob) => ToSqlOutput::from(decode(blob)?),
+        Ok(match part {
+            KeyPart::Integer(number) => Self::Integer(*number),
+            KeyPart::Real(bits) => Self::Real(f64::from_bits(*bits)),
+            KeyPart::Text(text) => Self::Text(decode(text)?),
+            KeyPart::Blob(blob) => Self::Blob(decode(blob)?),
         })
+    }
+}
+
+impl rusqlite::ToSql for BoundPart {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Integer(number) => ValueRef::Integer(*number),
+            Self::Real(number) => ValueRef::Real(*number),
+            Self::Text(text) => ValueRef::Text(text),
+            Self::Blob(blob) => ValueRef::Blob(blob),
+        }))
     }
 }
 
@@ -437,22 +483,43 @@ pub fn change_token(path: &Path) -> Result<String> {
     let mut file = std::fs::File::open(path).map_err(|e| unreadable_io(path, &e))?;
     file.read_exact(&mut header).map_err(|e| unreadable_io(path, &e))?;
     let size = file.metadata().map_err(|e| unreadable_io(path, &e))?.len();
-    let wal_path = sibling(path, "-wal");
-    let mut wal = Vec::new();
-    let mut wal_size = 0;
-    if let Ok(mut file) = std::fs::File::open(&wal_path) {
-        wal_size = file.metadata().map_err(|e| unreadable_io(&wal_path, &e))?.len();
-        let mut head = [0; 32];
-        if file.read_exact(&mut head).is_ok() {
-            wal = head.to_vec();
-        }
-    }
     Ok(format!(
-        "size={size} change={} schema={} wal={wal_size}:{}",
+        "size={size} change={} schema={} wal={}",
         hex::encode(&header[24..28]),
         hex::encode(&header[40..44]),
-        hex::encode(wal)
+        wal_token(&sibling(path, "-wal"))?
     ))
+}
+
+/// Digest of the headers of the log's current frames. Length and file header are not enough: a
+/// log that starts over keeps its length, and later commits touch neither.
+fn wal_token(path: &Path) -> Result<String> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    const HEADER_BYTES: usize = 32;
+    const FRAME_HEADER_BYTES: usize = 24;
+    let unreadable = |e| unreadable_io(path, &e);
+    let Ok(file) = std::fs::File::open(path) else { return Ok("0".to_owned()) };
+    let mut file = std::io::BufReader::with_capacity(FRAME_HEADER_BYTES, file);
+    let mut header = [0; HEADER_BYTES];
+    match file.read_exact(&mut header) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            return Ok("0".to_owned());
+        }
+        Err(error) => return Err(unreadable(error)),
+    }
+    let page_bytes = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
+    let mut hash = Sha256::new();
+    hash.update(header);
+    let mut frames = 0_u64;
+    let mut frame = [0; FRAME_HEADER_BYTES];
+    // Frames of an older generation carry other salts; they end the current one.
+    while file.read_exact(&mut frame).is_ok() && frame[8..16] == header[16..24] {
+        frames += 1;
+        hash.update(frame);
+        file.seek(SeekFrom::Current(i64::from(page_bytes))).map_err(unreadable)?;
+    }
+    Ok(format!("{frames}:{}", hex::encode(hash.finalize())))
 }
 
 fn sibling(path: &Path, suffix: &str) -> PathBuf {
