@@ -4,6 +4,7 @@
 //! Tests that need Postgres take it from `TOOLKIT_TEST_POSTGRES_URL` (a superuser's URL), else
 //! from a server of their own made of this machine's programs, else from Docker.
 
+mod canonical;
 mod cast_oracle;
 mod cli_errors;
 mod connections;

@@ -1,4 +1,5 @@
--- Columns of one table, in order. $1 schema, $2 table.
+-- Columns of one table, in order. $1 schema, $2 table. base_type is format_type(..., -1): with
+-- NULL, char(n) reads `character` and bit(n) reads `bit`, which SQL takes for a length of 1.
 WITH RECURSIVE base AS (
     SELECT t.oid AS type_oid, t.oid AS base_oid, t.typtype, t.typbasetype, t.typtypmod
     FROM pg_catalog.pg_type t
@@ -15,7 +16,7 @@ SELECT a.attname::text                                            AS name,
        coalesce(et.typname::text, '')                             AS element_name,
        coalesce(et.typtype::text, '')                             AS element_kind,
        pg_catalog.format_type(a.atttypid, a.atttypmod)            AS declared_type,
-       pg_catalog.format_type(bt.oid, NULL)                       AS base_type,
+       pg_catalog.format_type(bt.oid, -1)                         AS base_type,
        CASE WHEN a.atttypmod >= 0 THEN a.atttypmod ELSE b.typtypmod END AS modifier,
        a.attnotnull OR t.typnotnull                               AS not_null,
        a.attidentity::text                                        AS identity,
