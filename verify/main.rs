@@ -8,6 +8,7 @@ mod backfill;
 mod backfill_errors;
 mod backfill_faults;
 mod backfill_targets;
+mod canonical;
 mod cast_oracle;
 mod cli_errors;
 mod connections;

@@ -6,6 +6,9 @@ use crate::cast::PgType;
 /// OID of `text`, the tag of every type that travels as text.
 const TEXT_OID: u32 = 25;
 
+/// Where the element's OID stands in an array: after the dimensions and the has-null flag.
+const ELEMENT_OID: std::ops::Range<usize> = 8..12;
+
 /// One field of a canonical row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field {
@@ -15,6 +18,8 @@ pub struct Field {
     pub is_numeric: bool,
     /// Leading bytes of the binary form that the text form lacks (ltree's version byte).
     pub skip: usize,
+    /// Whether it is an array whose element OID is replaced by that of text (`varchar[]`).
+    pub is_text_array: bool,
 }
 
 /// The fields of a canonical row, and which of them are its key.
@@ -36,6 +41,9 @@ impl Layout {
                 oid: ty.oid().unwrap_or(TEXT_OID),
                 is_numeric: matches!(ty, PgType::Numeric(_)),
                 skip: usize::from(matches!(ty, PgType::Ltree)),
+                is_text_array: matches!(
+                    ty, PgType::Array(element) if matches!(**element, PgType::Text(_))
+                ),
             })
             .collect();
         Self { fields, key }
@@ -98,7 +106,12 @@ impl Field {
         if self.is_numeric {
             trim_numeric(value, canonical);
         } else {
+            let start = canonical.len();
             canonical.extend_from_slice(value.get(self.skip..).unwrap_or_default());
+            if self.is_text_array && canonical.len() >= start + ELEMENT_OID.end {
+                canonical[start + ELEMENT_OID.start..start + ELEMENT_OID.end]
+                    .copy_from_slice(&TEXT_OID.to_be_bytes());
+            }
         }
         let length = u32::try_from(canonical.len() - start - 4).unwrap_or(u32::MAX);
         canonical[start..start + 4].copy_from_slice(&length.to_be_bytes());
@@ -117,7 +130,10 @@ fn split_field(fields: &[u8]) -> (Option<&[u8]>, &[u8]) {
     }
 }
 
-/// The SQL expression whose binary send form is the canonical field of a column.
+/// The SQL expression that brings a column to the canonical form of its type: the send form of
+/// `ROW(...)` over these is the canonical row.
+///
+/// Every type is named, because a domain (or `varchar`) would travel with its own OID.
 #[must_use]
 pub fn select_expression(ty: &PgType, column: &str) -> String {
     match ty {
@@ -128,9 +144,31 @@ pub fn select_expression(ty: &PgType, column: &str) -> String {
         PgType::Float8 => {
             format!("CASE WHEN {column} = 'NaN' THEN 'NaN'::float8 ELSE {column}::float8 END")
         }
-        PgType::Enum { .. } | PgType::Other(_) | PgType::Text(_) => format!("{column}::text"),
-        PgType::Bool => format!("{column}::bool"),
-        _ => column.to_owned(),
+        PgType::Ltree => format!("{column}::text"),
+        _ => copy_expression(ty, column),
+    }
+}
+
+/// The SQL expression under which COPY OUT hands out a column as [`Layout`] reads it: the binary
+/// form that casts write, for tuples that came from either side.
+#[must_use]
+pub fn copy_expression(ty: &PgType, column: &str) -> String {
+    match ty {
+        PgType::Ltree => column.to_owned(),
+        PgType::Numeric(_) | PgType::Float4 | PgType::Float8 => select_expression(ty, column),
+        _ => format!("{column}::{}", canonical_type(ty)),
+    }
+}
+
+/// The type a field counts as, without modifiers.
+fn canonical_type(ty: &PgType) -> String {
+    match ty {
+        PgType::Array(element) => format!("{}[]", canonical_type(element)),
+        PgType::Text(_) | PgType::Enum { .. } | PgType::Ltree | PgType::Other(_) => {
+            "text".to_owned()
+        }
+        PgType::Numeric(_) => "numeric".to_owned(),
+        other => other.name(),
     }
 }
 

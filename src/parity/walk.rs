@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::TryStreamExt as _;
 use sqlx::postgres::PgConnection;
 
-use crate::canonical::{Digest, TupleReader, display_row, select_expression, sha256};
+use crate::canonical::{Digest, TupleReader, copy_expression, display_row, sha256};
 use crate::derive::{
     Derived, Deriver, Fate, LedgerEntry, note_entries, output_name, reject_entries, row_locator,
     skip_entries,
@@ -231,7 +231,7 @@ pub(crate) async fn walk_target(
     let columns: Vec<String> = output
         .columns
         .iter()
-        .map(|column| select_expression(column.cast.ty(), &quote_ident(&column.name)))
+        .map(|column| copy_expression(column.cast.ty(), &quote_ident(&column.name)))
         .collect();
     let statement = format!(
         "COPY (SELECT {} FROM {}{}) TO STDOUT (FORMAT binary)",

@@ -108,6 +108,9 @@ impl Table {
     }
 }
 
+/// The greatest n of `varchar(n)` (`MaxAttrSize` in `src/include/access/htup_details.h`).
+const VARCHAR_LIMIT_MAX: u32 = 10_485_760;
+
 fn column_of(row: &sqlx::postgres::PgRow) -> Result<Column> {
     let base_name: String = row.try_get("base_name")?;
     let base_kind: String = row.try_get("base_kind")?;
@@ -123,6 +126,10 @@ fn column_of(row: &sqlx::postgres::PgRow) -> Result<Column> {
         let ty = type_of(&element_name, &element_kind, &element, &labels, modifier);
         match ty {
             PgType::Other(_) | PgType::Enum { .. } | PgType::Ltree => PgType::Other(base_type),
+            // Without a limit it would be taken for text, whose arrays COPY tells apart.
+            PgType::Text(None) if element_name == "varchar" => {
+                PgType::Array(Box::new(PgType::Text(Some(VARCHAR_LIMIT_MAX))))
+            }
             known => PgType::Array(Box::new(known)),
         }
     };

@@ -1,4 +1,5 @@
--- Columns of one table, in order. $1 schema, $2 table.
+-- Columns of one table, in order. $1 schema, $2 table. base_type is format_type(..., -1): with
+-- NULL, char(n) reads `character` and bit(n) reads `bit`, which SQL takes for a length of 1.
 WITH RECURSIVE base AS (
     SELECT t.oid AS type_oid, t.oid AS base_oid, t.typtype, t.typbasetype, t.typtypmod
     FROM pg_catalog.pg_type t
