@@ -5,6 +5,9 @@
 //!
 //! `TOOLKIT_BENCH_SHORT=1` runs a twentieth of the rows.
 
+// A benchmark prints its figures.
+#![allow(clippy::print_stdout, clippy::print_stderr, missing_docs)]
+
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
