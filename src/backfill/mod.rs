@@ -7,7 +7,9 @@
 pub mod chunk;
 pub mod counts;
 mod merge;
+mod resume;
 mod run;
+mod sequences;
 mod stream;
 mod write;
 
