@@ -20,7 +20,7 @@ use crate::support::{stderr, stdout};
 const CHUNKS: &[&str] = &["--chunk-records", "100"];
 
 fn shape() -> Shape {
-    Shape { token_usage: 12_000, query_cache: 600, ..Shape::demo() }
+    Shape { token_usage: 16_000, query_cache: 600, ..Shape::demo() }
 }
 
 fn start(scene: &Move, more: &[&str]) -> Child {
@@ -64,7 +64,7 @@ async fn killed_anywhere_and_run_again_it_leaves_what_an_undisturbed_run_leaves(
     for round in 1..=5 {
         let mut child = start(&scene, CHUNKS);
         let done = scene.count("toolkit.chunk WHERE status = 'done'").await;
-        if !reaches(&scene, &mut child, done + dice.random_range(1..30)).await {
+        if !reaches(&scene, &mut child, done + dice.random_range(1..12)).await {
             break;
         }
         thread::sleep(Duration::from_micros(dice.random_range(0..30_000)));

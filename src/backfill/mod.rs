@@ -8,7 +8,9 @@ pub mod chunk;
 pub mod counts;
 mod indexes;
 mod merge;
+mod resume;
 mod run;
+mod sequences;
 mod stream;
 mod write;
 

@@ -7,14 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use serde_json::json;
+use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection as _, Row as _};
 
 use crate::backfill::chunk::ChunkLimits;
 use crate::backfill::counts::Counts;
 use crate::backfill::indexes;
 use crate::backfill::merge::can_copy_direct;
+use crate::backfill::resume::{Unfinished, resumable, settings_json, show};
+use crate::backfill::sequences::set_sequences;
 use crate::backfill::stream::Copying;
 use crate::backfill::write::to_json;
 use crate::cast::PgType;
@@ -24,7 +25,7 @@ use crate::interrupt::Stop;
 use crate::pack::plan::{From, OutputPlan};
 use crate::pack::{OpenedPack, Pack, join_error};
 use crate::source::StreamSource;
-use crate::source::discover::{Input, discover};
+use crate::source::discover::discover;
 use crate::store::{Postgres, quote_ident, sql};
 
 /// Tries without a chunk between them while the store is away: 12 seconds of waiting in all.
@@ -76,7 +77,7 @@ pub struct StreamPreparation {
     /// `copy` into empty slices, else `merge`.
     pub mode: &'static str,
     #[serde(skip)]
-    index: usize,
+    pub(super) index: usize,
     #[serde(skip)]
     initial_load: bool,
 }
@@ -446,77 +447,6 @@ async fn lock_pack(conn: &mut PgConnection, pack: &str) -> Result<()> {
         .advice("wait for it; after a crash its lock goes within moments"))
 }
 
-enum Unfinished {
-    None,
-    Resume(String),
-    Differs(Error),
-}
-
-/// The newest unfinished run of the pack that committed anything, if it may be resumed.
-async fn resumable(
-    conn: &mut PgConnection,
-    opened: &OpenedPack,
-    options: &Options,
-) -> Result<Unfinished> {
-    let row = sqlx::query(include_str!("../sql/backfill/unfinished_run.sql"))
-        .bind(&opened.plan.name)
-        .fetch_optional(conn)
-        .await?;
-    let Some(row) = row else { return Ok(Unfinished::None) };
-    let run_id: String = row.try_get("run_id")?;
-    let stored: serde_json::Value =
-        serde_json::from_str(&row.try_get::<String, _>("settings")?).unwrap_or_default();
-    let inputs: Vec<Input> =
-        serde_json::from_str(&row.try_get::<String, _>("inputs")?).unwrap_or_default();
-    let mut differences = Vec::new();
-    let now = settings_json(opened, options);
-    for name in ["pack_version", "pack_fingerprint", "streams", "encoding_version"] {
-        if stored[name] != now[name] {
-            differences.push(format!("{name} was {}, is {}", stored[name], now[name]));
-        }
-    }
-    for input in &opened.discovered.inputs {
-        let before =
-            inputs.iter().find(|old| old.stream == input.stream && old.source == input.source);
-        match before {
-            Some(before) if before.token == input.token => {}
-            Some(_) => {
-                differences.push(format!("{} of stream {} changed", show(input), input.stream));
-            }
-            None => differences.push(format!("{} of stream {} is new", show(input), input.stream)),
-        }
-    }
-    if differences.is_empty() {
-        return Ok(Unfinished::Resume(run_id));
-    }
-    Ok(Unfinished::Differs(
-        Error::new(
-            ErrorKind::RunMismatch,
-            format!(
-                "run {run_id} is unfinished and was started with other inputs: {}",
-                differences.join("; ")
-            ),
-        )
-        .advice(
-            "give it back what it started with, or start over with --restart: what it stored \
-             stays, and is found unchanged or updated",
-        ),
-    ))
-}
-
-fn show(input: &Input) -> &str {
-    if input.source.is_empty() { "the set of documents" } else { &input.source }
-}
-
-fn settings_json(opened: &OpenedPack, options: &Options) -> serde_json::Value {
-    json!({
-        "pack_version": opened.plan.version,
-        "pack_fingerprint": opened.plan.fingerprint,
-        "streams": options.streams,
-        "encoding_version": crate::canonical::ENCODING_VERSION,
-    })
-}
-
 async fn begin(conn: &mut PgConnection, preparation: &Preparation) -> Result<String> {
     let opened = &preparation.opened;
     if let Some(run_id) = &preparation.resumes {
@@ -692,37 +622,6 @@ async fn resolve_old_rejects(
     .execute(conn)
     .await?;
     Ok(())
-}
-
-/// Moves the sequence behind every written serial or identity column past its greatest value.
-async fn set_sequences(
-    conn: &mut PgConnection,
-    preparation: &Preparation,
-) -> Result<BTreeMap<String, i64>> {
-    let mut moved = BTreeMap::new();
-    for stream in &preparation.streams {
-        for output in &preparation.opened.plan.streams[stream.index].outputs {
-            for position in 0..output.columns.len() {
-                let Some(column) = output.catalog_column(position) else { continue };
-                let Some(sequence) = &column.sequence else { continue };
-                let statement = format!(
-                    "SELECT setval($1::regclass, m.top) FROM (SELECT max({})::bigint AS top FROM {}) m, \
-                     LATERAL (SELECT last_value, is_called FROM {sequence}) s \
-                     WHERE m.top >= 1 AND (m.top > s.last_value OR (m.top = s.last_value AND NOT s.is_called))",
-                    quote_ident(&column.name),
-                    output.table.sql_name()
-                );
-                let value: Option<i64> = sqlx::query_scalar(sql(statement))
-                    .bind(sequence)
-                    .fetch_optional(&mut *conn)
-                    .await?;
-                if let Some(value) = value {
-                    moved.insert(sequence.clone(), value);
-                }
-            }
-        }
-    }
-    Ok(moved)
 }
 
 /// Sources whose change token is no longer the one the run started with.
