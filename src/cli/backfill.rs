@@ -127,10 +127,17 @@ async fn with_postgres(
         return Ok(Outcome::Success);
     }
     let progress = Progress::new(output);
-    let report =
-        backfill::run(postgres, &preparation, output.stop(), &|event| progress.show(event))
-            .await
-            .map_err(|error| resumable(error, args))?;
+    let ran =
+        backfill::run(postgres, &preparation, output.stop(), &|event| progress.show(event)).await;
+    let report = match ran {
+        Ok(report) => report,
+        // The source is not what it was: that is a finding about it, not a failure to run.
+        Err(error) if error.kind() == ErrorKind::SourceChanged => {
+            output.error(&error);
+            return Ok(Outcome::Differences);
+        }
+        Err(error) => return Err(resumable(error, args)),
+    };
     output.report(&report)?;
     let is_clean =
         args.max_rejects.allows(report.rejects, report.read) && report.changed_sources.is_empty();

@@ -280,5 +280,8 @@ fn read_unchanged(file: &SourceFile) -> Result<Vec<u8>> {
         ErrorKind::SourceChanged,
         format!("{} changed while the run was reading it", file.path.display()),
     )
-    .advice("run again when its writer is done; what was stored so far is kept"))
+    .advice(
+        "stop its writer, or use dual-write; then start over with --restart, which finds what was \
+         stored so far unchanged",
+    ))
 }

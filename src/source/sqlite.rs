@@ -18,6 +18,9 @@ use crate::store::quote_ident;
 /// How long a locked database is waited for.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Files up to this size are read through within a writer's patience, well below a second.
+const CHECKED_WHOLE_BYTES: u64 = 64 << 20;
+
 /// The sixteen bytes every `SQLite` 3 file begins with.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
@@ -26,8 +29,8 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 pub struct Database {
     connection: Connection,
     path: PathBuf,
-    // Keeps the scratch copy alive where the file could not be read in place.
-    _scratch: Option<tempfile::TempDir>,
+    // The copy that is read where the file could not be read in place; lives as long as this.
+    scratch: Option<tempfile::TempDir>,
 }
 
 impl Database {
@@ -49,7 +52,7 @@ impl Database {
         let probe = connection
             .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
         match probe {
-            Ok(_) => Ok(Self { connection, path: path.to_path_buf(), _scratch: None }),
+            Ok(_) => Ok(Self { connection, path: path.to_path_buf(), scratch: None }),
             Err(error) if needs_scratch(&error) => Self::open_scratch(path),
             Err(error) => Err(unreadable(path, error)),
         }
@@ -60,7 +63,7 @@ impl Database {
     /// open; a small file is simply copied.
     fn open_quiet_wal(path: &Path) -> Result<Self> {
         const COPY_LIMIT_BYTES: u64 = 256 << 20;
-        let size = std::fs::metadata(path).map_err(|e| unreadable_io(path, &e))?.len();
+        let size = file_size(path)?;
         if size <= COPY_LIMIT_BYTES { Self::open_scratch(path) } else { Self::open_in_place(path) }
     }
 
@@ -87,7 +90,7 @@ impl Database {
         connection
             .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
             .map_err(|e| unreadable(path, e))?;
-        Ok(Self { connection, path: path.to_path_buf(), _scratch: Some(scratch) })
+        Ok(Self { connection, path: path.to_path_buf(), scratch: Some(scratch) })
     }
 
     /// Where the file is.
@@ -114,7 +117,13 @@ impl Database {
     }
 
     /// Reads the whole file's structure, so that damage is found before anything is copied.
+    ///
+    /// A large file in rollback-journal mode is not read through at once: that would lock its
+    /// application out of writing. Damage in it is found where it is read.
     pub fn check(&self) -> Result<()> {
+        if self.blocks_writers()? && file_size(&self.path)? > CHECKED_WHOLE_BYTES {
+            return Ok(());
+        }
         // Findings about values are for casts, which judge them one by one; they must not hide
         // damage behind them.
         let about_values = |finding: &str| {
@@ -133,6 +142,12 @@ impl Database {
             format!("{} is damaged: {damage}", self.path.display()),
         )
         .advice("recover it first (`sqlite3 FILE .recover`) or use a backup; nothing was changed"))
+    }
+
+    /// Whether an open read keeps others from writing.
+    fn blocks_writers(&self) -> Result<bool> {
+        let is_copy = self.scratch.is_some();
+        Ok(!is_copy && self.strings("PRAGMA journal_mode", [])? != ["wal"])
     }
 
     fn strings(&self, sql: &str, params: impl rusqlite::Params) -> Result<Vec<String>> {
@@ -258,9 +273,17 @@ impl TableSource {
         Ok(keys.into_iter().next())
     }
 
-    /// Rows by count; exact, from the smallest B-tree.
+    /// Rows by count, or about as many as the greatest rowid says.
     pub fn estimated_records(&self) -> u64 {
-        let sql = format!("SELECT count(*) FROM {}", quote_ident(&self.table));
+        let table = quote_ident(&self.table);
+        // Counting reads a whole B-tree; where that would lock out writers, the greatest rowid
+        // must do.
+        let is_costly = self.database.blocks_writers().unwrap_or(true)
+            && file_size(&self.database.path).is_ok_and(|size| size > CHECKED_WHOLE_BYTES);
+        let sql = match &self.order {
+            RowOrder::Rowid(alias) if is_costly => format!("SELECT max({alias}) FROM {table}"),
+            _ => format!("SELECT count(*) FROM {table}"),
+        };
         let count = self.database.connection.query_row(&sql, [], |row| row.get::<_, i64>(0));
         count.ok().and_then(|count| u64::try_from(count).ok()).unwrap_or(0)
     }
@@ -471,6 +494,10 @@ impl rusqlite::ToSql for BoundPart {
             Self::Blob(blob) => ValueRef::Blob(blob),
         }))
     }
+}
+
+fn file_size(path: &Path) -> Result<u64> {
+    Ok(std::fs::metadata(path).map_err(|e| unreadable_io(path, &e))?.len())
 }
 
 pub(super) fn sibling(path: &Path, suffix: &str) -> PathBuf {
