@@ -12,5 +12,6 @@ mod embedded;
 mod json_oracle;
 mod migrate;
 mod migrate_command;
+mod parity;
 mod support;
 mod unified_schema;

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "modules of the harness use different parts")]
 
 mod server;
+pub(crate) mod world;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
