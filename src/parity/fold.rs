@@ -18,6 +18,8 @@ const REMEMBERED_KEYS_MAX: usize = 1_000_000;
 #[derive(Debug, Default)]
 pub(super) struct Side {
     pub(super) buckets: Buckets,
+    /// Buckets to be read again whatever their sums say.
+    pub(super) judged: HashSet<usize>,
     /// Rows of the target; of the source, the rows it makes the target hold.
     pub(super) rows: u64,
 }
@@ -42,8 +44,8 @@ pub(super) fn fold_source(
     };
     let mut seen: Vec<HashMap<[u8; 16], [u8; 16]>> =
         opened.plan.units.iter().map(|_| HashMap::new()).collect();
-    let mut gave_way: Vec<HashSet<[u8; 16]>> =
-        opened.plan.units.iter().map(|_| HashSet::new()).collect();
+    let mut gave_way: Vec<HashMap<[u8; 16], usize>> =
+        opened.plan.units.iter().map(|_| HashMap::new()).collect();
     let may_repeat: Vec<bool> =
         (0..opened.plan.units.len()).map(|unit| may_repeat(opened, unit, accounts)).collect();
     for stream in streams {
@@ -51,7 +53,8 @@ pub(super) fn fold_source(
         let tally = walk_source(opened, *stream, &accounts[*stream], stop, &mut |expected| {
             let unit = opened.plan.streams[expected.stream].outputs[expected.output].unit;
             if !is_required(expected) {
-                gave_way[unit].extend(expected.key.first_chunk::<16>());
+                let bucket = Buckets::bucket_of(&expected.key);
+                gave_way[unit].extend(expected.key.first_chunk().map(|key| (*key, bucket)));
                 return Ok(());
             }
             if may_repeat[unit] && is_repeat(&mut seen[unit], &expected.key, &expected.row) {
@@ -63,10 +66,13 @@ pub(super) fn fold_source(
         })?;
         fold.tallies[*stream] = Some(tally);
     }
-    // Where a row gave way to one the source does not have, the target still holds its key.
+    // Where a row gave way to one the source does not have, the target must still hold its key;
+    // what it holds there has no sum to be compared with, so such keys are always judged.
     for (unit, keys) in gave_way.iter().enumerate() {
-        fold.units[unit].rows +=
-            keys.iter().filter(|key| !seen[unit].contains_key(*key)).count() as u64;
+        for (_, bucket) in keys.iter().filter(|(key, _)| !seen[unit].contains_key(*key)) {
+            fold.units[unit].rows += 1;
+            fold.units[unit].judged.insert(*bucket);
+        }
     }
     Ok(fold)
 }

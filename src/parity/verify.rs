@@ -209,7 +209,10 @@ impl Verification<'_> {
         let mut found = Found { tallies: source.tallies, ..Found::default() };
         for unit in self.units.clone() {
             let (left, right) = (&source.units[unit], &targets[&unit]);
-            let differing = left.buckets.differing(&right.buckets);
+            let mut differing = left.buckets.differing(&right.buckets);
+            differing.extend(&left.judged);
+            differing.sort_unstable();
+            differing.dedup();
             let resolution = if !full || differing.is_empty() {
                 Resolution::default()
             } else {
