@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use sqlx::postgres::PgConnection;
 use sqlx::{Executor as _, Row as _};
 use toolkit::canonical::{
-    Digest, Layout, TupleReader, copy_expression, fields_of, select_expression,
+    Digest, Layout, TupleReader, copy_expression, display_field, fields_of, select_expression,
 };
 use toolkit::cast::{CastOptions, ColumnCast, PgType, Value};
 use toolkit::store::catalog::{Table, column_list};
@@ -294,6 +294,44 @@ async fn every_type_has_one_digest_whether_rust_sql_or_copy_out_computes_it() {
     assert!(faults.is_empty(), "seed {seed}: {faults:#?}");
     for (column, refused) in probe.table.columns.iter().zip(refused) {
         assert!(refused * 2 <= rows, "{}: {refused} of {rows} refused", column.name);
+    }
+}
+
+/// Keys are shown as text, and repair finds rows by that text.
+#[tokio::test]
+async fn what_is_shown_of_a_value_is_read_back_by_postgres_as_that_value() {
+    let seed = number("TOOLKIT_TEST_SEED").unwrap_or(SEED_DEFAULT);
+    println!("TOOLKIT_TEST_SEED={seed}");
+    let database = TestDatabase::create().await;
+    let postgres = Postgres::connect(&database.settings()).await.unwrap();
+    let mut conn = postgres.dedicated().await.unwrap();
+    let probe = probe(&mut conn).await;
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut refused = vec![0; probe.casts.len()];
+    let tuples: Vec<Vec<u8>> =
+        (0..ROWS_DEFAULT).map(|id| probe.tuple(id, &mut random, &mut refused)).collect();
+    for (at, column) in probe.table.columns.iter().enumerate() {
+        let shown: Vec<Option<String>> = tuples
+            .iter()
+            .map(|tuple| {
+                let field = fields_of(tuple)[at].clone();
+                field.map(|range| display_field(&column.ty, &tuple[range]))
+            })
+            .collect();
+        let question = format!(
+            "SELECT sha256(record_send(ROW({}))) FROM unnest($1::text[]) \
+             WITH ORDINALITY AS u (t, n) ORDER BY n",
+            select_expression(&column.ty, &format!("(t::{})", column.declared_type))
+        );
+        let read: Vec<Vec<u8>> = sqlx::query_scalar(sql(question))
+            .bind(&shown)
+            .fetch_all(&mut conn)
+            .await
+            .unwrap_or_else(|error| panic!("{}: {error}", column.name));
+        for (row, tuple) in tuples.iter().enumerate() {
+            let ours = probe.layout.digest_of(tuple, std::iter::once(at));
+            assert!(read[row] == ours, "seed {seed}: {} is shown as {:?}", column.name, shown[row]);
+        }
     }
 }
 

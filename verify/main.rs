@@ -17,6 +17,7 @@ mod json_oracle;
 mod migrate;
 mod migrate_command;
 mod pack_check;
+mod parity;
 mod rejects;
 mod support;
 mod unified_schema;

@@ -1,6 +1,6 @@
 //! Encoded fields as text for people: keys in rejects, values in differences.
 
-use crate::canonical::fields_of;
+use crate::canonical::{fields_of, literal};
 use crate::cast::PgType;
 use crate::pack::plan::OutputPlan;
 
@@ -42,7 +42,8 @@ pub fn display_row(
         .collect()
 }
 
-/// A binary field as text, near to what Postgres prints; types without a reader as hexadecimal.
+/// A binary field as text that Postgres reads back as the same value; what cannot be read as its
+/// type is shown in hexadecimal.
 #[must_use]
 pub fn display_field(ty: &PgType, bytes: &[u8]) -> String {
     let hex = || format!("\\x{}", hex::encode(bytes));
@@ -51,8 +52,8 @@ pub fn display_field(ty: &PgType, bytes: &[u8]) -> String {
         PgType::Int2 => fixed(bytes).map(|b| i16::from_be_bytes(b).to_string()),
         PgType::Int4 => fixed(bytes).map(|b| i32::from_be_bytes(b).to_string()),
         PgType::Int8 => fixed(bytes).map(|b| i64::from_be_bytes(b).to_string()),
-        PgType::Float4 => fixed(bytes).map(|b| f32::from_be_bytes(b).to_string()),
-        PgType::Float8 => fixed(bytes).map(|b| f64::from_be_bytes(b).to_string()),
+        PgType::Float4 => fixed(bytes).map(|b| float(format!("{:?}", f32::from_be_bytes(b)))),
+        PgType::Float8 => fixed(bytes).map(|b| float(format!("{:?}", f64::from_be_bytes(b)))),
         PgType::Text(_) | PgType::Enum { .. } | PgType::Json | PgType::Other(_) => {
             Some(String::from_utf8_lossy(bytes).into_owned())
         }
@@ -62,15 +63,28 @@ pub fn display_field(ty: &PgType, bytes: &[u8]) -> String {
         PgType::Uuid => uuid::Uuid::from_slice(bytes).ok().map(|id| id.to_string()),
         PgType::Timestamptz => fixed(bytes).map(|b| instant(i64::from_be_bytes(b), "+00")),
         PgType::Timestamp => fixed(bytes).map(|b| instant(i64::from_be_bytes(b), "")),
-        PgType::Date => fixed(bytes).map(|b| day(i64::from(i32::from_be_bytes(b)))),
+        PgType::Date => fixed(bytes).map(|b| date(i32::from_be_bytes(b))),
         PgType::Numeric(_) => Some(numeric(bytes)),
-        _ => None,
+        PgType::Time => fixed(bytes).map(|b| literal::clock(i64::from_be_bytes(b))),
+        PgType::Interval => literal::interval(bytes),
+        PgType::Inet => literal::inet(bytes),
+        PgType::Array(element) => literal::array(element, bytes),
+        PgType::Bytea => None,
     };
     shown.unwrap_or_else(hex)
 }
 
 fn fixed<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
     bytes.try_into().ok()
+}
+
+/// The shortest digits that read back as the same number, large and small ones with an exponent.
+fn float(debug: String) -> String {
+    match debug.as_str() {
+        "inf" => "Infinity".to_owned(),
+        "-inf" => "-Infinity".to_owned(),
+        _ => debug.strip_suffix(".0").map(str::to_owned).unwrap_or(debug),
+    }
 }
 
 const DAY_MICROS: i64 = 86_400_000_000;
@@ -82,16 +96,25 @@ fn instant(micros: i64, zone: &str) -> String {
         _ => {}
     }
     let (days, rest) = (micros.div_euclid(DAY_MICROS), micros.rem_euclid(DAY_MICROS));
-    let seconds = rest / 1_000_000;
-    let fraction = rest % 1_000_000;
-    let fraction = if fraction == 0 { String::new() } else { format!(".{fraction:06}") };
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{} {hour:02}:{minute:02}:{second:02}{fraction}{zone}", day(days))
+    let (day, era) = day(days);
+    format!("{day} {}{zone}{era}", literal::clock(rest))
+}
+
+fn date(days: i32) -> String {
+    match days {
+        i32::MAX => "infinity".to_owned(),
+        i32::MIN => "-infinity".to_owned(),
+        _ => {
+            let (day, era) = day(days.into());
+            format!("{day}{era}")
+        }
+    }
 }
 
 /// Civil date of days since 2000-01-01, proleptic Gregorian
 /// (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`).
-fn day(days: i64) -> String {
+/// The era stands at the very end, after a time of day.
+fn day(days: i64) -> (String, &'static str) {
     let shifted = days + 10_957 + 719_468;
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);
@@ -103,9 +126,9 @@ fn day(days: i64) -> String {
     let month = if month_shifted < 10 { month_shifted + 3 } else { month_shifted - 9 };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     if year > 0 {
-        format!("{year:04}-{month:02}-{day:02}")
+        (format!("{year:04}-{month:02}-{day:02}"), "")
     } else {
-        format!("{:04}-{month:02}-{day:02} BC", 1 - year)
+        (format!("{:04}-{month:02}-{day:02}", 1 - year), " BC")
     }
 }
 
@@ -155,9 +178,11 @@ mod tests {
     fn instants_read_as_postgres_prints_them() {
         assert_eq!(instant(0, "+00"), "2000-01-01 00:00:00+00");
         assert_eq!(instant(-1, "+00"), "1999-12-31 23:59:59.999999+00");
-        assert_eq!(day(8_401), "2023-01-01");
-        assert_eq!(day(-730_119), "0001-01-01");
-        assert_eq!(day(-730_120), "0001-12-31 BC");
+        assert_eq!(instant(-730_120 * DAY_MICROS, "+00"), "0001-12-31 00:00:00+00 BC");
+        assert_eq!(date(8_401), "2023-01-01");
+        assert_eq!(date(-730_119), "0001-01-01");
+        assert_eq!(date(-730_120), "0001-12-31 BC");
+        assert_eq!(date(i32::MAX), "infinity");
     }
 
     #[test]

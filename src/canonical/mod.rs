@@ -8,6 +8,7 @@
 
 mod display;
 mod layout;
+mod literal;
 mod sums;
 mod tuple;
 

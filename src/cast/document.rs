@@ -1,5 +1,7 @@
 //! json and jsonb columns, and secrets inside documents.
 
+use std::borrow::Cow;
+
 use super::fault::{Class, Fault};
 use super::field::{begin, end};
 use super::note::{Note, Original, Policies, Policy, Refusal};
@@ -144,6 +146,25 @@ pub(super) fn redact(document: &mut Json, redactor: &Redactor, notes: &mut Vec<N
         Cleaner { policies: None, redactor: Some(redactor), path: String::new(), notes };
     // Without policies there is nothing to refuse.
     let _ = cleaner.value(document, None);
+}
+
+/// A text as it may be shown, whatever column it stands in: without the secrets of its URLs and,
+/// where it is a document, of its members.
+pub(crate) fn redact_shown<'a>(text: &'a [u8], redactor: &Redactor) -> Cow<'a, [u8]> {
+    let mut shown = Cow::Borrowed(text);
+    if matches!(text.first(), Some(b'{' | b'['))
+        && let Ok(mut document) = json::parse(text)
+    {
+        let mut notes = Vec::new();
+        redact(&mut document, redactor, &mut notes);
+        if !notes.is_empty() {
+            shown = Cow::Owned(to_source_text(&document));
+        }
+    }
+    match redactor.redact_text(&shown) {
+        Some(redacted) => Cow::Owned(redacted.text),
+        None => shown,
+    }
 }
 
 /// Walks a document and puts right, or refuses, what its target cannot hold.

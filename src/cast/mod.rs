@@ -41,6 +41,7 @@ pub mod value;
 mod column_tests;
 
 pub use column::ColumnCast;
+pub(crate) use document::redact_shown;
 pub use note::{Note, Original, Policies, Policy, Refusal};
 pub use options::{CastName, CastOptions, EmptyText, EpochUnit, JsonNull};
 pub use redact::{Redacted, Redactor};

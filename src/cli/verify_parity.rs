@@ -121,6 +121,12 @@ impl Report for parity::Report {
                 self.not_checked.join(", ")
             ));
         }
+        for outside in &self.outside_slices {
+            text.push_str(&format!(
+                "\n\nNOT COMPARED: {} rows of {}, which are in no slice of the pack",
+                outside.rows, outside.table
+            ));
+        }
         text.push_str(&format!("\n\n{}", verdict(self)));
         text
     }
@@ -163,8 +169,9 @@ fn units_table(units: &[UnitResult]) -> comfy_table::Table {
 
 fn sample_text(sample: parity::SampleBound) -> String {
     let percent = sample.upper_bound * 100.0;
-    if sample.differing == 0 && percent == 0.0 {
-        return format!("0 of {} differ: that is every row", sample.n);
+    // A bound from a part is always above the part's own share.
+    if sample.upper_bound * sample.n as f64 <= sample.differing as f64 {
+        return format!("{} of {} differ: that is every row", sample.differing, sample.n);
     }
     format!(
         "{} of {} differ: fewer than {} % at 95 % confidence",

@@ -98,6 +98,11 @@ impl Accounts {
         self.rows.is_empty() && self.rejects.is_empty()
     }
 
+    /// Whether decisions about whole rows are recorded.
+    pub(crate) fn has_rows(&self) -> bool {
+        !self.rows.is_empty()
+    }
+
     /// Whether a reject of this place and content is stored.
     pub(crate) fn has_reject(&self, place: &Place, record: &Digest) -> bool {
         self.rejects.get(place).is_some_and(|records| records.contains(record))

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::canonical::{display_field, display_row, fields_of};
 use crate::cast::redact::Redactor;
+use crate::cast::redact_shown;
 use crate::pack::plan::OutputPlan;
 
 /// How a row differs.
@@ -113,11 +114,9 @@ pub(super) fn changed_columns(
     changed
 }
 
+/// The target may hold what a cast would have redacted; it is not shown either.
 fn redacted(text: &str, redactor: &Redactor) -> String {
-    match redactor.redact_text(text.as_bytes()) {
-        Some(redacted) => String::from_utf8_lossy(&redacted.text).into_owned(),
-        None => text.to_owned(),
-    }
+    String::from_utf8_lossy(&redact_shown(text.as_bytes(), redactor)).into_owned()
 }
 
 /// Both values, cut to a window around the first character in which they differ. Characters that

@@ -1,6 +1,6 @@
 //! The first pass: both sides folded into bucket sums.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::canonical::{Buckets, Digest};
 use crate::error::Result;
@@ -18,6 +18,9 @@ const REMEMBERED_KEYS_MAX: usize = 1_000_000;
 #[derive(Debug, Default)]
 pub(super) struct Side {
     pub(super) buckets: Buckets,
+    /// Buckets to be read again whatever their sums say.
+    pub(super) judged: HashSet<usize>,
+    /// Rows of the target; of the source, the rows it makes the target hold.
     pub(super) rows: u64,
 }
 
@@ -41,13 +44,17 @@ pub(super) fn fold_source(
     };
     let mut seen: Vec<HashMap<[u8; 16], [u8; 16]>> =
         opened.plan.units.iter().map(|_| HashMap::new()).collect();
+    let mut gave_way: Vec<HashMap<[u8; 16], usize>> =
+        opened.plan.units.iter().map(|_| HashMap::new()).collect();
     let may_repeat: Vec<bool> =
-        (0..opened.plan.units.len()).map(|unit| may_repeat(opened, unit)).collect();
+        (0..opened.plan.units.len()).map(|unit| may_repeat(opened, unit, accounts)).collect();
     for stream in streams {
         let sides = &mut fold.units;
         let tally = walk_source(opened, *stream, &accounts[*stream], stop, &mut |expected| {
             let unit = opened.plan.streams[expected.stream].outputs[expected.output].unit;
             if !is_required(expected) {
+                let bucket = Buckets::bucket_of(&expected.key);
+                gave_way[unit].extend(expected.key.first_chunk().map(|key| (*key, bucket)));
                 return Ok(());
             }
             if may_repeat[unit] && is_repeat(&mut seen[unit], &expected.key, &expected.row) {
@@ -59,6 +66,14 @@ pub(super) fn fold_source(
         })?;
         fold.tallies[*stream] = Some(tally);
     }
+    // Where a row gave way to one the source does not have, the target must still hold its key;
+    // what it holds there has no sum to be compared with, so such keys are always judged.
+    for (unit, keys) in gave_way.iter().enumerate() {
+        for (_, bucket) in keys.iter().filter(|(key, _)| !seen[unit].contains_key(*key)) {
+            fold.units[unit].rows += 1;
+            fold.units[unit].judged.insert(*bucket);
+        }
+    }
     Ok(fold)
 }
 
@@ -68,10 +83,13 @@ pub(super) fn is_required(expected: &Expected<'_>) -> bool {
 }
 
 /// Whether one key can come from two records: never from one `SQLite` file whose unique key
-/// guards it, possibly from several files or documents.
-fn may_repeat(opened: &OpenedPack, unit: usize) -> bool {
+/// guards it, possibly from several files or documents, and wherever rows gave way to others.
+fn may_repeat(opened: &OpenedPack, unit: usize, accounts: &[Accounts]) -> bool {
     let feeds = &opened.plan.units[unit].feeds;
     let [(stream, _)] = feeds.as_slice() else { return true };
+    if accounts[*stream].has_rows() {
+        return true;
+    }
     let stream = &opened.plan.streams[*stream];
     let files = opened.discovered.streams.get(&stream.name).map_or(0, |found| found.files.len());
     !matches!(stream.source, SourceKind::Sqlite { .. }) || files > 1

@@ -20,6 +20,6 @@ mod verify;
 mod walk;
 
 pub use difference::{Difference, Kind};
-pub use report::{Report, SampleBound, StreamResult, UnitResult, Verdict};
+pub use report::{OutsideSlices, Report, SampleBound, StreamResult, UnitResult, Verdict};
 pub use verify::{Level, Options, verify};
 pub use walk::each_row;

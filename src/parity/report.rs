@@ -35,10 +35,21 @@ pub struct Report {
     pub differing_rows: u64,
     /// Streams of the pack that were not checked, because no source of them was found.
     pub not_checked: Vec<String>,
+    /// Rows of checked tables that no slice of the pack covers, and so nothing was compared with.
+    pub outside_slices: Vec<OutsideSlices>,
     /// Log position of the snapshot that was read.
     pub snapshot_lsn: String,
     /// Seconds from start to end.
     pub seconds: f64,
+}
+
+/// Rows of a table that are in no slice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OutsideSlices {
+    /// The table.
+    pub table: String,
+    /// Its rows outside every slice.
+    pub rows: u64,
 }
 
 /// How the records of a stream are accounted for.

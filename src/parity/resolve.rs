@@ -47,6 +47,12 @@ impl KeyState {
     pub(super) fn judge(&self) -> Judgement {
         let mut required = self.required.clone();
         required.sort_unstable();
+        let mut held = self.target.clone();
+        held.sort_unstable();
+        // A table without a unique key may rightly hold a key as often as the source has it.
+        if held == required && self.gave_way.is_empty() {
+            return Judgement::Equal;
+        }
         required.dedup();
         match self.target.as_slice() {
             [] if required.is_empty() && self.gave_way.is_empty() => Judgement::Equal,
@@ -276,5 +282,6 @@ mod tests {
         assert_eq!(state(&[1], &[2]).judge(), Judgement::Differs(Kind::Changed));
         assert_eq!(state(&[1], &[1, 1]).judge(), Judgement::Differs(Kind::Duplicate));
         assert_eq!(state(&[1, 2], &[1]).judge(), Judgement::Differs(Kind::Duplicate));
+        assert_eq!(state(&[2, 1, 1], &[1, 1, 2]).judge(), Judgement::Equal);
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct Sample {
     size: usize,
     seed: u64,
     keys: BTreeMap<(u64, Digest), Sampled>,
+    /// Whether a key was left out for want of room.
+    is_partial: bool,
 }
 
 /// What was seen of a sampled key.
@@ -28,7 +30,7 @@ pub(super) struct Sampled {
 
 impl Sample {
     pub(super) fn new(size: usize, seed: u64) -> Self {
-        Self { size, seed, keys: BTreeMap::new() }
+        Self { size, seed, ..Self::default() }
     }
 
     /// The entry of a key, if it is among the sampled so far.
@@ -36,6 +38,7 @@ impl Sample {
         let rank = (self.rank(key), *key);
         if !self.keys.contains_key(&rank) {
             if self.keys.len() >= self.size {
+                self.is_partial = true;
                 let worst = *self.keys.last_key_value()?.0;
                 if rank >= worst {
                     return None;
@@ -55,8 +58,9 @@ impl Sample {
         digest.first_chunk::<8>().map_or(0, |head| u64::from_be_bytes(*head))
     }
 
-    /// The n smallest keys of both sides together.
-    pub(super) fn merge(mut self, other: Self) -> Vec<(Digest, Sampled)> {
+    /// The n smallest keys of both sides together, and whether these are all keys there are.
+    pub(super) fn merge(mut self, other: Self) -> (Vec<(Digest, Sampled)>, bool) {
+        let mut is_whole = !self.is_partial && !other.is_partial;
         for (rank, seen) in other.keys {
             let entry = self.keys.entry(rank).or_default();
             entry.state.required.extend(seen.state.required);
@@ -65,19 +69,22 @@ impl Sample {
             entry.rows.source = entry.rows.source.take().or(seen.rows.source);
             entry.rows.target.extend(seen.rows.target);
         }
-        self.keys.into_iter().take(self.size).map(|((_, key), seen)| (key, seen)).collect()
+        is_whole &= self.keys.len() <= self.size;
+        let keys = self.keys.into_iter().take(self.size);
+        (keys.map(|((_, key), seen)| (key, seen)).collect(), is_whole)
     }
 }
 
 /// The bound a sample supports.
 ///
 /// With no difference among n, the share p of differing rows satisfies `(1-p)^n >= 0.05`. With k
-/// differences the Clopper-Pearson bound is found by bisection on the binomial tail.
-pub(super) fn bound(n: u64, differing: u64, all: u64) -> SampleBound {
-    let upper_bound = if n == 0 {
-        if all == 0 { 0.0 } else { 1.0 }
-    } else if n >= all {
-        differing as f64 / n as f64
+/// differences the Clopper-Pearson bound is found by bisection on the binomial tail. A sample of
+/// everything leaves nothing to bound.
+pub(super) fn bound(n: u64, differing: u64, is_whole: bool) -> SampleBound {
+    let upper_bound = if is_whole {
+        differing as f64 / n.max(1) as f64
+    } else if n == 0 {
+        1.0
     } else if differing == 0 {
         1.0 - 0.05_f64.powf(1.0 / n as f64)
     } else {
@@ -117,14 +124,14 @@ mod tests {
 
     #[test]
     fn a_clean_sample_of_4096_bounds_drift_below_0_08_percent() {
-        let bound = bound(4096, 0, 1_000_000);
+        let bound = bound(4096, 0, false);
         assert!((0.0007..0.00074).contains(&bound.upper_bound), "{bound:?}");
     }
 
     #[test]
     fn differences_in_a_sample_widen_the_bound_as_clopper_and_pearson_say() {
         // One of 100: the one-sided 95 % bound is 4.656 % (tables of Clopper-Pearson).
-        let bound = bound(100, 1, 1_000_000);
+        let bound = bound(100, 1, false);
         assert!((0.0465..0.0467).contains(&bound.upper_bound), "{bound:?}");
     }
 
@@ -145,7 +152,7 @@ mod tests {
                 right.entry(key);
             }
         }
-        let together: Vec<Digest> = left.merge(right).into_iter().map(|(key, _)| key).collect();
+        let together: Vec<Digest> = left.merge(right).0.into_iter().map(|(key, _)| key).collect();
         let alone: Vec<Digest> = all.keys.into_keys().map(|(_, key)| key).collect();
         assert_eq!(together, alone);
     }

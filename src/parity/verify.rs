@@ -16,12 +16,12 @@ use crate::pack::{OpenedPack, join_error};
 use crate::parity::accounts::Accounts;
 use crate::parity::difference::{Difference, Kind};
 use crate::parity::fold::{Side, SourceFold, fold_source};
-use crate::parity::report::{Report, StreamResult, UnitResult, Verdict};
+use crate::parity::report::{OutsideSlices, Report, StreamResult, UnitResult, Verdict};
 use crate::parity::resolve::{KeyState, Resolution, RowPair, groups};
 use crate::parity::sample::{Sample, Sampled, bound};
 use crate::parity::store;
 use crate::parity::walk::{
-    Expected, StreamTally, TargetSink, begin_snapshot, walk_source, walk_target,
+    Expected, StreamTally, TargetSink, begin_snapshot, count_outside, walk_source, walk_target,
 };
 use crate::store::Postgres;
 
@@ -91,6 +91,7 @@ pub async fn verify(
         Level::Sample { n, seed } => verification.sample(n, seed).await?,
         level => verification.buckets(level == Level::Full).await?,
     };
+    let outside_slices = verification.outside_slices().await?;
     sqlx::raw_sql("COMMIT").execute(&mut conn).await?;
     found.unaccounted(&opened, options.differences_max);
     let differing_rows =
@@ -106,6 +107,7 @@ pub async fn verify(
         differences: found.differences,
         differing_rows,
         not_checked: not_checked(&opened),
+        outside_slices,
         snapshot_lsn: lsn,
         seconds: started.elapsed().as_secs_f64(),
     };
@@ -207,7 +209,10 @@ impl Verification<'_> {
         let mut found = Found { tallies: source.tallies, ..Found::default() };
         for unit in self.units.clone() {
             let (left, right) = (&source.units[unit], &targets[&unit]);
-            let differing = left.buckets.differing(&right.buckets);
+            let mut differing = left.buckets.differing(&right.buckets);
+            differing.extend(&left.judged);
+            differing.sort_unstable();
+            differing.dedup();
             let resolution = if !full || differing.is_empty() {
                 Resolution::default()
             } else {
@@ -237,6 +242,25 @@ impl Verification<'_> {
             superseded: found.superseded,
             sample: None,
         }
+    }
+
+    /// Rows of the checked tables that belong to no slice.
+    async fn outside_slices(&mut self) -> Result<Vec<OutsideSlices>> {
+        let all = &self.opened.plan.units;
+        let mut tables: Vec<String> =
+            self.units.iter().map(|unit| all[*unit].table.display_name()).collect();
+        tables.sort();
+        tables.dedup();
+        let mut outside = Vec::new();
+        for table in tables {
+            let slices: Vec<_> =
+                all.iter().filter(|unit| unit.table.display_name() == table).collect();
+            let rows = count_outside(self.conn, &slices).await?;
+            if rows > 0 {
+                outside.push(OutsideSlices { table, rows });
+            }
+        }
+        Ok(outside)
     }
 
     fn fold_in_background(&self) -> tokio::task::JoinHandle<Result<SourceFold>> {
@@ -356,20 +380,10 @@ impl Verification<'_> {
 
     async fn sample(&mut self, n: usize, seed: u64) -> Result<Found> {
         let mut found = Found::default();
-        let fold = self.fold_in_background();
-        found.tallies = fold.await.map_err(join_error)??.tallies;
+        let fold = self.fold_in_background().await.map_err(join_error)??;
+        found.tallies = fold.tallies;
         for unit in self.units.clone() {
-            let rows = self.source_rows(
-                unit,
-                (Sample::new(n, seed), 0_u64),
-                |(sample, rows), opened, row| {
-                    *rows += u64::from(crate::parity::fold::is_required(row));
-                    if let Some(seen) = sample.entry(&row.key) {
-                        seen.state.expect(row);
-                        seen.rows.keep(opened, row);
-                    }
-                },
-            );
+    Expected, StreamTally, TargetSink, begin_snapshot, count_outside, walk_source, walk_target,
             let mut target = Sample::new(n, seed);
             let held = self
                 .walk_target(unit, &mut |tuple, key, row| {
@@ -380,8 +394,16 @@ impl Verification<'_> {
                     Ok(())
                 })
                 .await?;
-            let (source, source_rows) = rows.await.map_err(join_error)??;
-            self.judge_sample(unit, &source.merge(target), (source_rows, held), &mut found);
+            let (sampled, is_whole) = rows.await.map_err(join_error)??.merge(target);
+            let mut result =
+                self.judge_sample(unit, &sampled, (fold.units[unit].rows, held), &mut found);
+            let n = sampled.len() as u64;
+            result.sample = Some(bound(n, result.differing(), is_whole));
+            // Both sides were counted to be sampled: rows that are too few or too many are known,
+            // whether or not the sample hit one.
+            result.missing = result.missing.max(result.source_rows.saturating_sub(held));
+            result.extra = result.extra.max(held.saturating_sub(result.source_rows));
+            found.units.push(result);
         }
         Ok(found)
     }
@@ -392,7 +414,7 @@ impl Verification<'_> {
         sampled: &[(Digest, Sampled)],
         (source_rows, target_rows): (u64, u64),
         found: &mut Found,
-    ) {
+    ) -> UnitResult {
         let mut resolution = Resolution::default();
         for (key, seen) in sampled {
             resolution.add(key, seen.state.judge(), self.differences_max);
@@ -402,10 +424,7 @@ impl Verification<'_> {
                 found.differences.extend(seen.rows.differences(self.opened, unit, *kind));
             }
         }
-        let mut result = self.unit_result(unit, source_rows, target_rows, &resolution);
-        let n = sampled.len() as u64;
-        result.sample = Some(bound(n, result.differing(), source_rows.max(target_rows)));
-        found.units.push(result);
+        self.unit_result(unit, source_rows, target_rows, &resolution)
     }
 }
 

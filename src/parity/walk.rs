@@ -261,9 +261,33 @@ pub(crate) async fn walk_target(
     Ok(rows)
 }
 
-/// `WHERE` of a slice. COPY takes no parameters, so the constants are literals, quoted by
-/// doubling with standard-conforming strings, which every session is pinned to.
+/// Counts the rows of a table that are in none of `slices`, all of that table.
+pub(crate) async fn count_outside(conn: &mut PgConnection, slices: &[&Unit]) -> Result<u64> {
+    let mut conditions = Vec::new();
+    for slice in slices {
+        match slice_condition(slice)? {
+            Some(condition) => conditions.push(format!("({condition}) IS NOT TRUE")),
+            None => return Ok(0),
+        }
+    }
+    let Some(first) = slices.first() else { return Ok(0) };
+    let statement = format!(
+        "SELECT count(*) FROM {} WHERE {}",
+        first.table.sql_name(),
+        conditions.join(" AND ")
+    );
+    let rows: i64 = sqlx::query_scalar(sql(statement)).fetch_one(conn).await?;
+    Ok(rows.unsigned_abs())
+}
+
 fn slice_filter(unit: &Unit) -> Result<String> {
+    let condition = slice_condition(unit)?;
+    Ok(condition.map(|condition| format!(" WHERE {condition}")).unwrap_or_default())
+}
+
+/// Which rows are a slice's; None: all. COPY takes no parameters, so the constants are literals,
+/// quoted by doubling with standard-conforming strings, which every session is pinned to.
+fn slice_condition(unit: &Unit) -> Result<Option<String>> {
     let mut parts = Vec::new();
     for (column, value) in &unit.constants {
         if value.contains('\0') {
@@ -271,7 +295,7 @@ fn slice_filter(unit: &Unit) -> Result<String> {
         }
         parts.push(format!("{}::text = '{}'", quote_ident(column), value.replace('\'', "''")));
     }
-    Ok(if parts.is_empty() { String::new() } else { format!(" WHERE {}", parts.join(" AND ")) })
+    Ok((!parts.is_empty()).then(|| parts.join(" AND ")))
 }
 
 /// Begins the one snapshot a verification reads from; returns (LSN, snapshot) as text.

@@ -3,6 +3,7 @@
 
 pub(crate) mod backfill;
 mod server;
+pub(crate) mod world;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
