@@ -383,7 +383,12 @@ impl Verification<'_> {
         let fold = self.fold_in_background().await.map_err(join_error)??;
         found.tallies = fold.tallies;
         for unit in self.units.clone() {
-    Expected, StreamTally, TargetSink, begin_snapshot, count_outside, walk_source, walk_target,
+            let rows = self.source_rows(unit, Sample::new(n, seed), |sample, opened, row| {
+                if let Some(seen) = sample.entry(&row.key) {
+                    seen.state.expect(row);
+                    seen.rows.keep(opened, row);
+                }
+            });
             let mut target = Sample::new(n, seed);
             let held = self
                 .walk_target(unit, &mut |tuple, key, row| {
