@@ -33,7 +33,7 @@ const TAMPERINGS: &[(&str, &str, &str)] = &[
     ),
     (
         "UPDATE retrieval.query_cache SET paper_path = NULL \
-         WHERE cache_key = (SELECT max(cache_key) FROM retrieval.query_cache)",
+         WHERE cache_key = (SELECT max(cache_key) FROM retrieval.query_cache WHERE cache_key < 'p')",
         "changed retrieval.query_cache",
         " paper_path: ",
     ),
