@@ -13,5 +13,6 @@ mod json_oracle;
 mod migrate;
 mod migrate_command;
 mod parity;
+mod repair;
 mod support;
 mod unified_schema;

@@ -22,4 +22,5 @@ mod walk;
 pub use difference::{Difference, Kind};
 pub use report::{OutsideSlices, Report, SampleBound, StreamResult, UnitResult, Verdict};
 pub use verify::{Level, Options, verify};
-pub use walk::each_row;
+pub(crate) use accounts::Accounts;
+pub(crate) use walk::each_row;
