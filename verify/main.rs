@@ -8,6 +8,7 @@ mod canonical;
 mod cast_oracle;
 mod cli_errors;
 mod connections;
+mod demo;
 mod embedded;
 mod json_oracle;
 mod migrate;
