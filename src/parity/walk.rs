@@ -311,14 +311,16 @@ pub(crate) async fn begin_snapshot(conn: &mut PgConnection) -> Result<(String, S
     Ok((row.try_get("lsn")?, row.try_get("snapshot")?))
 }
 
-/// Hands out every row a stream's source yields: output, tuple, row digest. Blocking.
-pub fn each_row(
+/// Hands out every row a stream's source yields and backfill did not refuse: output, tuple, row
+/// digest. Blocking.
+pub(crate) fn each_row(
     opened: &OpenedPack,
     stream: usize,
+    accounts: &Accounts,
     stop: &Stop,
     visit: &mut dyn FnMut(usize, &[u8], &Digest),
 ) -> Result<()> {
-    walk_source(opened, stream, &Accounts::default(), stop, &mut |expected| {
+    walk_source(opened, stream, accounts, stop, &mut |expected| {
         visit(expected.output, expected.tuple, &expected.row);
         Ok(())
     })?;

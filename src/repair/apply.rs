@@ -1,6 +1,6 @@
 //! Carrying out a plan, key by key, in transactions of a few hundred rows.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -14,6 +14,7 @@ use crate::interrupt::Stop;
 use crate::pack::manifest::ConflictRule;
 use crate::pack::plan::OutputPlan;
 use crate::pack::{OpenedPack, join_error};
+use crate::parity::{Accounts, each_row};
 use crate::repair::plan::{Action, Operation, Plan};
 use crate::store::{Postgres, quote_ident, sql};
 
@@ -59,62 +60,138 @@ pub enum Fate {
 }
 
 /// Carries out the plan. Every row is re-checked before, and compared again after, in the same
-/// transaction.
+/// transaction. What Postgres refuses is tried again as long as anything else was repaired
+/// meanwhile: a row may refer to another one of the plan.
 pub async fn apply(
     postgres: &Postgres,
     opened: Arc<OpenedPack>,
     plan: &Plan,
     stop: &Stop,
 ) -> Result<Applied> {
-    let rows = source_rows(&opened, plan, stop).await?;
+    if opened.plan.name != plan.pack {
+        return Err(Error::new(
+            ErrorKind::Usage,
+            format!("the plan is for the pack {}, not {}", plan.pack, opened.plan.name),
+        )
+        .advice("give `--pack` the folder of the pack the plan was made for"));
+    }
+    let mut conn = postgres.dedicated().await?;
+    let source = Source::read(&mut conn, &opened, plan, stop).await?;
     let mut applied = Applied {
         parity_run: plan.parity_run.clone(),
         repaired: BTreeMap::new(),
         left_alone: Vec::new(),
     };
-    let mut conn = postgres.dedicated().await?;
-    for part in plan.actions.chunks(ACTIONS_AT_ONCE) {
-        stop.check()?;
-        let mut tx = conn.begin().await?;
-        for action in part {
-            let fate = repair_row(&mut tx, &opened, action, &rows).await?;
-            if fate == Fate::Repaired {
-                *applied.repaired.entry(action.operation.name().to_owned()).or_default() += 1;
-            } else {
-                let (target, key) = (action.target.clone(), action.key.clone());
-                applied.left_alone.push(Outcome { target, key, fate });
-            }
+    let mut pending: Vec<&Action> = plan.actions.iter().collect();
+    loop {
+        let tried = pending.len();
+        let refused = pass(&mut conn, &opened, &pending, &source, &mut applied, stop).await?;
+        if refused.is_empty() || refused.len() == tried {
+            applied.left_alone.extend(refused.into_iter().map(|(_, outcome)| outcome));
+            break;
         }
-        tx.commit().await?;
+        pending = refused.into_iter().map(|(action, _)| action).collect();
     }
     conn.close().await?;
     Ok(applied)
 }
 
-/// Rows of the source by (stream, digest), with their output.
-type SourceRows = HashMap<(usize, Digest), (usize, Vec<u8>)>;
-
-async fn source_rows(opened: &Arc<OpenedPack>, plan: &Plan, stop: &Stop) -> Result<SourceRows> {
-    let mut wanted: HashMap<usize, Vec<Digest>> = HashMap::new();
-    for action in &plan.actions {
-        let Some(digest) = action.source_digest.as_deref().and_then(digest_of) else { continue };
-        wanted.entry(stream_of(opened, action)?).or_default().push(digest);
+/// Tries every action once; returns those that Postgres refused.
+async fn pass<'p>(
+    conn: &mut PgConnection,
+    opened: &OpenedPack,
+    actions: &[&'p Action],
+    source: &Source,
+    applied: &mut Applied,
+    stop: &Stop,
+) -> Result<Vec<(&'p Action, Outcome)>> {
+    let mut refused = Vec::new();
+    for part in actions.chunks(ACTIONS_AT_ONCE) {
+        stop.check()?;
+        let mut tx = conn.begin().await?;
+        for action in part {
+            let fate = repair_row(&mut tx, opened, action, source).await?;
+            let (target, key) = (action.target.clone(), action.key.clone());
+            match fate {
+                Fate::Repaired => {
+                    *applied.repaired.entry(action.operation.name().to_owned()).or_default() += 1;
+                }
+                Fate::Refused(_) => refused.push((*action, Outcome { target, key, fate })),
+                _ => applied.left_alone.push(Outcome { target, key, fate }),
+            }
+        }
+        tx.commit().await?;
     }
-    let (opened, stop) = (Arc::clone(opened), stop.clone());
-    tokio::task::spawn_blocking(move || {
-        let mut rows = SourceRows::new();
-        for (stream, digests) in wanted {
-            let digests: std::collections::HashSet<Digest> = digests.into_iter().collect();
-            crate::parity::each_row(&opened, stream, &stop, &mut |output, tuple, digest| {
-                if digests.contains(digest) {
-                    rows.insert((stream, *digest), (output, tuple.to_vec()));
+    Ok(refused)
+}
+
+/// What the source says now about the rows of a plan.
+struct Source {
+    /// Rows to be written, by (stream, digest), with their output.
+    rows: HashMap<(usize, Digest), (usize, Vec<u8>)>,
+    /// Keys to be deleted that the source does yield, by (slice, key digest).
+    present: HashSet<(usize, Digest)>,
+}
+
+impl Source {
+    async fn read(
+        conn: &mut PgConnection,
+        opened: &Arc<OpenedPack>,
+        plan: &Plan,
+        stop: &Stop,
+    ) -> Result<Self> {
+        let mut rows: HashSet<(usize, Digest)> = HashSet::new();
+        let mut keys: HashSet<(usize, Digest)> = HashSet::new();
+        let mut streams: BTreeSet<usize> = BTreeSet::new();
+        for action in &plan.actions {
+            let stream = stream_of(opened, action)?;
+            if action.operation == Operation::Delete {
+                let output = output_of(opened, stream, action, None)?;
+                let feeds = &opened.plan.units[output.unit].feeds;
+                streams.extend(feeds.iter().map(|(stream, _)| *stream));
+                let key = held_key_digest(conn, output, action).await?;
+                keys.extend(key.map(|key| (output.unit, key)));
+            } else if let Some(digest) = action.source_digest.as_deref().and_then(digest_of) {
+                streams.insert(stream);
+                rows.insert((stream, digest));
+            }
+        }
+        let mut accounts = Vec::new();
+        for stream in streams {
+            let name = &opened.plan.streams[stream].name;
+            accounts.push((stream, Accounts::load(conn, &opened.plan.name, name).await?));
+        }
+        let (opened, stop) = (Arc::clone(opened), stop.clone());
+        let reading = move || Self::walk(&opened, &accounts, &rows, &keys, &stop);
+        tokio::task::spawn_blocking(reading).await.map_err(join_error)?
+    }
+
+    /// Blocking.
+    fn walk(
+        opened: &OpenedPack,
+        streams: &[(usize, Accounts)],
+        rows: &HashSet<(usize, Digest)>,
+        keys: &HashSet<(usize, Digest)>,
+        stop: &Stop,
+    ) -> Result<Self> {
+        let mut source = Self { rows: HashMap::new(), present: HashSet::new() };
+        for (stream, accounts) in streams {
+            let outputs = &opened.plan.streams[*stream].outputs;
+            each_row(opened, *stream, accounts, stop, &mut |index, tuple, digest| {
+                let output = &outputs[index];
+                if rows.contains(&(*stream, *digest)) {
+                    source.rows.insert((*stream, *digest), (index, tuple.to_vec()));
+                }
+                if !keys.is_empty() {
+                    let key = (output.unit, output.layout.key_digest(tuple));
+                    if keys.contains(&key) {
+                        source.present.insert(key);
+                    }
                 }
             })?;
         }
-        Ok(rows)
-    })
-    .await
-    .map_err(join_error)?
+        Ok(source)
+    }
 }
 
 fn stream_of(opened: &OpenedPack, action: &Action) -> Result<usize> {
@@ -135,11 +212,11 @@ async fn repair_row(
     tx: &mut PgConnection,
     opened: &OpenedPack,
     action: &Action,
-    rows: &SourceRows,
+    now: &Source,
 ) -> Result<Fate> {
     let stream = stream_of(opened, action)?;
     let source = action.source_digest.as_deref().and_then(digest_of);
-    let row = source.and_then(|digest| rows.get(&(stream, digest)));
+    let row = source.and_then(|digest| now.rows.get(&(stream, digest)));
     let output = output_of(opened, stream, action, row)?;
     let held = held_digest(tx, output, action).await?;
     let goal = if action.operation == Operation::Delete { None } else { source };
@@ -148,6 +225,12 @@ async fn repair_row(
     }
     if held != action.target_digest.as_deref().and_then(digest_of) {
         return Ok(Fate::TargetChanged);
+    }
+    if action.operation == Operation::Delete
+        && let Some(key) = held_key_digest(tx, output, action).await?
+        && now.present.contains(&(output.unit, key))
+    {
+        return Ok(Fate::SourceChanged);
     }
     let refused = match (action.operation, row) {
         (Operation::Delete, _) => delete_row(tx, output, action).await?,
@@ -197,8 +280,12 @@ fn key_condition(output: &OutputPlan, action: &Action) -> Result<(String, Vec<St
     let mut values = Vec::new();
     for position in &output.key {
         let column = &output.columns[*position];
-        let value = action.key.get(&column.name).and_then(serde_json::Value::as_str);
-        let Some(value) = value else {
+        let value = action.key.get(&column.name);
+        if value.is_some_and(serde_json::Value::is_null) {
+            parts.push(format!("{} IS NULL", quote_ident(&column.name)));
+            continue;
+        }
+        let Some(value) = value.and_then(serde_json::Value::as_str) else {
             return Err(Error::new(
                 ErrorKind::Usage,
                 format!("an action on {} lacks the key column {}", action.target, column.name),
@@ -219,14 +306,34 @@ async fn held_digest(
     output: &OutputPlan,
     action: &Action,
 ) -> Result<Option<Digest>> {
+    let all: Vec<usize> = (0..output.columns.len()).collect();
+    digest_in_target(tx, output, action, &all, " FOR UPDATE").await
+}
+
+/// Digest of the key of the target's row, as the source's keys are digested.
+async fn held_key_digest(
+    conn: &mut PgConnection,
+    output: &OutputPlan,
+    action: &Action,
+) -> Result<Option<Digest>> {
+    digest_in_target(conn, output, action, &output.key, "").await
+}
+
+async fn digest_in_target(
+    conn: &mut PgConnection,
+    output: &OutputPlan,
+    action: &Action,
+    positions: &[usize],
+    lock: &str,
+) -> Result<Option<Digest>> {
     let (condition, values) = key_condition(output, action)?;
-    let columns: Vec<String> = output
-        .columns
+    let columns: Vec<String> = positions
         .iter()
+        .map(|position| &output.columns[*position])
         .map(|column| select_expression(column.cast.ty(), &quote_ident(&column.name)))
         .collect();
     let statement = format!(
-        "SELECT sha256(record_send(ROW({}))) AS digest FROM {} WHERE {condition} FOR UPDATE",
+        "SELECT sha256(record_send(ROW({}))) AS digest FROM {} WHERE {condition}{lock}",
         columns.join(", "),
         output.table.sql_name()
     );
@@ -234,7 +341,7 @@ async fn held_digest(
     for value in values {
         query = query.bind(value);
     }
-    let Some(row) = query.fetch_optional(tx).await? else { return Ok(None) };
+    let Some(row) = query.fetch_optional(conn).await? else { return Ok(None) };
     Ok(row.try_get::<Vec<u8>, _>("digest")?.try_into().ok())
 }
 

@@ -113,7 +113,10 @@ pub async fn plan(conn: &mut PgConnection, run: &str) -> Result<Plan> {
             "changed" => Operation::Update,
             "extra" => Operation::Delete,
             _ => {
-                *plan.left_alone.entry(kind).or_default() += 1;
+                // Unaccounted values have no key and come as one line.
+                let lines = u64::try_from(row.try_get::<i64, _>("lines")?).unwrap_or(1);
+                let rows = if kind == "unaccounted" { lines } else { 1 };
+                *plan.left_alone.entry(kind).or_default() += rows;
                 continue;
             }
         };
@@ -165,5 +168,33 @@ pub fn read_plan(path: &Path) -> Result<Plan> {
         )
         .advice("verify again with this version, and make a new plan"));
     }
+    check_digests(&plan, path)?;
     Ok(plan)
+}
+
+/// A digest that was edited must not read as "there is no row".
+fn check_digests(plan: &Plan, path: &Path) -> Result<()> {
+    let is_digest = |text: &String| text.len() == 64 && hex::decode(text).is_ok();
+    for action in &plan.actions {
+        let (source, target) = (&action.source_digest, &action.target_digest);
+        let is_whole = match action.operation {
+            Operation::Insert => source.is_some() && target.is_none(),
+            Operation::Update => source.is_some() && target.is_some(),
+            Operation::Delete => target.is_some(),
+        };
+        if is_whole && [source, target].into_iter().flatten().all(is_digest) {
+            continue;
+        }
+        return Err(Error::new(
+            ErrorKind::Usage,
+            format!(
+                "{}: the {} of a row of {} has not the digests it needs",
+                path.display(),
+                action.operation.name(),
+                action.target
+            ),
+        )
+        .advice("remove whole actions from a plan, or make a new one; do not edit digests"));
+    }
+    Ok(())
 }

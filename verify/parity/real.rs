@@ -1,6 +1,7 @@
-//! The real application's data, where the machine has it: at parity, and five tamperings named.
+//! The real application's data, where the machine has it (`TOOLKIT_TEST_REAL_DATA` names its
+//! folder): at parity, and five tamperings named.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::support::world::{World, lines};
 
@@ -32,29 +33,58 @@ const TAMPERINGS: &[(&str, &str, &str)] = &[
         " created_at: ",
     ),
     (
-        "UPDATE retrieval.query_cache SET paper_path = NULL \
-         WHERE cache_key = (SELECT max(cache_key) FROM retrieval.query_cache WHERE cache_key < 'p')",
+        "UPDATE retrieval.query_cache SET paper_path = NULL WHERE paper_path = ''",
         "changed retrieval.query_cache",
-        " paper_path: ",
+        " paper_path: '' -> NULL",
     ),
 ];
 
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// The data has no empty text anywhere.
+fn plant_empty_text(file: &Path) {
+    let file = rusqlite::Connection::open(file).unwrap();
+    let planted = "UPDATE query_cache SET paper_path = '' WHERE rowid = \
+                   (SELECT max(rowid) FROM query_cache)";
+    assert_eq!(file.execute(planted, []).unwrap(), 1);
+}
+
 #[tokio::test]
 async fn real_data_is_at_parity_and_five_tamperings_are_named() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/unified");
+    let folder = std::env::var_os("TOOLKIT_TEST_REAL_DATA").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/unified"),
+        PathBuf::from,
+    );
     if !folder.is_dir() {
         println!("SKIPPED: {} is not there", folder.display());
         return;
     }
-    let world = World::unified(&folder).await;
+    let copy = tempfile::tempdir().unwrap();
+    copy_folder(&folder, copy.path());
+    plant_empty_text(&copy.path().join("sqlite/ragonometrics_query_cache.sqlite"));
+    let world = World::unified(copy.path()).await;
     world.backfill().await;
     let clean = world.assert_clean().await;
     assert!(clean.units.iter().map(|unit| unit.target_rows).sum::<u64>() > 100);
-    for (tampering, head, column) in TAMPERINGS {
+    for (tampering, ..) in TAMPERINGS {
         assert_eq!(world.sql(tampering).await, 1, "{tampering}");
-        let found = lines(&world.verify().await.differences);
-        let new = found.iter().filter(|line| line.starts_with(head) && line.contains(column));
-        assert_eq!(new.count(), 1, "{tampering}: {found:#?}");
     }
-    assert_eq!(world.verify().await.differing_rows, 5);
+    let report = world.verify().await;
+    let found = lines(&report.differences);
+    assert_eq!((report.differing_rows, found.len()), (5, 5), "{found:#?}");
+    for (tampering, head, column) in TAMPERINGS {
+        let named = found.iter().filter(|line| line.starts_with(head) && line.contains(column));
+        assert_eq!(named.count(), 1, "{tampering}: {found:#?}");
+    }
 }

@@ -2,6 +2,7 @@
 SELECT kind, target, stream, record_key::text AS record_key,
        coalesce(array_agg(column_name ORDER BY id) FILTER (WHERE column_name IS NOT NULL), '{}')
            AS columns,
+       count(*) AS lines,
        encode(source_digest, 'hex') AS source_digest,
        encode(target_digest, 'hex') AS target_digest
 FROM toolkit.parity_difference
