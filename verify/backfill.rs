@@ -65,7 +65,10 @@ async fn every_record_is_inserted_skipped_or_rejected_exactly_once() {
     for quirk in &generated.quirks {
         ends_as_planned(&scene, quirk).await;
     }
-    assert_eq!(scene.count("ingestion.run_documents").await, counts.run_documents as i64);
+    assert_eq!(
+        scene.count("ingestion.run_documents").await,
+        i64::try_from(counts.run_documents).unwrap()
+    );
 }
 
 async fn stored_rows_are_the_inserted_ones(scene: &Move, report: &Report) {

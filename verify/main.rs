@@ -4,6 +4,9 @@
 //! Tests that need Postgres take it from `TOOLKIT_TEST_POSTGRES_URL` (a superuser's URL), else
 //! from a server of their own made of this machine's programs, else from Docker.
 
+// Tests print their seeds and what they skip.
+#![allow(clippy::print_stdout)]
+
 mod backfill;
 mod backfill_errors;
 mod backfill_faults;

@@ -45,7 +45,7 @@ pub(super) async fn resumable(
         match before {
             Some(before) if before.token == input.token => {}
             Some(_) => {
-                differences.push(format!("{} of stream {} changed", show(input), input.stream))
+                differences.push(format!("{} of stream {} changed", show(input), input.stream));
             }
             None => differences.push(format!("{} of stream {} is new", show(input), input.stream)),
         }
