@@ -8,6 +8,7 @@ use sqlx::{Connection as _, Row as _};
 
 use crate::backfill::chunk::{OutputRows, RowRef};
 use crate::backfill::counts::RowCounts;
+use crate::backfill::unchanged::split_unchanged;
 use crate::canonical::{COPY_SIGNATURE, Digest, select_expression};
 use crate::cast::PgType;
 use crate::derive::is_newer;
@@ -81,6 +82,11 @@ pub async fn merge(
 ) -> Result<Written> {
     let mut written = Written::default();
     let kept = without_repeats(output, rows, chosen, &mut written);
+    if kept.is_empty() {
+        return Ok(written);
+    }
+    let (unchanged, kept) = split_unchanged(conn, output, rows, kept).await?;
+    written.counts.unchanged += unchanged;
     if kept.is_empty() {
         return Ok(written);
     }
@@ -193,7 +199,7 @@ fn swallowed(output: &OutputPlan) -> Refused {
     }
 }
 
-fn stage_name(output: &OutputPlan) -> String {
+pub(super) fn stage_name(output: &OutputPlan) -> String {
     let digest = crate::canonical::sha256(
         format!("{}\0{}\0{}", output.table.display_name(), output.name, output.unit).as_bytes(),
     );
@@ -217,15 +223,33 @@ async fn create_stage(conn: &mut PgConnection, output: &OutputPlan) -> Result<()
         })
         .collect();
     let name = stage_name(output);
-    // One stage per connection and output; its rows live for one batch.
-    let statement = format!(
-        "CREATE TEMP TABLE IF NOT EXISTS {} (toolkit_ord int4, {}) ON COMMIT DELETE ROWS",
+    let is_there: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
+        .bind(format!("pg_temp.{}", quote_ident(&name)))
+        .fetch_one(&mut *conn)
+        .await?;
+    if is_there {
+        return Ok(());
+    }
+    // One stage per connection and output; its rows live for one batch, so compressing wide
+    // values in it would be wasted.
+    let mut statement = format!(
+        "CREATE TEMP TABLE {} (toolkit_ord int4, {}) ON COMMIT DELETE ROWS;",
         quote_ident(&name),
         columns.join(", ")
     );
-    sqlx::raw_sql("SET LOCAL client_min_messages = warning").execute(&mut *conn).await?;
+    for column in output.columns.iter().filter(|column| is_wide(column.cast.ty())) {
+        statement.push_str(&format!(
+            "ALTER TABLE pg_temp.{} ALTER COLUMN {} SET STORAGE EXTERNAL;",
+            quote_ident(&name),
+            quote_ident(&column.name)
+        ));
+    }
     sqlx::raw_sql(sql(statement)).execute(&mut *conn).await?;
     Ok(())
+}
+
+fn is_wide(ty: &PgType) -> bool {
+    matches!(ty, PgType::Text(_) | PgType::Json | PgType::Jsonb | PgType::Bytea | PgType::Other(_))
 }
 
 async fn merge_batch(
@@ -314,7 +338,7 @@ fn merge_statement(output: &OutputPlan, conflict: ConflictRule, stage: &str) -> 
         })
         .collect();
     let overriding = if needs_overriding(output) { " OVERRIDING SYSTEM VALUE" } else { "" };
-    let otherwise = conflict_case(output, conflict);
+    let Verdicts { otherwise, loses } = verdicts(output, conflict);
     let update = if sets.is_empty() {
         String::new()
     } else {
@@ -336,7 +360,7 @@ fn merge_statement(output: &OutputPlan, conflict: ConflictRule, stage: &str) -> 
              CASE WHEN t.{first_key} IS NULL THEN 'insert' \
                   WHEN pg_catalog.record_image_eq(ROW({staged}), ROW({held})) THEN 'same' \
                   {otherwise} END AS class, \
-             CASE WHEN t.{first_key} IS NOT NULL \
+             CASE WHEN t.{first_key} IS NOT NULL AND {loses} \
                   THEN sha256(record_send(ROW({held}))) END AS digest \
            FROM {stage} AS s LEFT JOIN {target} AS t ON {key_match}), \
          inserted AS (INSERT INTO {target} ({columns}){overriding} \
@@ -353,25 +377,37 @@ fn merge_statement(output: &OutputPlan, conflict: ConflictRule, stage: &str) -> 
     )
 }
 
-fn conflict_case(output: &OutputPlan, conflict: ConflictRule) -> String {
-    match (conflict, output.by) {
-        (ConflictRule::SourceWins, _) | (ConflictRule::Newer, None) => "ELSE 'update'".to_owned(),
-        (ConflictRule::TargetWins, _) => "ELSE 'target_wins'".to_owned(),
+/// A conflict rule as SQL.
+struct Verdicts {
+    /// The rest of the CASE that classifies a row the target holds with other content.
+    otherwise: String,
+    /// Whether the staged row gives way: only then is the target's digest worth computing.
+    loses: String,
+}
+
+fn verdicts(output: &OutputPlan, conflict: ConflictRule) -> Verdicts {
+    let (otherwise, loses) = match (conflict, output.by) {
+        (ConflictRule::SourceWins, _) | (ConflictRule::Newer, None) => {
+            ("ELSE 'update'".to_owned(), "false".to_owned())
+        }
+        (ConflictRule::TargetWins, _) => ("ELSE 'target_wins'".to_owned(), "true".to_owned()),
         (ConflictRule::Newer, Some(by)) => {
             let held = format!("t.{}", quote_ident(&output.columns[by].name));
             let staged = staged_value(output, by);
-            format!(
-                "WHEN {staged} > {held} OR ({held} IS NULL AND {staged} IS NOT NULL) \
-                 THEN 'update' \
+            let wins = format!("({staged} > {held} OR ({held} IS NULL AND {staged} IS NOT NULL))");
+            let otherwise = format!(
+                "WHEN {wins} THEN 'update' \
                  WHEN {held} > {staged} OR ({staged} IS NULL AND {held} IS NOT NULL) \
                  THEN 'newer' ELSE 'tie'"
-            )
+            );
+            (otherwise, format!("NOT coalesce({wins}, false)"))
         }
-    }
+    };
+    Verdicts { otherwise, loses }
 }
 
 /// A staged column as a value of the target's type.
-fn staged_value(output: &OutputPlan, position: usize) -> String {
+pub(super) fn staged_value(output: &OutputPlan, position: usize) -> String {
     let column = &output.columns[position];
     let staged = format!("s.{}", quote_ident(&column.name));
     match column.cast.ty() {
@@ -391,7 +427,7 @@ pub(super) fn can_copy_direct(output: &OutputPlan) -> bool {
     output.columns.iter().all(|column| !matches!(column.cast.ty(), PgType::Other(_)))
 }
 
-async fn send<'r>(
+pub(super) async fn send<'r>(
     conn: &mut PgConnection,
     statement: &str,
     rows: impl Iterator<Item = ([u8; 2], Option<u32>, &'r [u8])>,

@@ -13,6 +13,7 @@ mod resume;
 mod run;
 mod sequences;
 mod stream;
+mod unchanged;
 mod write;
 
 pub use chunk::{ChunkLimits, OutputRows, RowRef};
