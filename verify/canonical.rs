@@ -161,9 +161,7 @@ impl Probe {
     }
 
     fn column_digests(&self, tuple: &[u8]) -> Vec<Digest> {
-        (0..self.casts.len())
-            .map(|at| self.layout.digest_of(tuple, std::iter::once(at)))
-            .collect()
+        (0..self.casts.len()).map(|at| self.layout.digest_of(tuple, std::iter::once(at))).collect()
     }
 }
 

@@ -228,7 +228,9 @@ async fn thousands_of_rows_are_repaired_when_all_of_them_are_named() {
         INSERT INTO things SELECT i, 'note ' || i, NULL FROM n";
     let world = World::own(PACK, TARGET, source).await;
     world.backfill().await;
-    world.sql("UPDATE things SET note = '' WHERE id % 3 = 0; DELETE FROM things WHERE id % 3 = 1").await;
+    world
+        .sql("UPDATE things SET note = '' WHERE id % 3 = 0; DELETE FROM things WHERE id % 3 = 1")
+        .await;
     assert_eq!(world.verify_parity(&["--max-differences", "100000"]).status.code(), Some(1));
     let file = plan(&world, "plan.json");
     assert_eq!(read(&file)["actions"].as_array().unwrap().len(), 2000);
@@ -263,7 +265,8 @@ const KEYS: &[(&str, &str, &str)] = &[
 #[tokio::test]
 async fn rows_are_found_by_keys_of_every_type() {
     let mut pack = "[pack]\nname = \"mine\"\nversion = 1\n[defaults]\nzone = \"UTC\"\n".to_owned();
-    let mut target = "CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE DOMAIN small AS int4;".to_owned();
+    let mut target =
+        "CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE DOMAIN small AS int4;".to_owned();
     let (mut source, mut tampering) = (String::new(), String::new());
     for (at, (ty, one, two)) in KEYS.iter().enumerate() {
         pack.push_str(&format!(
@@ -290,8 +293,15 @@ async fn rows_are_found_by_keys_of_every_type() {
     assert_eq!(report["repaired"], json!({ "insert": KEYS.len(), "update": KEYS.len() }));
     world.assert_clean().await;
     // And the other way round: deletions.
-    world.sqlite(&source.replace("CREATE TABLE", "DELETE FROM").replace(" (id, note TEXT)", "").split(';')
-        .filter(|part| part.contains("DELETE")).collect::<Vec<_>>().join(";"));
+    world.sqlite(
+        &source
+            .replace("CREATE TABLE", "DELETE FROM")
+            .replace(" (id, note TEXT)", "")
+            .split(';')
+            .filter(|part| part.contains("DELETE"))
+            .collect::<Vec<_>>()
+            .join(";"),
+    );
     world.verify().await;
     let (code, report) = apply(&world, &plan(&world, "delete.json"), &[]);
     assert_eq!(code, Some(0), "{report:#}");

@@ -70,12 +70,7 @@ pub(super) fn array(element: &PgType, bytes: &[u8]) -> Option<String> {
     Some(shown)
 }
 
-fn elements(
-    element: &PgType,
-    sizes: &[usize],
-    rest: &mut &[u8],
-    shown: &mut String,
-) -> Option<()> {
+fn elements(element: &PgType, sizes: &[usize], rest: &mut &[u8], shown: &mut String) -> Option<()> {
     let (size, inner) = sizes.split_first()?;
     shown.push('{');
     for at in 0..*size {

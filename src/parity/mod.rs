@@ -19,8 +19,8 @@ mod store;
 mod verify;
 mod walk;
 
+pub(crate) use accounts::Accounts;
 pub use difference::{Difference, Kind};
 pub use report::{OutsideSlices, Report, SampleBound, StreamResult, UnitResult, Verdict};
 pub use verify::{Level, Options, verify};
-pub(crate) use accounts::Accounts;
 pub(crate) use walk::each_row;

@@ -114,14 +114,15 @@ fn letters(random: &mut ChaCha8Rng, most: usize) -> String {
     (0..count)
         .map(|_| {
             let plane = random.random_range(0..17_u32);
-            let any = plane << 16 | random.random_range(1..0x1_0000_u32);
+            let any = (plane << 16) | random.random_range(1..0x1_0000_u32);
             if random.random() { 'a' } else { char::from_u32(any).unwrap_or('\u{fffd}') }
         })
         .collect()
 }
 
 pub(super) fn text(random: &mut ChaCha8Rng) -> Given {
-    let specials = ["", "NULL", " padded ", "e\u{301}", "\u{e9}", "a\r\nb\t\u{1}", "\\N", "\u{feff}x"];
+    let specials =
+        ["", "NULL", " padded ", "e\u{301}", "\u{e9}", "a\r\nb\t\u{1}", "\\N", "\u{feff}x"];
     pick(random, &specials).unwrap_or_else(|| Given::Text(letters(random, 40)))
 }
 
@@ -169,7 +170,8 @@ pub(super) fn timestamptz(random: &mut ChaCha8Rng) -> Given {
 }
 
 pub(super) fn timestamp(random: &mut ChaCha8Rng) -> Given {
-    let specials = ["infinity", "-infinity", "294276-12-31 23:59:59.999999", "0001-01-01 00:00:00 BC"];
+    let specials =
+        ["infinity", "-infinity", "294276-12-31 23:59:59.999999", "0001-01-01 00:00:00 BC"];
     pick(random, &specials).unwrap_or_else(|| Given::Text(moment(random)))
 }
 
@@ -206,7 +208,8 @@ pub(super) fn document(random: &mut ChaCha8Rng) -> Given {
         r#"{"aa":1,"b":2,"a":3}"#,
     ];
     pick(random, &specials).unwrap_or_else(|| {
-        let member = serde_json::json!({ letters(random, 5): [letters(random, 9), random.random::<i64>()] });
+        let member =
+            serde_json::json!({ letters(random, 5): [letters(random, 9), random.random::<i64>()] });
         Given::Text(member.to_string())
     })
 }

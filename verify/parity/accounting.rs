@@ -56,7 +56,8 @@ async fn without_its_reject_or_ledger_row_a_record_is_unaccounted() {
     world.backfill().await;
     world.assert_clean().await;
     world.sql("CREATE TABLE public.rejects AS TABLE toolkit.reject").await;
-    let rejects: usize = world.text("SELECT count(*)::text FROM public.rejects").await.parse().unwrap();
+    let rejects: usize =
+        world.text("SELECT count(*)::text FROM public.rejects").await.parse().unwrap();
     assert!(rejects > 0);
     world.sql("DELETE FROM toolkit.reject").await;
     let report = world.verify().await;
@@ -66,7 +67,12 @@ async fn without_its_reject_or_ledger_row_a_record_is_unaccounted() {
         .await
         .parse()
         .unwrap();
-    assert_eq!(of_kind(&report, Kind::Unaccounted), rejects - repeated, "{:#?}", report.differences);
+    assert_eq!(
+        of_kind(&report, Kind::Unaccounted),
+        rejects - repeated,
+        "{:#?}",
+        report.differences
+    );
     assert_eq!(of_kind(&report, Kind::Duplicate), repeated);
     assert_eq!(report.differing_rows, rejects as u64);
     let printed = world.verify_parity(&[]);
@@ -151,14 +157,19 @@ async fn before_any_backfill_everything_is_missing_and_exit_is_1() {
     let printed = world.verify_parity(&[]);
     assert_eq!(printed.status.code(), Some(1));
     let report: serde_json::Value = serde_json::from_str(&stdout(&printed)).unwrap();
-    let kinds: Vec<&str> =
-        report["differences"].as_array().unwrap().iter().filter_map(|d| d["kind"].as_str()).collect();
+    let kinds: Vec<&str> = report["differences"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|d| d["kind"].as_str())
+        .collect();
     assert_eq!(kinds.iter().filter(|kind| **kind == "missing").count(), 6, "{kinds:?}");
     // Two values of n2 would be stored changed, and there is no record of it yet.
     assert_eq!(kinds.iter().filter(|kind| **kind == "unaccounted").count(), 2, "{kinds:?}");
 }
 
-const VERSIONS: &str = "SELECT string_agg(id::text || ctid || xmin || xmax, ' ' ORDER BY ctid) FROM ";
+const VERSIONS: &str =
+    "SELECT string_agg(id::text || ctid || xmin || xmax, ' ' ORDER BY ctid) FROM ";
 
 #[tokio::test]
 async fn verifying_rewrites_no_row_of_the_target_and_none_of_the_source() {
@@ -197,15 +208,43 @@ async fn a_writer_between_the_passes_is_not_taken_for_drift() {
         while world.text(waiting).await == "0" {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        world.sql("UPDATE notes SET body = body || ' later'; DELETE FROM notes WHERE id = 'n1'").await;
+        world
+            .sql("UPDATE notes SET body = body || ' later'; DELETE FROM notes WHERE id = 'n1'")
+            .await;
         world.sql("INSERT INTO notes VALUES ('n9', 'new', '{}', now())").await;
         locking.execute("DELETE FROM logs WHERE id = 1").await.unwrap();
         locking.commit().await.unwrap();
     };
     let (report, ()) = tokio::join!(world.verify(), write_meanwhile);
+    assert!(report.changed_sources.is_empty());
     assert_eq!(
         lines(&report.differences),
         ["changed public.notes id=n3 body: 'three' -> 'planted'"]
     );
     assert!(world.verify().await.differing_rows > 1, "the next one sees what was written");
+}
+
+#[tokio::test]
+async fn a_source_that_changes_while_it_is_read_is_named_beside_the_differences() {
+    let world = World::own(PACK, TARGET, SOURCE).await;
+    world.backfill().await;
+    let mut locking = world.postgres.dedicated().await.unwrap();
+    let mut locking = locking.begin().await.unwrap();
+    locking.execute("LOCK TABLE notes IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let write_meanwhile = async {
+        let waiting = "SELECT count(*)::text FROM pg_locks WHERE NOT granted \
+                       AND relation = 'notes'::regclass";
+        while world.text(waiting).await == "0" {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        world.sqlite("INSERT INTO logs VALUES (4, 'four')");
+        locking.execute("DELETE FROM notes WHERE id = 'n3'").await.unwrap();
+        locking.execute("UPDATE notes SET body = 'x'").await.unwrap();
+        locking.rollback().await.unwrap();
+        world.sql("INSERT INTO logs VALUES (5, 'five')").await;
+    };
+    world.sql("INSERT INTO logs VALUES (6, 'six')").await;
+    let (report, ()) = tokio::join!(world.verify(), write_meanwhile);
+    assert_eq!(report.changed_sources, ["app.sqlite"]);
+    assert!(lines(&report.differences).contains(&"extra public.logs id=6".to_owned()));
 }

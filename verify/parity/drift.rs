@@ -62,8 +62,14 @@ const TEXTS: &[Case] = &[
         "UPDATE things SET other = 'Left' WHERE id = 'a'",
         &["changed public.things id=a other: 'left' -> 'Left'"],
     ),
-    ("UPDATE things SET note = NULL WHERE id = 'b'", &["changed public.things id=b note: '' -> NULL"]),
-    ("UPDATE things SET note = '' WHERE id = 'c'", &["changed public.things id=c note: NULL -> ''"]),
+    (
+        "UPDATE things SET note = NULL WHERE id = 'b'",
+        &["changed public.things id=b note: '' -> NULL"],
+    ),
+    (
+        "UPDATE things SET note = '' WHERE id = 'c'",
+        &["changed public.things id=c note: NULL -> ''"],
+    ),
     (
         "UPDATE things SET other = 'NULL' WHERE id = 'c'",
         &["changed public.things id=c other: NULL -> 'NULL'"],
@@ -148,7 +154,10 @@ const NUMBERS: &[Case] = &[
         "UPDATE things SET count = count + 1 WHERE id = 'b'",
         &["changed public.things id=b count: '-1' -> '0'"],
     ),
-    ("UPDATE things SET flag = NOT flag WHERE id = 'a'", &["changed public.things id=a flag: 't' -> 'f'"]),
+    (
+        "UPDATE things SET flag = NOT flag WHERE id = 'a'",
+        &["changed public.things id=a flag: 't' -> 'f'"],
+    ),
     (
         "UPDATE things SET ref = '6f1d1ff0-0000-4000-8000-000000000009' WHERE id = 'b'",
         &["changed public.things id=b ref: '6f1d1ff0-0000-4000-8000-000000000002' -> \
@@ -160,14 +169,22 @@ const TREES: &[Case] = &[
     (r#"UPDATE things SET doc = '{"z":1,"k":[1,null]}' WHERE id = 'a'"#, &[]),
     (
         r#"UPDATE things SET doc = doc || '{"new":0}' WHERE id = 'a'"#,
-        &[r#"changed public.things id=a doc: '{"k": [1, null], "z": 1}' -> '{"k": [1, null], "z": 1, "new": 0}'"#],
+        &[
+            r#"changed public.things id=a doc: '{"k": [1, null], "z": 1}' -> '{"k": [1, null], "z": 1, "new": 0}'"#,
+        ],
     ),
     (
         r#"UPDATE things SET doc = '{"n":1.0}' WHERE id = 'd'"#,
         &[r#"changed public.things id=d doc: '{"n": 1}' -> '{"n": 1.0}'"#],
     ),
-    ("UPDATE things SET doc = NULL WHERE id = 'b'", &["changed public.things id=b doc: 'null' -> NULL"]),
-    ("UPDATE things SET doc = 'null' WHERE id = 'c'", &["changed public.things id=c doc: NULL -> 'null'"]),
+    (
+        "UPDATE things SET doc = NULL WHERE id = 'b'",
+        &["changed public.things id=b doc: 'null' -> NULL"],
+    ),
+    (
+        "UPDATE things SET doc = 'null' WHERE id = 'c'",
+        &["changed public.things id=c doc: NULL -> 'null'"],
+    ),
     (
         "UPDATE things SET tags = '{2,1}' WHERE id = 'd'",
         &["changed public.things id=d tags: '{1,2}' -> '{2,1}'"],
@@ -198,13 +215,16 @@ const ROWS: &[Case] = &[
         "UPDATE logs SET line = 'three ' WHERE at = 3",
         &["missing public.logs at=3,line=three", "extra public.logs at=3,line=three "],
     ),
-    ("DELETE FROM things", &[
-        "missing public.things id=a",
-        "missing public.things id=b",
-        "missing public.things id=c",
-        "missing public.things id=d",
-        "missing public.things id=e",
-    ]),
+    (
+        "DELETE FROM things",
+        &[
+            "missing public.things id=a",
+            "missing public.things id=b",
+            "missing public.things id=c",
+            "missing public.things id=d",
+            "missing public.things id=e",
+        ],
+    ),
 ];
 
 async fn hold(world: &World, cases: &[Case], tables: &[&str]) {

@@ -74,11 +74,11 @@ impl World {
 
     /// One text from the target.
     pub(crate) async fn text(&self, query: &str) -> String {
-        let found: Option<String> = sqlx::query_scalar(sql(query.to_owned()))
-            .fetch_one(self.postgres.pool())
+        let found: Option<Option<String>> = sqlx::query_scalar(sql(query.to_owned()))
+            .fetch_optional(self.postgres.pool())
             .await
             .unwrap_or_else(|error| panic!("{query}: {error}"));
-        found.unwrap_or_else(|| "NULL".to_owned())
+        found.flatten().unwrap_or_else(|| "NULL".to_owned())
     }
 
     pub(crate) async fn open(&self) -> Result<Arc<OpenedPack>> {
@@ -146,12 +146,8 @@ pub(crate) fn lines(differences: &[Difference]) -> Vec<String> {
             let shown = |value: &Option<String>| {
                 value.as_ref().map_or_else(|| "NULL".to_owned(), |text| format!("'{text}'"))
             };
-            let head = format!(
-                "{} {} {}",
-                difference.kind.name(),
-                difference.target,
-                key.join(",")
-            );
+            let head =
+                format!("{} {} {}", difference.kind.name(), difference.target, key.join(","));
             difference.column.as_ref().map_or(head.clone(), |column| {
                 let (left, right) = (&difference.source_value, &difference.target_value);
                 format!("{head} {column}: {} -> {}", shown(left), shown(right))
