@@ -18,6 +18,7 @@
 //! | [`canonical`] | the one encoding and digest of rows, in Rust and as SQL |
 //! | [`derive`] | source records to the rows they become |
 //! | [`backfill`] | plan chunks, lease, copy, merge, checkpoint |
+//! | [`ledger`] | reading rejects and ledger entries, acknowledging rejects |
 //! | [`parity`] | compare, sample, account, report |
 //! | [`repair`] | reviewable repair plans and their execution |
 //! | [`unified`] | the Rust transforms of the pack `unified` |
@@ -36,6 +37,7 @@ pub mod derive;
 pub mod error;
 pub mod interrupt;
 pub mod json;
+pub mod ledger;
 pub mod migrate;
 pub mod pack;
 pub mod parity;

@@ -133,7 +133,7 @@ async fn rows_that_changed_since_on_either_side_are_left_alone() {
     assert_eq!(code, Some(1), "{report:#}");
     assert_eq!(report["repaired"], json!({}));
     let mut fates = fates(&report);
-    fates.sort_by_key(|fate| fate.to_string());
+    fates.sort_by_key(ToString::to_string);
     assert_eq!(fates, ["source_changed", "source_changed", "target_changed"]);
     assert_eq!(world.text("SELECT note FROM things WHERE id = 1").await, "yet another");
     assert_eq!(

@@ -2,6 +2,7 @@
 //! bounded in bytes.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::backfill::counts::Counts;
 use crate::canonical::BucketSum;
@@ -26,6 +27,9 @@ impl Default for ChunkLimits {
         Self { records_max: 50_000, bytes_max: 16 << 20 }
     }
 }
+
+/// How long a read transaction of `SQLite` stays open: without a write-ahead log its writers wait.
+const LOCK_MAX: Duration = Duration::from_millis(300);
 
 /// The rows of one output.
 #[derive(Debug, Default)]
@@ -102,6 +106,9 @@ pub fn read_chunk(
     };
     let mut derived = Derived::default();
     let mut last_source: Arc<str> = Arc::from("");
+    // Of SQLite only: a document has no readers' lock, and would be parsed again.
+    let holds_lock = matches!(source, StreamSource::Sqlite(_));
+    let mut first_at = None;
     let next = source.read(from, &mut |record| {
         deriver.derive(record, &mut derived)?;
         if *last_source != *record.file.relative {
@@ -110,7 +117,10 @@ pub fn read_chunk(
         chunk.add(stream, record, &derived, deriver, &last_source);
         let is_full = chunk.records.len() >= limits.records_max
             || chunk.bytes >= limits.bytes_max
-            || (chunk.records.len().is_multiple_of(256) && should_stop());
+            || (chunk.records.len().is_multiple_of(256) && should_stop())
+            || (holds_lock
+                && chunk.records.len().is_multiple_of(64)
+                && first_at.get_or_insert_with(Instant::now).elapsed() > LOCK_MAX);
         Ok(if is_full { Flow::Pause } else { Flow::Continue })
     })?;
     chunk.next = next;

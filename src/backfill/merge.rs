@@ -11,7 +11,7 @@ use crate::backfill::counts::RowCounts;
 use crate::canonical::{COPY_SIGNATURE, Digest, select_expression};
 use crate::cast::PgType;
 use crate::derive::is_newer;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::pack::manifest::ConflictRule;
 use crate::pack::plan::OutputPlan;
 use crate::store::catalog::column_list;
@@ -89,19 +89,21 @@ pub async fn merge(
     while let Some(batch) = batches.pop() {
         let mut savepoint = conn.begin().await?;
         match merge_batch(&mut savepoint, output, conflict, rows, &batch).await {
-            Ok(done) => {
+            Ok(done) if done.counts.total() == batch.len() as u64 => {
                 savepoint.commit().await?;
                 written.counts.add(&done.counts);
                 written.superseded.extend(done.superseded);
             }
-            Err(error) => {
+            outcome => {
                 savepoint.rollback().await?;
-                if !is_about_data(&error) {
-                    return Err(error);
-                }
+                let refused = match outcome {
+                    Err(error) if !is_about_data(&error) => return Err(error),
+                    Err(error) => refusal_of(&error),
+                    Ok(_) => swallowed(output),
+                };
                 if let [row] = batch.as_slice() {
                     written.counts.rejected += 1;
-                    written.refused.push((*row, refusal_of(&error)));
+                    written.refused.push((*row, refused));
                 } else {
                     let mut left = batch;
                     let right = left.split_off(left.len() / 2);
@@ -176,6 +178,17 @@ fn duplicate_key(output: &OutputPlan) -> Refused {
         detail: format!(
             "another record of the source has the same ({}) with other content; the first is kept",
             key.join(", ")
+        ),
+    }
+}
+
+/// A row that neither arrived nor was refused.
+fn swallowed(output: &OutputPlan) -> Refused {
+    Refused {
+        reason: "swallowed".to_owned(),
+        detail: format!(
+            "a trigger or rule of {} dropped the row without an error",
+            output.table.display_name()
         ),
     }
 }
@@ -259,18 +272,6 @@ async fn merge_batch(
                 });
             }
         }
-    }
-    let total = written.counts.total();
-    if total != batch.len() as u64 {
-        return Err(Error::new(
-            ErrorKind::StoreFailed,
-            format!(
-                "{} of {} rows merged into {}: a trigger or rule of the table swallows rows",
-                total,
-                batch.len(),
-                output.table.display_name()
-            ),
-        ));
     }
     Ok(written)
 }
@@ -357,11 +358,12 @@ fn conflict_case(output: &OutputPlan, conflict: ConflictRule) -> String {
         (ConflictRule::SourceWins, _) | (ConflictRule::Newer, None) => "ELSE 'update'".to_owned(),
         (ConflictRule::TargetWins, _) => "ELSE 'target_wins'".to_owned(),
         (ConflictRule::Newer, Some(by)) => {
-            let column = quote_ident(&output.columns[by].name);
+            let held = format!("t.{}", quote_ident(&output.columns[by].name));
+            let staged = staged_value(output, by);
             format!(
-                "WHEN s.{column} > t.{column} OR (t.{column} IS NULL AND s.{column} IS NOT NULL) \
+                "WHEN {staged} > {held} OR ({held} IS NULL AND {staged} IS NOT NULL) \
                  THEN 'update' \
-                 WHEN t.{column} > s.{column} OR (s.{column} IS NULL AND t.{column} IS NOT NULL) \
+                 WHEN {held} > {staged} OR ({staged} IS NULL AND {held} IS NOT NULL) \
                  THEN 'newer' ELSE 'tie'"
             )
         }
@@ -422,7 +424,8 @@ pub(super) fn is_about_data(error: &Error) -> bool {
     let code = database_error(error).and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| {
         ["22", "23", "44"].iter().any(|class| code.starts_with(class))
-            || matches!(code.as_ref(), "P0001" | "54000")
+            || code.starts_with("P0")
+            || code == "54000"
     })
 }
 

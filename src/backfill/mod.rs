@@ -6,12 +6,17 @@
 
 pub mod chunk;
 pub mod counts;
+mod indexes;
 mod merge;
+mod prepare;
+mod resume;
 mod run;
+mod sequences;
 mod stream;
 mod write;
 
 pub use chunk::{ChunkLimits, OutputRows, RowRef};
 pub use counts::{Counts, RowCounts};
 pub use merge::{Refused, Superseded, Written, merge};
-pub use run::{Event, Options, Preparation, Report, StreamReport, prepare, run};
+pub use prepare::{Options, Preparation, StreamPreparation, prepare};
+pub use run::{Event, Report, StreamReport, run};

@@ -1,77 +1,30 @@
 //! A whole backfill: resume or start, stream after stream, sequences, verdict.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use serde_json::json;
+use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection as _, Row as _};
 
-use crate::backfill::chunk::ChunkLimits;
 use crate::backfill::counts::Counts;
+use crate::backfill::indexes;
 use crate::backfill::merge::can_copy_direct;
+use crate::backfill::prepare::{Preparation, StreamPreparation};
+use crate::backfill::resume::{settings_json, show};
+use crate::backfill::sequences::set_sequences;
 use crate::backfill::stream::Copying;
 use crate::backfill::write::to_json;
-use crate::config::Settings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
-use crate::pack::plan::OutputPlan;
-use crate::pack::{OpenedPack, Pack, join_error};
-use crate::source::StreamSource;
-use crate::source::discover::{Input, discover};
-use crate::store::{Postgres, quote_ident, sql};
+use crate::pack::{OpenedPack, join_error};
+use crate::source::discover::discover;
+use crate::store::Postgres;
 
-/// What a caller decides.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// Only these streams; empty: all that have a source.
-    pub streams: Vec<String>,
-    /// Start over instead of resuming an unfinished run.
-    pub restart: bool,
-    /// When a chunk is full.
-    pub limits: ChunkLimits,
-}
-
-/// What a run would do.
-#[derive(Debug, Serialize)]
-pub struct Preparation {
-    /// The pack.
-    pub pack: String,
-    /// The run it would resume.
-    pub resumes: Option<String>,
-    /// The streams, in order.
-    pub streams: Vec<StreamPreparation>,
-    /// Streams of the pack without any source here.
-    pub absent: Vec<String>,
-    #[serde(skip)]
-    pub(crate) opened: Arc<OpenedPack>,
-    #[serde(skip)]
-    roots: Vec<PathBuf>,
-    #[serde(skip)]
-    options: Options,
-}
-
-/// One stream of a [`Preparation`].
-#[derive(Debug, Clone, Serialize)]
-pub struct StreamPreparation {
-    /// Stream.
-    pub stream: String,
-    /// Source files.
-    pub files: u64,
-    /// Records, about.
-    pub records: u64,
-    /// Targets.
-    pub targets: Vec<String>,
-    /// `copy` into empty slices, else `merge`.
-    pub mode: &'static str,
-    #[serde(skip)]
-    index: usize,
-    #[serde(skip)]
-    initial_load: bool,
-}
+/// Tries without a chunk between them while the store is away: 12 seconds of waiting in all.
+const TRIES_MAX: u32 = 6;
 
 /// Progress of a run.
 #[derive(Debug, Clone)]
@@ -109,6 +62,8 @@ pub struct Report {
     pub absent: Vec<String>,
     /// Sequences that were moved forward, as `sequence -> value`.
     pub sequences: BTreeMap<String, i64>,
+    /// Indexes built after the load, of this run or of one that was killed before it could.
+    pub built_indexes: Vec<String>,
     /// Sources that changed while they were read.
     pub changed_sources: Vec<String>,
     /// Rejected records and rows.
@@ -132,72 +87,6 @@ pub struct StreamReport {
     pub rate: f64,
 }
 
-/// Finds sources, compiles the plan, and says what a run would do. Changes nothing.
-pub async fn prepare(
-    settings: &Settings,
-    postgres: &Postgres,
-    pack: Pack,
-    roots: &[PathBuf],
-    options: Options,
-) -> Result<Preparation> {
-    let opened = Arc::new(crate::pack::open(settings, postgres, pack, roots).await?);
-    for name in &options.streams {
-        if opened.plan.stream_index(name).is_none() {
-            let known: Vec<&str> =
-                opened.plan.streams.iter().map(|stream| stream.name.as_str()).collect();
-            return Err(Error::new(
-                ErrorKind::Usage,
-                format!("the pack {} has no stream `{name}`", opened.plan.name),
-            )
-            .advice(format!("its streams are: {}", known.join(", "))));
-        }
-    }
-    let mut conn = postgres.dedicated().await?;
-    let resumes = match resumable(&mut conn, &opened, &options).await? {
-        Unfinished::Resume(run_id) if !options.restart => Some(run_id),
-        Unfinished::Differs(error) if !options.restart => return Err(error),
-        _ => None,
-    };
-    let mut streams = Vec::new();
-    let mut absent = Vec::new();
-    for (index, stream) in opened.plan.streams.iter().enumerate() {
-        if !options.streams.is_empty() && !options.streams.contains(&stream.name) {
-            continue;
-        }
-        if !opened.has_source(index) {
-            absent.push(stream.name.clone());
-            continue;
-        }
-        let mut sources = opened.open_sources(index)?;
-        let initial_load = initial_load(&mut conn, &opened, index, sources.len()).await?;
-        streams.push(StreamPreparation {
-            stream: stream.name.clone(),
-            files: opened.discovered.streams[&stream.name].files.len() as u64,
-            records: sources.iter_mut().map(|source| source.estimated_records()).sum(),
-            targets: stream.outputs.iter().map(|o| o.table.display_name()).collect(),
-            mode: if initial_load { "copy" } else { "merge" },
-            index,
-            initial_load,
-        });
-    }
-    conn.close().await?;
-    if streams.is_empty() {
-        return Err(Error::new(
-            ErrorKind::SourceMissing,
-            format!("no source was found for {}", options.streams.join(", ")),
-        ));
-    }
-    Ok(Preparation {
-        pack: opened.plan.name.clone(),
-        resumes,
-        streams,
-        absent,
-        opened,
-        roots: roots.to_vec(),
-        options,
-    })
-}
-
 /// Runs what was prepared.
 pub async fn run(
     postgres: &Postgres,
@@ -207,23 +96,17 @@ pub async fn run(
 ) -> Result<Report> {
     let opened = &preparation.opened;
     let started = Instant::now();
-    let mut lock = postgres.dedicated().await?;
-    lock_pack(&mut lock, &opened.plan.name).await?;
     let mut conn = postgres.dedicated().await?;
+    lock_pack(&mut conn, &opened.plan.name).await?;
     let run_id = begin(&mut conn, preparation).await?;
-    let outcome = copy_streams(postgres, preparation, &run_id, stop, on_event, &mut conn).await;
-    let (rates, error) = match outcome {
-        Ok(rates) => (rates, None),
-        Err(error) => (BTreeMap::new(), Some(error)),
-    };
-    if let Some(error) = error {
-        let status = if error.kind() == ErrorKind::Interrupted { "interrupted" } else { "failed" };
-        // The store may be the very thing that failed; the error itself matters more.
-        if let Ok(mut fresh) = postgres.dedicated().await {
-            let _ = end(&mut fresh, &run_id, status, None, Some(error.detail())).await;
+    let outcome = load(postgres, preparation, &run_id, stop, on_event, &mut conn).await;
+    let (rates, built_indexes) = match outcome {
+        Ok(done) => done,
+        Err(error) => {
+            give_up(postgres, &run_id, &error).await;
+            return Err(error);
         }
-        return Err(error);
-    }
+    };
     let mut report = Report {
         run_id: run_id.clone(),
         pack: opened.plan.name.clone(),
@@ -231,6 +114,7 @@ pub async fn run(
         streams: Vec::new(),
         absent: preparation.absent.clone(),
         sequences: set_sequences(&mut conn, preparation).await?,
+        built_indexes,
         changed_sources: changed_sources(preparation).await?,
         rejects: 0,
         read: 0,
@@ -253,8 +137,62 @@ pub async fn run(
         .then(|| format!("changed while being read: {}", report.changed_sources.join(", ")));
     end(&mut conn, &run_id, "completed", Some(&totals), error.as_deref()).await?;
     conn.close().await?;
-    lock.close().await?;
     Ok(report)
+}
+
+/// Marks the run; the store may be the very thing that failed, and the error itself matters more.
+async fn give_up(postgres: &Postgres, run_id: &str, error: &Error) {
+    let status = if error.kind() == ErrorKind::Interrupted { "interrupted" } else { "failed" };
+    let Ok(mut conn) = postgres.dedicated().await else { return };
+    if let Err(error) = end(&mut conn, run_id, status, None, Some(error.detail())).await {
+        tracing::warn!("run {run_id} could not be marked {status}: {error}");
+    }
+}
+
+/// Copies all streams between dropping and restoring indexes. An interrupted or failed load
+/// leaves them to the run that resumes it.
+async fn load(
+    postgres: &Postgres,
+    preparation: &Preparation,
+    run_id: &str,
+    stop: &Stop,
+    on_event: &(dyn Fn(Event) + Sync),
+    conn: &mut PgConnection,
+) -> Result<(BTreeMap<String, f64>, Vec<String>)> {
+    let mut built = Vec::new();
+    if preparation.resumes.is_none() {
+        built = indexes::restore(conn).await?;
+    }
+    if !preparation.options.keep_indexes {
+        for table in bulk_targets(preparation) {
+            let dropped = indexes::defer(conn, run_id, table).await?;
+            if dropped > 0 {
+                let table = table.display_name();
+                tracing::info!(table, dropped, "empty target: indexes are built after the load");
+            }
+        }
+    }
+    let rates = copy_streams(postgres, preparation, run_id, stop, on_event, conn).await?;
+    built.extend(indexes::restore(conn).await?);
+    Ok((rates, built))
+}
+
+/// Tables that large first loads go into.
+fn bulk_targets(preparation: &Preparation) -> Vec<&crate::store::catalog::Table> {
+    let mut tables: Vec<&crate::store::catalog::Table> = Vec::new();
+    let large = preparation
+        .streams
+        .iter()
+        .filter(|stream| stream.initial_load && stream.records >= indexes::WORTHWHILE_RECORDS);
+    for stream in large {
+        for output in &preparation.opened.plan.streams[stream.index].outputs {
+            let table = output.table.as_ref();
+            if !tables.iter().any(|known| known.display_name() == table.display_name()) {
+                tables.push(table);
+            }
+        }
+    }
+    tables
 }
 
 async fn copy_streams(
@@ -265,51 +203,111 @@ async fn copy_streams(
     on_event: &(dyn Fn(Event) + Sync),
     conn: &mut PgConnection,
 ) -> Result<BTreeMap<String, f64>> {
-    let opened = &preparation.opened;
     let mut rates = BTreeMap::new();
     for stream in &preparation.streams {
         let started = Instant::now();
-        let initial_load = begin_stream(conn, run_id, stream).await?;
         on_event(Event::Stream { name: stream.stream.clone(), records: stream.records });
-        let read = std::sync::atomic::AtomicU64::new(0);
+        let read = AtomicU64::new(0);
         let on_chunk = |counts: &Counts, _bytes: usize| {
-            read.fetch_add(counts.read, std::sync::atomic::Ordering::Relaxed);
+            read.fetch_add(counts.read, Ordering::Relaxed);
             on_event(Event::Chunk { records: counts.read, rejects: counts.rejects() });
         };
-        let plan = &opened.plan.streams[stream.index];
-        let copying = Copying {
-            postgres,
-            opened,
-            stream: stream.index,
-            run_id,
-            direct: plan
-                .outputs
-                .iter()
-                .map(|output| initial_load && can_copy_direct(output))
-                .collect(),
-            limits: preparation.options.limits,
-            stop,
-            on_chunk: &on_chunk,
-        };
-        let sources: Vec<StreamSource> = opened.open_sources(stream.index)?;
-        for source in sources {
-            copying.copy(conn, source).await?;
+        let (mut tries, mut read_before) = (1, 0);
+        while let Err(error) = copy_stream(preparation, stream, run_id, stop, &on_chunk, conn).await
+        {
+            stop.check()?;
+            let read_now = read.load(Ordering::Relaxed);
+            if read_now > read_before {
+                (tries, read_before) = (1, read_now);
+            }
+            let is_passing =
+                matches!(error.kind(), ErrorKind::StoreUnreachable | ErrorKind::StoreConflict);
+            if !is_passing || tries >= TRIES_MAX {
+                return Err(error.context(format!("stream {}", stream.stream)));
+            }
+            tracing::warn!(stream = stream.stream, tries, "{error}; retrying");
+            reconnect(postgres, &preparation.pack, stop, conn, tries).await?;
+            tries += 1;
         }
-        sqlx::query(
-            "UPDATE toolkit.stream_state SET state = 'done' WHERE run_id = $1::uuid AND stream = $2",
-        )
-        .bind(run_id)
-        .bind(&stream.stream)
-        .execute(&mut *conn)
-        .await?;
         on_event(Event::StreamDone);
-        let records = read.load(std::sync::atomic::Ordering::Relaxed);
+        let records = read.load(Ordering::Relaxed);
         rates.insert(
             stream.stream.clone(),
             records as f64 / started.elapsed().as_secs_f64().max(0.001),
         );
     }
     Ok(rates)
+}
+
+/// Waits, longer from try to try, and makes a new connection, locked as the first was. While
+/// there is none, the old one stays and the next try fails like this one.
+async fn reconnect(
+    postgres: &Postgres,
+    pack: &str,
+    stop: &Stop,
+    conn: &mut PgConnection,
+    tries: u32,
+) -> Result<()> {
+    let pause = Duration::from_millis(200 << tries);
+    stop.unless(async {
+        tokio::time::sleep(pause).await;
+        Ok(())
+    })
+    .await?;
+    if let Ok(mut fresh) = postgres.dedicated().await {
+        // The server may not have noticed yet that the old session is gone.
+        for wait in [100, 400, 1600] {
+            match lock_pack(&mut fresh, pack).await {
+                Ok(()) => {
+                    *conn = fresh;
+                    return Ok(());
+                }
+                Err(error) if error.kind() == ErrorKind::Busy => {
+                    // The old connection may be whole, with the lock: then it goes on.
+                    if conn.ping().await.is_ok() {
+                        return Ok(());
+                    }
+                    tokio::time::sleep(Duration::from_millis(wait)).await;
+                }
+                Err(_) => return Ok(()),
+            }
+        }
+        return lock_pack(&mut fresh, pack).await;
+    }
+    Ok(())
+}
+
+async fn copy_stream(
+    preparation: &Preparation,
+    stream: &StreamPreparation,
+    run_id: &str,
+    stop: &Stop,
+    on_chunk: &(dyn Fn(&Counts, usize) + Sync),
+    conn: &mut PgConnection,
+) -> Result<()> {
+    let opened = &preparation.opened;
+    let initial_load = begin_stream(conn, run_id, stream).await?;
+    let outputs = &opened.plan.streams[stream.index].outputs;
+    let copying = Copying {
+        opened,
+        stream: stream.index,
+        run_id,
+        direct: outputs.iter().map(|output| initial_load && can_copy_direct(output)).collect(),
+        limits: preparation.options.limits,
+        stop,
+        on_chunk,
+    };
+    for source in opened.open_sources(stream.index)? {
+        copying.copy(conn, source).await?;
+    }
+    sqlx::query(
+        "UPDATE toolkit.stream_state SET state = 'done' WHERE run_id = $1::uuid AND stream = $2",
+    )
+    .bind(run_id)
+    .bind(&stream.stream)
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 /// One backfill of a pack at a time; the lock ends with its session, also when that is killed.
@@ -325,77 +323,6 @@ async fn lock_pack(conn: &mut PgConnection, pack: &str) -> Result<()> {
     }
     Err(Error::new(ErrorKind::Busy, format!("another backfill of the pack {pack} is running"))
         .advice("wait for it; after a crash its lock goes within moments"))
-}
-
-enum Unfinished {
-    None,
-    Resume(String),
-    Differs(Error),
-}
-
-/// The newest unfinished run of the pack that committed anything, if it may be resumed.
-async fn resumable(
-    conn: &mut PgConnection,
-    opened: &OpenedPack,
-    options: &Options,
-) -> Result<Unfinished> {
-    let row = sqlx::query(include_str!("../sql/backfill/unfinished_run.sql"))
-        .bind(&opened.plan.name)
-        .fetch_optional(conn)
-        .await?;
-    let Some(row) = row else { return Ok(Unfinished::None) };
-    let run_id: String = row.try_get("run_id")?;
-    let stored: serde_json::Value =
-        serde_json::from_str(&row.try_get::<String, _>("settings")?).unwrap_or_default();
-    let inputs: Vec<Input> =
-        serde_json::from_str(&row.try_get::<String, _>("inputs")?).unwrap_or_default();
-    let mut differences = Vec::new();
-    let now = settings_json(opened, options);
-    for name in ["pack_version", "pack_fingerprint", "streams", "encoding_version"] {
-        if stored[name] != now[name] {
-            differences.push(format!("{name} was {}, is {}", stored[name], now[name]));
-        }
-    }
-    for input in &opened.discovered.inputs {
-        let before =
-            inputs.iter().find(|old| old.stream == input.stream && old.source == input.source);
-        match before {
-            Some(before) if before.token == input.token => {}
-            Some(_) => {
-                differences.push(format!("{} of stream {} changed", show(input), input.stream));
-            }
-            None => differences.push(format!("{} of stream {} is new", show(input), input.stream)),
-        }
-    }
-    if differences.is_empty() {
-        return Ok(Unfinished::Resume(run_id));
-    }
-    Ok(Unfinished::Differs(
-        Error::new(
-            ErrorKind::RunMismatch,
-            format!(
-                "run {run_id} is unfinished and was started with other inputs: {}",
-                differences.join("; ")
-            ),
-        )
-        .advice(
-            "give it back what it started with, or start over with --restart: what it stored \
-             stays, and is found unchanged or updated",
-        ),
-    ))
-}
-
-fn show(input: &Input) -> &str {
-    if input.source.is_empty() { "the set of documents" } else { &input.source }
-}
-
-fn settings_json(opened: &OpenedPack, options: &Options) -> serde_json::Value {
-    json!({
-        "pack_version": opened.plan.version,
-        "pack_fingerprint": opened.plan.fingerprint,
-        "streams": options.streams,
-        "encoding_version": crate::canonical::ENCODING_VERSION,
-    })
 }
 
 async fn begin(conn: &mut PgConnection, preparation: &Preparation) -> Result<String> {
@@ -455,45 +382,6 @@ async fn begin_stream(
     .fetch_one(conn)
     .await?;
     Ok(initial_load)
-}
-
-/// Whether every slice the stream writes is empty, so that COPY may go straight into it. Where no
-/// unique key guards the plan's key, only a single source may do so.
-async fn initial_load(
-    conn: &mut PgConnection,
-    opened: &OpenedPack,
-    stream: usize,
-    sources: usize,
-) -> Result<bool> {
-    for output in &opened.plan.streams[stream].outputs {
-        if !output.key_is_unique && sources > 1 {
-            return Ok(false);
-        }
-        let (condition, values) = slice_condition(output);
-        let statement =
-            format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {condition})", output.table.sql_name());
-        let mut query = sqlx::query_scalar::<_, bool>(sql(statement));
-        for value in values {
-            query = query.bind(value);
-        }
-        if query.fetch_one(&mut *conn).await? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-fn slice_condition(output: &OutputPlan) -> (String, Vec<String>) {
-    let parts: Vec<String> = output
-        .constants
-        .iter()
-        .enumerate()
-        .map(|(at, (position, _))| {
-            format!("{}::text = ${}", quote_ident(&output.columns[*position].name), at + 1)
-        })
-        .collect();
-    let condition = if parts.is_empty() { "true".to_owned() } else { parts.join(" AND ") };
-    (condition, output.constants.iter().map(|(_, value)| value.clone()).collect())
 }
 
 async fn end(
@@ -559,37 +447,6 @@ async fn resolve_old_rejects(
     .execute(conn)
     .await?;
     Ok(())
-}
-
-/// Moves the sequence behind every written serial or identity column past its greatest value.
-async fn set_sequences(
-    conn: &mut PgConnection,
-    preparation: &Preparation,
-) -> Result<BTreeMap<String, i64>> {
-    let mut moved = BTreeMap::new();
-    for stream in &preparation.streams {
-        for output in &preparation.opened.plan.streams[stream.index].outputs {
-            for position in 0..output.columns.len() {
-                let Some(column) = output.catalog_column(position) else { continue };
-                let Some(sequence) = &column.sequence else { continue };
-                let statement = format!(
-                    "SELECT setval($1::regclass, m.top) FROM (SELECT max({})::bigint AS top FROM {}) m, \
-                     LATERAL (SELECT last_value, is_called FROM {sequence}) s \
-                     WHERE m.top >= 1 AND (m.top > s.last_value OR (m.top = s.last_value AND NOT s.is_called))",
-                    quote_ident(&column.name),
-                    output.table.sql_name()
-                );
-                let value: Option<i64> = sqlx::query_scalar(sql(statement))
-                    .bind(sequence)
-                    .fetch_optional(&mut *conn)
-                    .await?;
-                if let Some(value) = value {
-                    moved.insert(sequence.clone(), value);
-                }
-            }
-        }
-    }
-    Ok(moved)
 }
 
 /// Sources whose change token is no longer the one the run started with.

@@ -1,7 +1,6 @@
 //! Copying one source of a stream: a reader thread derives chunks, this side commits them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
@@ -15,14 +14,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
 use crate::pack::OpenedPack;
 use crate::source::{Position, StreamSource};
-use crate::store::Postgres;
-
-/// Tries of one chunk whose store was away for a moment.
-const TRIES_MAX: u32 = 6;
 
 /// Everything copying a source needs.
 pub(super) struct Copying<'a> {
-    pub(super) postgres: &'a Postgres,
     pub(super) opened: &'a Arc<OpenedPack>,
     pub(super) stream: usize,
     pub(super) run_id: &'a str,
@@ -33,14 +27,24 @@ pub(super) struct Copying<'a> {
 }
 
 impl Copying<'_> {
-    /// Copies what is still pending of `source`.
+    /// Copies what is still pending of `source`. After a failure it may be called again: it goes
+    /// on after the last chunk that is committed, whether or not anybody heard of the commit.
     pub(super) async fn copy(&self, conn: &mut PgConnection, source: StreamSource) -> Result<()> {
         let name = source.name().to_owned();
         let Some((mut chunk_no, from)) = self.pending(conn, &name).await? else { return Ok(()) };
         let mut chunks = self.read_ahead(source, from);
         while let Some(chunk) = chunks.recv().await {
             let chunk = chunk?;
-            let counts = self.commit(conn, &name, chunk_no, &chunk).await?;
+            let plan = &self.opened.plan;
+            let place = Place {
+                pack: plan,
+                stream: &plan.streams[self.stream],
+                run_id: self.run_id,
+                source: &name,
+                chunk_no,
+                direct: &self.direct,
+            };
+            let counts = write_chunk(conn, place, &chunk).await?;
             (self.on_chunk)(&counts, chunk.bytes);
             chunk_no += 1;
             self.stop.check()?;
@@ -117,71 +121,5 @@ impl Copying<'_> {
             })
             .transpose()?;
         Ok(Some((row.try_get("chunk_no")?, from)))
-    }
-
-    /// Commits a chunk; while the store is away, waits and tries again on a new connection.
-    async fn commit(
-        &self,
-        conn: &mut PgConnection,
-        source: &str,
-        chunk_no: i64,
-        chunk: &Chunk,
-    ) -> Result<Counts> {
-        let place = Place {
-            pack: &self.opened.plan,
-            stream: &self.opened.plan.streams[self.stream],
-            run_id: self.run_id,
-            source,
-            chunk_no,
-            direct: &self.direct,
-        };
-        let mut tries = 1;
-        loop {
-            match write_chunk(conn, place, chunk).await {
-                Ok(counts) => return Ok(counts),
-                Err(error) if error.kind().is_transient() && tries < TRIES_MAX => {
-                    tracing::warn!(
-                        stream = place.stream.name,
-                        chunk_no,
-                        tries,
-                        "{error}; retrying"
-                    );
-                    tokio::select! {
-                        () = tokio::time::sleep(Duration::from_millis(200 << tries)) => {}
-                        () = self.stop.wait() => return Err(error),
-                    }
-                    tries += 1;
-                    if let Ok(fresh) = self.postgres.dedicated().await {
-                        *conn = fresh;
-                        if let Some(counts) = self.already_committed(conn, &place).await? {
-                            return Ok(counts);
-                        }
-                    }
-                }
-                Err(error) => {
-                    let place = format!("stream {}", place.stream.name);
-                    return Err(error.context(place));
-                }
-            }
-        }
-    }
-
-    /// A commit whose answer was lost with the connection has happened all the same.
-    async fn already_committed(
-        &self,
-        conn: &mut PgConnection,
-        place: &Place<'_>,
-    ) -> Result<Option<Counts>> {
-        let counts: Option<String> = sqlx::query_scalar(
-            "SELECT counts::text FROM toolkit.chunk WHERE run_id = $1::uuid AND stream = $2 \
-             AND source = $3 AND chunk_no = $4 AND status = 'done'",
-        )
-        .bind(place.run_id)
-        .bind(&place.stream.name)
-        .bind(place.source)
-        .bind(place.chunk_no)
-        .fetch_optional(conn)
-        .await?;
-        Ok(counts.and_then(|text| serde_json::from_str(&text).ok()))
     }
 }

@@ -11,6 +11,7 @@ use crate::backfill::merge::{self, Refused, Superseded, Written};
 use crate::derive::{LedgerEntry, RejectEntry, output_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::plan::{OutputPlan, PackPlan, StreamPlan};
+use crate::store::sql;
 
 /// What a chunk's transaction needs to know beside the chunk.
 #[derive(Debug, Clone, Copy)]
@@ -35,8 +36,24 @@ pub(super) async fn write_chunk(
     place: Place<'_>,
     chunk: &Chunk,
 ) -> Result<Counts> {
+    match try_chunk(conn, place, chunk, "").await {
+        // Deferred constraints speak up at COMMIT, when it is too late to tell whose row it was.
+        Err(error) if merge::is_about_data(&error) => {
+            try_chunk(conn, place, chunk, "; SET CONSTRAINTS ALL IMMEDIATE").await
+        }
+        done => done,
+    }
+}
+
+async fn try_chunk(
+    conn: &mut PgConnection,
+    place: Place<'_>,
+    chunk: &Chunk,
+    settings: &'static str,
+) -> Result<Counts> {
     let mut tx = conn.begin().await?;
-    sqlx::raw_sql("SET LOCAL synchronous_commit = on").execute(&mut *tx).await?;
+    let settings = format!("SET LOCAL synchronous_commit = on{settings}");
+    sqlx::raw_sql(sql(settings)).execute(&mut *tx).await?;
     claim(&mut tx, &place).await?;
     let mut counts = chunk.counts.clone();
     let mut rejects: Vec<RejectEntry> = chunk.rejects.clone();
@@ -209,8 +226,10 @@ async fn claim(tx: &mut PgConnection, place: &Place<'_>) -> Result<()> {
     if found.is_some() {
         return Ok(());
     }
+    // An earlier try of this process, or of one that was killed, was committed after all: the
+    // next try goes on behind it.
     Err(Error::new(
-        ErrorKind::Busy,
+        ErrorKind::StoreConflict,
         format!("chunk {} of stream {} is already done", place.chunk_no, place.stream.name),
     ))
 }

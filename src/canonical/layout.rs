@@ -1,8 +1,7 @@
 //! Which columns make a canonical row, and how each is normalised on either side.
 
-use crate::canonical::{Digest, tuple::fields_of};
+use crate::canonical::{Digest, sha256};
 use crate::cast::PgType;
-use sha2::{Digest as _, Sha256};
 
 /// OID of `text`, the tag of every type that travels as text.
 const TEXT_OID: u32 = 25;
@@ -53,7 +52,14 @@ impl Layout {
     /// Digest of a whole COPY tuple (without its field count).
     #[must_use]
     pub fn row_digest(&self, tuple: &[u8]) -> Digest {
-        self.digest_of(tuple, 0..self.fields.len())
+        let mut canonical = self.head(self.fields.len(), tuple.len());
+        let mut rest = tuple;
+        for field in &self.fields {
+            let (value, after) = split_field(rest);
+            field.append(value, &mut canonical);
+            rest = after;
+        }
+        sha256(&canonical)
     }
 
     /// Digest of the tuple's key fields.
@@ -68,33 +74,59 @@ impl Layout {
         tuple: &[u8],
         positions: impl ExactSizeIterator<Item = usize>,
     ) -> Digest {
-        let mut hash = Sha256::new();
-        hash.update(u32::try_from(positions.len()).unwrap_or(u32::MAX).to_be_bytes());
-        let ranges = fields_of(tuple);
-        let mut numeric = Vec::new();
+        let mut canonical = self.head(positions.len(), 64);
         for position in positions {
-            let field = &self.fields[position];
-            hash.update(field.oid.to_be_bytes());
-            match &ranges[position] {
-                None => hash.update((-1_i32).to_be_bytes()),
-                Some(range) => {
-                    let mut bytes = &tuple[range.start + field.skip..range.end];
-                    if field.is_numeric {
-                        numeric.clear();
-                        trim_numeric(bytes, &mut numeric);
-                        bytes = &numeric;
-                    }
-                    hash.update(u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
-                    if field.is_text_array && bytes.len() >= ELEMENT_OID.end {
-                        hash.update(&bytes[..ELEMENT_OID.start]);
-                        hash.update(TEXT_OID.to_be_bytes());
-                        bytes = &bytes[ELEMENT_OID.end..];
-                    }
-                    hash.update(bytes);
-                }
+            let mut rest = tuple;
+            for _ in 0..position {
+                rest = split_field(rest).1;
+            }
+            self.fields[position].append(split_field(rest).0, &mut canonical);
+        }
+        sha256(&canonical)
+    }
+
+    /// A buffer that begins with the field count.
+    fn head(&self, count: usize, bytes: usize) -> Vec<u8> {
+        let mut canonical = Vec::with_capacity(bytes + 4 + 4 * self.fields.len());
+        canonical.extend_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_be_bytes());
+        canonical
+    }
+}
+
+impl Field {
+    /// Appends tag, length and normalised bytes.
+    fn append(&self, value: Option<&[u8]>, canonical: &mut Vec<u8>) {
+        canonical.extend_from_slice(&self.oid.to_be_bytes());
+        let Some(value) = value else {
+            canonical.extend_from_slice(&(-1_i32).to_be_bytes());
+            return;
+        };
+        let start = canonical.len();
+        canonical.extend_from_slice(&[0; 4]);
+        if self.is_numeric {
+            trim_numeric(value, canonical);
+        } else {
+            let start = canonical.len();
+            canonical.extend_from_slice(value.get(self.skip..).unwrap_or_default());
+            if self.is_text_array && canonical.len() >= start + ELEMENT_OID.end {
+                canonical[start + ELEMENT_OID.start..start + ELEMENT_OID.end]
+                    .copy_from_slice(&TEXT_OID.to_be_bytes());
             }
         }
-        hash.finalize().into()
+        let length = u32::try_from(canonical.len() - start - 4).unwrap_or(u32::MAX);
+        canonical[start..start + 4].copy_from_slice(&length.to_be_bytes());
+    }
+}
+
+/// The first field of COPY fields, and the fields after it.
+fn split_field(fields: &[u8]) -> (Option<&[u8]>, &[u8]) {
+    let Some((head, rest)) = fields.split_first_chunk::<4>() else { return (None, &[]) };
+    match usize::try_from(i32::from_be_bytes(*head)) {
+        Ok(length) if length <= rest.len() => {
+            let (value, after) = rest.split_at(length);
+            (Some(value), after)
+        }
+        _ => (None, rest),
     }
 }
 

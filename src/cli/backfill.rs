@@ -49,9 +49,23 @@ pub struct Args {
     /// Start over instead of resuming an unfinished run
     #[arg(long)]
     restart: bool,
+    /// Keep the target's indexes during a first load into empty tables, which is slower
+    #[arg(long)]
+    keep_indexes: bool,
     /// Rejects that still count as success: a number, or a percentage of the records read
     #[arg(long, value_name = "N|P%", default_value = "0", value_parser = tolerance)]
     max_rejects: Tolerance,
+    /// Records of a chunk at most; for tests of what happens between chunks
+    #[arg(long, hide = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    chunk_records: Option<u32>,
+}
+
+impl Args {
+    fn limits(&self) -> backfill::ChunkLimits {
+        let default = backfill::ChunkLimits::default();
+        let records_max = self.chunk_records.map_or(default.records_max, |n| n as usize);
+        backfill::ChunkLimits { records_max, ..default }
+    }
 }
 
 /// How many rejects are acceptable.
@@ -104,7 +118,8 @@ async fn with_postgres(
     let options = Options {
         streams: args.stream.clone(),
         restart: args.restart,
-        limits: backfill::ChunkLimits::default(),
+        limits: args.limits(),
+        keep_indexes: args.keep_indexes,
     };
     let preparation = backfill::prepare(settings, postgres, pack, &args.source, options).await?;
     if args.dry_run {
@@ -112,10 +127,17 @@ async fn with_postgres(
         return Ok(Outcome::Success);
     }
     let progress = Progress::new(output);
-    let report =
-        backfill::run(postgres, &preparation, output.stop(), &|event| progress.show(event))
-            .await
-            .map_err(|error| resumable(error, args))?;
+    let ran =
+        backfill::run(postgres, &preparation, output.stop(), &|event| progress.show(event)).await;
+    let report = match ran {
+        Ok(report) => report,
+        // The source is not what it was: that is a finding about it, not a failure to run.
+        Err(error) if error.kind() == ErrorKind::SourceChanged => {
+            output.error(&error);
+            return Ok(Outcome::Differences);
+        }
+        Err(error) => return Err(resumable(error, args)),
+    };
     output.report(&report)?;
     let is_clean =
         args.max_rejects.allows(report.rejects, report.read) && report.changed_sources.is_empty();
@@ -213,6 +235,9 @@ impl Report for backfill::Report {
         let mut text = format!("{table}{}", absent(&self.absent));
         for (sequence, value) in &self.sequences {
             text.push_str(&format!("\nsequence {sequence} set to {value}"));
+        }
+        for index in &self.built_indexes {
+            text.push_str(&format!("\nindex {index} built after the load"));
         }
         for source in &self.changed_sources {
             text.push_str(&format!(

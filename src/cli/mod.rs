@@ -12,14 +12,17 @@
 pub mod backfill;
 pub mod demo;
 pub mod embedded;
+pub mod ledger;
 pub mod migrate;
 pub mod output;
 pub mod pack;
 pub mod ping;
+pub mod rejects;
 pub mod repair;
 pub mod verify_parity;
 
 mod progress;
+mod record;
 mod signals;
 
 use std::future::Future;
@@ -106,6 +109,10 @@ enum Command {
     Migrate(migrate::Args),
     /// Move history from SQLite, JSON and CSV into Postgres, in resumable chunks
     Backfill(backfill::Args),
+    /// Records that could not be stored: list, show, export, acknowledge
+    Rejects(rejects::Args),
+    /// Values stored changed and records a rule left out: list, show
+    Ledger(ledger::Args),
     /// Prove that the target holds what the source holds, or name each difference
     VerifyParity(verify_parity::Args),
     /// Make differences good: a plan to review, then its execution
@@ -123,6 +130,8 @@ impl Command {
             Self::Embedded(args) => embedded::run(args, settings, output).await,
             Self::Migrate(args) => migrate::run(args, settings, output).await,
             Self::Backfill(args) => backfill::run(args, settings, output).await,
+            Self::Rejects(args) => rejects::run(args, settings, output).await,
+            Self::Ledger(args) => ledger::run(args, settings, output).await,
             Self::VerifyParity(args) => verify_parity::run(args, settings, output).await,
             Self::Repair(args) => repair::run(args, settings, output).await,
             Self::Pack(args) => pack::run(args, settings, output).await,

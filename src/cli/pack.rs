@@ -1,5 +1,6 @@
 //! `toolkit pack`: what a pack says, and whether it fits.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Subcommand;
@@ -83,22 +84,22 @@ impl Report for Mapping {
     fn text(&self) -> String {
         let mut text = format!("pack {} version {} ({})", self.pack, self.version, self.file);
         if !self.description.is_empty() {
-            text.push_str(&format!("\n{}", self.description));
+            let _ = write!(text, "\n{}", self.description);
         }
         if !self.defaults.is_empty() {
-            text.push_str(&format!("\ndefaults: {}", self.defaults.join(", ")));
+            let _ = write!(text, "\ndefaults: {}", self.defaults.join(", "));
         }
         if !self.redact_members.is_empty() {
-            text.push_str(&format!("\nsecret members: {}", self.redact_members.join(", ")));
+            let _ = write!(text, "\nsecret members: {}", self.redact_members.join(", "));
         }
         for stream in &self.streams {
-            text.push_str(&format!("\n\n{}", stream_text(stream)));
+            let _ = write!(text, "\n\n{}", stream_text(stream));
         }
         if !self.problems.is_empty() {
-            text.push_str(&format!("\n\nproblems ({}):", self.problems.len()));
+            let _ = write!(text, "\n\nproblems ({}):", self.problems.len());
         }
         for problem in &self.problems {
-            text.push_str(&format!("\n  {problem}"));
+            let _ = write!(text, "\n  {problem}");
         }
         text
     }
@@ -107,13 +108,13 @@ impl Report for Mapping {
 fn stream_text(stream: &MappedStream) -> String {
     let mut text = format!("stream {}: {}", stream.stream, stream.source);
     if !stream.after.is_empty() {
-        text.push_str(&format!("\n  after {}", stream.after.join(", ")));
+        let _ = write!(text, "\n  after {}", stream.after.join(", "));
     }
     if !stream.ignore.is_empty() {
-        text.push_str(&format!("\n  left behind: {}", stream.ignore.join(", ")));
+        let _ = write!(text, "\n  left behind: {}", stream.ignore.join(", "));
     }
     for output in &stream.outputs {
-        text.push_str(&format!("\n{}", output_text(stream, output)));
+        let _ = write!(text, "\n{}", output_text(stream, output));
     }
     text
 }
@@ -130,13 +131,13 @@ fn output_text(stream: &MappedStream, mapped: &MappedOutput) -> String {
     let mut text =
         format!("  {name}-> {}, key ({}), {rule}{by}", mapped.target, mapped.key.join(", "));
     if let Some(each) = &mapped.each {
-        text.push_str(&format!("\n  one row per element of {each}"));
+        let _ = write!(text, "\n  one row per element of {each}");
     }
     if let Some(when) = &mapped.when {
-        text.push_str(&format!("\n  only where {when} is there"));
+        let _ = write!(text, "\n  only where {when} is there");
     }
     if let Some((empty, rule)) = &mapped.skip {
-        text.push_str(&format!("\n  without {empty}: skipped by the rule {rule}"));
+        let _ = write!(text, "\n  without {empty}: skipped by the rule {rule}");
     }
     if mapped.columns.is_empty() {
         text.push_str("\n  columns of the same name");
@@ -152,7 +153,7 @@ fn output_text(stream: &MappedStream, mapped: &MappedOutput) -> String {
         ]);
     }
     for line in table.trim_fmt().lines() {
-        text.push_str(&format!("\n  {line}"));
+        let _ = write!(text, "\n  {line}");
     }
     text
 }
@@ -190,7 +191,7 @@ impl Report for Check {
             (0, warnings) => format!("fine: the pack fits; warnings: {warnings}"),
             (problems, warnings) => format!("problems: {problems}, warnings: {warnings}"),
         };
-        text.push_str(&format!("\n\n{verdict}"));
+        let _ = write!(text, "\n\n{verdict}");
         text
     }
 }
@@ -229,9 +230,9 @@ fn findings(title: &str, file: &str, findings: &[Finding]) -> String {
     for finding in findings {
         let stream =
             finding.stream.as_ref().map(|name| format!("stream `{name}`: ")).unwrap_or_default();
-        text.push_str(&format!("\n  {file}, line {}: {stream}{}", finding.line, finding.detail));
+        let _ = write!(text, "\n  {file}, line {}: {stream}{}", finding.line, finding.detail);
         if let Some(advice) = &finding.advice {
-            text.push_str(&format!("\n    help: {advice}"));
+            let _ = write!(text, "\n    help: {advice}");
         }
     }
     text

@@ -64,7 +64,7 @@ impl<'p> Reach<'p> {
         };
         self.records += 1;
         if let Some(Json::Object(members)) = element {
-            for (name, _) in members.iter() {
+            for (name, _) in members {
                 if self.members.len() < MEMBERS_MAX {
                     self.members.insert(String::from_utf8_lossy(name).into_owned());
                 }
@@ -96,12 +96,12 @@ impl<'p> Reach<'p> {
     pub fn unreached(&self) -> Vec<Unreached> {
         let mut found = Vec::new();
         for (position, reach) in self.outputs.iter().enumerate() {
-            let pointers: Vec<String> = match (&reach.output.each, reach.elements) {
-                (Some(each), 0) => vec![each.to_string()],
-                _ => {
-                    let missed = reach.pointers.iter().filter(|(_, reached)| !reached);
-                    missed.map(|(from, _)| from.to_string()).collect()
-                }
+            let unfruitful = reach.output.each.as_ref().filter(|_| reach.elements == 0);
+            let pointers: Vec<String> = if let Some(each) = unfruitful {
+                vec![each.to_string()]
+            } else {
+                let missed = reach.pointers.iter().filter(|(_, reached)| !reached);
+                missed.map(|(from, _)| from.to_string()).collect()
             };
             if !pointers.is_empty() {
                 found.push(Unreached { output: position, pointers });

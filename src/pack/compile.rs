@@ -79,6 +79,7 @@ pub async fn compile_all(
         streams.extend(plan.filter(|_| !is_faulty));
     }
     compiler.faults.extend(compiler.slices.overlaps());
+    compiler.slices.narrow();
     let plan = PackPlan {
         name: pack.name().to_owned(),
         version: pack.manifest.pack.version,
@@ -170,6 +171,7 @@ impl Compiler<'_> {
         let mut outputs = Vec::new();
         if let Some(source_columns) = source_columns {
             self.faults.extend(missing_columns(stream, source_columns));
+            self.faults.extend(forgotten_columns(stream, source_columns, &self.tables));
         }
         for view in &views {
             let Some(table) = self.tables.get(view.target.get_ref()).map(Arc::clone) else {
@@ -181,7 +183,6 @@ impl Compiler<'_> {
         if outputs.len() < views.len() {
             return None;
         }
-        self.faults.extend(forgotten_columns(stream, source_columns, &outputs));
         Some(StreamPlan {
             name: stream.name.get_ref().clone(),
             source: source_kind(stream)?,
@@ -300,11 +301,8 @@ impl Compiler<'_> {
             None => None,
             Some(text) => Some(constant_field(&column.name, &column.ty, text)?),
         };
-        let mut from: Vec<From> =
-            options.from.to_vec().iter().map(|text| reference::parse(text)).collect();
-        if from.is_empty() && constant.is_none() {
-            from.push(From::Column(column.name.clone()));
-        }
+        let sources = entry.sources(&column.name);
+        let from: Vec<From> = sources.iter().map(|text| reference::parse(text)).collect();
         let redactor = Some(Arc::clone(self.redactor));
         let cast = ColumnCast::new(
             &column.name,
@@ -320,12 +318,11 @@ impl Compiler<'_> {
         let mut key = Vec::new();
         let wanted = place.view.key;
         for name in wanted {
-            match columns.iter().position(|column| column.name == *name.get_ref()) {
-                Some(position) => key.push(position),
-                None => {
-                    let detail = format!("key column `{}` is not mapped", name.get_ref());
-                    self.faults.push(place.fault(name.span().start, detail));
-                }
+            let found = columns.iter().position(|column| column.name == *name.get_ref());
+            key.extend(found);
+            if found.is_none() {
+                let detail = format!("key column `{}` is not mapped", name.get_ref());
+                self.faults.push(place.fault(name.span().start, detail));
             }
         }
         // An empty key is a fault of its own already.
@@ -393,12 +390,7 @@ fn missing_columns(stream: &StreamManifest, source_columns: &[String]) -> Vec<Fa
     };
     for view in stream.views() {
         for (column, entry) in view.columns {
-            let options = entry.get_ref().options();
-            let mut sources = options.from.to_vec();
-            if sources.is_empty() && options.value.is_none() {
-                sources.push(column.clone());
-            }
-            for from in &sources {
+            for from in &entry.get_ref().sources(column) {
                 judge(entry.span().start, &format!("column `{column}` comes from"), from);
             }
         }
@@ -420,22 +412,25 @@ fn missing_columns(stream: &StreamManifest, source_columns: &[String]) -> Vec<Fa
     faults
 }
 
-/// Source columns that nothing is made of.
+/// Source columns that nothing is made of; None also where an unknown table leaves it open.
 fn forgotten_columns(
     stream: &StreamManifest,
-    source_columns: Option<&Vec<String>>,
-    outputs: &[OutputPlan],
+    source_columns: &[String],
+    tables: &BTreeMap<String, Arc<Table>>,
 ) -> Option<Fault> {
-    let is_used = |name: &str| {
-        stream.ignore.iter().any(|ignored| ignored.get_ref().eq_ignore_ascii_case(name))
-            || outputs.iter().flat_map(|output| &output.columns).any(|column| {
-                column.from.iter().any(
-                    |from| matches!(from, From::Column(used) if used.eq_ignore_ascii_case(name)),
-                )
-            })
-    };
+    let mut used: Vec<String> =
+        stream.ignore.iter().map(|ignored| ignored.get_ref().clone()).collect();
+    for view in stream.views() {
+        if view.columns.is_empty() {
+            let table = tables.get(view.target.get_ref())?;
+            let columns = table.columns.iter().filter(|column| !column.generated);
+            used.extend(columns.map(|column| column.name.clone()));
+        }
+        used.extend(view.columns.iter().flat_map(|(name, entry)| entry.get_ref().sources(name)));
+    }
+    let is_used = |name: &str| used.iter().any(|used| used.eq_ignore_ascii_case(name));
     let forgotten: Vec<&str> =
-        source_columns?.iter().map(String::as_str).filter(|name| !is_used(name)).collect();
+        source_columns.iter().map(String::as_str).filter(|name| !is_used(name)).collect();
     if forgotten.is_empty() {
         return None;
     }

@@ -1,5 +1,7 @@
 //! What is wrong with a pack, where it stands, and what to do about it.
 
+use std::fmt::Write as _;
+
 use crate::error::{Error, ErrorKind};
 use crate::pack::Pack;
 
@@ -51,7 +53,7 @@ impl Fault {
     pub fn error(&self, pack: &Pack, more: usize) -> Error {
         let mut sentence = self.sentence(pack);
         if more > 0 {
-            sentence.push_str(&format!("; {more} more: `toolkit pack check` lists them all"));
+            let _ = write!(sentence, "; {more} more: `toolkit pack check` lists them all");
         }
         let error = Error::new(ErrorKind::Pack, sentence);
         match &self.advice {

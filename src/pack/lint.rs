@@ -3,10 +3,11 @@
 use crate::cast::{CastOptions, ColumnCast, PgType};
 use crate::pack::fault::Fault;
 use crate::pack::manifest::{
-    ColumnManifest, ConflictRule, OneOrMany, OutputView, SourceManifest, StreamManifest,
+    ColumnManifest, ConflictManifest, ConflictRule, OneOrMany, OutputView, SourceManifest,
+    StreamManifest,
 };
 use crate::pack::order::copy_order;
-use crate::pack::reference::Offer;
+use crate::pack::reference::{Offer, Records};
 use crate::pack::{Pack, builtin};
 
 /// Everything that is wrong with the pack's text.
@@ -151,7 +152,7 @@ fn shape(stream: &StreamManifest, faults: &mut Vec<Fault>) {
     let inline = [
         ("target", stream.target.is_some()),
         ("key", !stream.key.is_empty()),
-        ("conflict", stream.conflict != Default::default()),
+        ("conflict", stream.conflict != ConflictManifest::default()),
         ("columns", !stream.columns.is_empty()),
     ];
     for (name, _) in inline.iter().filter(|(_, given)| *given) {
@@ -190,8 +191,11 @@ fn output(stream: &StreamManifest, view: &OutputView<'_>, faults: &mut Vec<Fault
 fn references(stream: &StreamManifest, view: &OutputView<'_>, faults: &mut Vec<Fault>) {
     let source = &stream.source;
     let outside = Offer {
-        columns: has_columns(source),
-        sqlite: is_given(&source.sqlite),
+        records: match (is_given(&source.sqlite), is_given(&source.csv)) {
+            (true, _) => Records::Sqlite,
+            (false, true) => Records::Csv,
+            (false, false) => Records::Json,
+        },
         companion: source.companion.is_some(),
         compute: source.compute.is_some(),
         in_each: false,
@@ -212,7 +216,7 @@ fn references(stream: &StreamManifest, view: &OutputView<'_>, faults: &mut Vec<F
         faults
             .extend(refusal.map(|what| Fault::new(text.span().start, format!("`{name}`: {what}"))));
     }
-    if view.columns.is_empty() && !outside.columns {
+    if view.columns.is_empty() && !has_columns(source) {
         let detail = "JSON has no columns to take by name: [stream.columns] must map each column";
         faults.push(Fault::new(view.target.span().start, detail));
     }

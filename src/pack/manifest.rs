@@ -297,6 +297,15 @@ impl ColumnManifest {
             }),
         }
     }
+
+    /// What the target column `name` is made of: nothing for a constant, and the source column of
+    /// the same name where nothing else is said.
+    #[must_use]
+    pub fn sources(&self, name: &str) -> Vec<String> {
+        let options = self.options();
+        let from = options.from.to_vec();
+        if from.is_empty() && options.value.is_none() { vec![name.to_owned()] } else { from }
+    }
 }
 
 impl ColumnOptions {

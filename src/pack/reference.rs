@@ -20,13 +20,22 @@ pub fn parse(text: &str) -> From {
     }
 }
 
+/// What the records of a stream are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Records {
+    /// Rows of a table.
+    Sqlite,
+    /// Lines of a file.
+    Csv,
+    /// JSON elements; they have no columns.
+    Json,
+}
+
 /// What a stream offers to refer to.
 #[derive(Debug, Clone, Copy)]
 pub struct Offer {
-    /// Its records have named columns (`SQLite`, CSV), not JSON elements.
-    pub columns: bool,
-    /// They come from `SQLite`.
-    pub sqlite: bool,
+    /// What its records are.
+    pub records: Records,
     /// There is a document beside each record.
     pub companion: bool,
     /// A function computes further fields.
@@ -36,15 +45,19 @@ pub struct Offer {
 }
 
 impl Offer {
+    fn has_columns(self) -> bool {
+        self.records != Records::Json
+    }
+
     /// Why `text` can never have a value here; None if it can.
     #[must_use]
-    pub fn refusal(&self, text: &str) -> Option<String> {
+    pub fn refusal(self, text: &str) -> Option<String> {
         match parse(text) {
             From::Meta(meta) => self.meta_refusal(text, meta),
             From::Pointer { scope, pointer } => {
                 pointer_refusal(text, &pointer).or_else(|| self.scope_refusal(text, scope))
             }
-            From::Column(_) if self.columns => None,
+            From::Column(_) if self.has_columns() => None,
             From::Column(name) if name.starts_with('@') => Some(format!(
                 "`{name}` is no fact about a file; known are @sha256, @path, @name, @key"
             )),
@@ -54,9 +67,9 @@ impl Offer {
         }
     }
 
-    fn meta_refusal(&self, text: &str, meta: Meta) -> Option<String> {
+    fn meta_refusal(self, text: &str, meta: Meta) -> Option<String> {
         match meta {
-            Meta::FileSha256 if self.sqlite => {
+            Meta::FileSha256 if self.records == Records::Sqlite => {
                 Some(format!("`{text}` is known of documents, not of a SQLite file"))
             }
             Meta::ElementKey if !self.in_each => {
@@ -66,13 +79,13 @@ impl Offer {
         }
     }
 
-    fn scope_refusal(&self, text: &str, scope: Scope) -> Option<String> {
+    fn scope_refusal(self, text: &str, scope: Scope) -> Option<String> {
         match scope {
-            Scope::Element if self.columns && !self.in_each => Some(format!(
+            Scope::Element if self.has_columns() && !self.in_each => Some(format!(
                 "`{text}` points into a JSON document, and this stream's records are rows with \
                  columns: write a column's name"
             )),
-            Scope::Root if self.columns && !self.companion => Some(format!(
+            Scope::Root if self.has_columns() && !self.companion => Some(format!(
                 "`{text}` points into the document beside a record, and [stream.source] names no \
                  `companion`"
             )),

@@ -135,13 +135,9 @@ fn mapped_columns(pack: &Pack, view: &OutputView<'_>) -> Vec<MappedColumn> {
     entries.sort_by_key(|(_, entry)| entry.span().start);
     let columns = entries.into_iter().map(|(name, entry)| {
         let options = entry.get_ref().options();
-        let mut from = options.from.to_vec();
-        if from.is_empty() && options.value.is_none() {
-            from.push(name.clone());
-        }
         MappedColumn {
             column: name.clone(),
-            from,
+            from: entry.get_ref().sources(name),
             value: options.value.clone(),
             cast: options.cast.as_ref().map(word),
             options: differing(&options, &pack.manifest.defaults.on),

@@ -171,13 +171,14 @@ pub(super) struct SourceRow {
 
 impl RowPair {
     /// Keeps a source row; one the target has to hold is preferred.
-    pub(super) fn keep(&mut self, expected: &Expected<'_>) {
+    pub(super) fn keep(&mut self, opened: &OpenedPack, expected: &Expected<'_>) {
         let required = is_required(expected);
         let has_better = self.source.as_ref().is_some_and(|kept| kept.required || !required);
         if has_better {
             return;
         }
-        let locator = format!("{}, {}", expected.source, expected.locator);
+        let output = &opened.plan.streams[expected.stream].outputs[expected.output];
+        let locator = expected.place(output);
         self.source = Some(SourceRow {
             stream: expected.stream,
             output: expected.output,

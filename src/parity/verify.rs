@@ -21,7 +21,7 @@ use crate::parity::resolve::{KeyState, Resolution, RowPair, groups};
 use crate::parity::sample::{Sample, Sampled, bound};
 use crate::parity::store;
 use crate::parity::walk::{
-    StreamTally, TargetSink, begin_snapshot, count_outside, walk_source, walk_target,
+    Expected, StreamTally, TargetSink, begin_snapshot, count_outside, walk_source, walk_target,
 };
 use crate::store::Postgres;
 
@@ -290,7 +290,7 @@ impl Verification<'_> {
         &self,
         unit: usize,
         mut state: T,
-        mut visit: impl FnMut(&mut T, &crate::parity::walk::Expected<'_>) + Send + 'static,
+        mut visit: impl FnMut(&mut T, &OpenedPack, &Expected<'_>) + Send + 'static,
     ) -> tokio::task::JoinHandle<Result<T>> {
         let (opened, accounts) = (Arc::clone(self.opened), Arc::clone(&self.accounts));
         let stop = self.stop.clone();
@@ -305,7 +305,7 @@ impl Verification<'_> {
                 walk_source(&opened, stream, &accounts[stream], &stop, &mut |expected| {
                     let output = &opened.plan.streams[expected.stream].outputs[expected.output];
                     if output.unit == unit {
-                        visit(&mut state, expected);
+                        visit(&mut state, &opened, expected);
                     }
                     Ok(())
                 })?;
@@ -328,7 +328,7 @@ impl Verification<'_> {
             let rows = self.source_rows(
                 unit,
                 HashMap::<Digest, KeyState>::new(),
-                move |keys, expected| {
+                move |keys, _, expected| {
                     if wanted.contains(&Buckets::bucket_of(&expected.key)) {
                         keys.entry(expected.key).or_default().expect(expected);
                     }
@@ -358,12 +358,15 @@ impl Verification<'_> {
         }
         let wanted: Arc<HashSet<Digest>> = Arc::new(resolution.keys.keys().copied().collect());
         let filter = Arc::clone(&wanted);
-        let rows =
-            self.source_rows(unit, HashMap::<Digest, RowPair>::new(), move |pairs, expected| {
+        let rows = self.source_rows(
+            unit,
+            HashMap::<Digest, RowPair>::new(),
+            move |pairs, opened, expected| {
                 if filter.contains(&expected.key) {
-                    pairs.entry(expected.key).or_default().keep(expected);
+                    pairs.entry(expected.key).or_default().keep(opened, expected);
                 }
-            });
+            },
+        );
         let mut held: Vec<(Digest, Vec<u8>, Digest)> = Vec::new();
         self.walk_target(unit, &mut |tuple, key, row| {
             if wanted.contains(key) {
@@ -389,10 +392,10 @@ impl Verification<'_> {
         let fold = self.fold_in_background().await.map_err(join_error)??;
         found.tallies = fold.tallies;
         for unit in self.units.clone() {
-            let rows = self.source_rows(unit, Sample::new(n, seed), |sample, row| {
+            let rows = self.source_rows(unit, Sample::new(n, seed), |sample, opened, row| {
                 if let Some(seen) = sample.entry(&row.key) {
                     seen.state.expect(row);
-                    seen.rows.keep(row);
+                    seen.rows.keep(opened, row);
                 }
             });
             let mut target = Sample::new(n, seed);

@@ -28,8 +28,16 @@ pub(crate) struct Expected<'a> {
     pub(crate) row: Digest,
     /// The recorded decision that the target holds another row, if there is one.
     pub(crate) account: Option<&'a RowAccount>,
-    pub(crate) source: &'a str,
-    pub(crate) locator: String,
+    pub(crate) record: &'a SourceRecord<'a>,
+    pub(crate) element: u32,
+}
+
+impl Expected<'_> {
+    /// File and place in it, for people.
+    pub(crate) fn place(&self, plan: &OutputPlan) -> String {
+        let locator = row_locator(self.record, plan, self.element);
+        format!("{}, {locator}", self.record.file.relative)
+    }
 }
 
 /// Something backfill should have recorded and did not.
@@ -169,13 +177,11 @@ impl RecordWalk<'_> {
             let tuple = self.derived.fields(row);
             let digest = output.layout.row_digest(tuple);
             let mut account = None;
-            let mut locator = String::new();
             if !self.accounts.is_plain() {
-                locator = row_locator(self.record, output, row.element);
                 let place = (
                     output_name(self.plan, row.output),
                     self.record.file.relative.clone(),
-                    locator.clone(),
+                    row_locator(self.record, output, row.element),
                 );
                 if self.accounts.has_reject(&place, &refused_sha256(output, tuple)) {
                     tally.rejected += 1;
@@ -191,9 +197,6 @@ impl RecordWalk<'_> {
                     Some(_) => tally.superseded += u64::from(row.output == 0),
                 }
             }
-            if locator.is_empty() {
-                locator = row_locator(self.record, output, row.element);
-            }
             sink(&Expected {
                 stream: self.stream,
                 output: row.output,
@@ -201,8 +204,8 @@ impl RecordWalk<'_> {
                 key: output.layout.key_digest(tuple),
                 row: digest,
                 account,
-                source: &self.record.file.relative,
-                locator,
+                record: self.record,
+                element: row.element,
             })?;
         }
         Ok(())

@@ -35,12 +35,20 @@ impl DocumentSource {
     /// Files in reading order.
     #[must_use]
     pub fn new(files: Vec<SourceFile>, kind: DocumentKind) -> Self {
-        let mut seen: HashMap<String, usize> = HashMap::new();
+        // An archived copy is the copy, though `archive/` comes before its siblings by name.
+        let depth = |at: usize| files[at].relative.matches('/').count();
+        let mut seen: HashMap<&str, usize> = HashMap::new();
+        for (at, file) in files.iter().enumerate() {
+            let first = seen.entry(&file.sha256).or_insert(at);
+            if depth(at) < depth(*first) {
+                *first = at;
+            }
+        }
         let first_of = files
             .iter()
             .enumerate()
             .map(|(at, file)| {
-                let first = *seen.entry(file.sha256.clone()).or_insert(at);
+                let first = seen[file.sha256.as_str()];
                 // Empty files are each a failed write of their own, not copies of one another.
                 (first != at && file.size_bytes > 0).then_some(first)
             })
@@ -231,7 +239,9 @@ fn csv_file(
         }
         let line = record.position().map_or(0, csv::Position::line);
         let values: Vec<Value<'_>> = record.iter().map(Value::Text).collect();
-        let raw = record.as_slice();
+        // The line as it stands in the file: the fields alone have lost what separated them.
+        let start = record.position().map_or(0, csv::Position::byte);
+        let raw = piece(bytes, start, reader.position().byte());
         let content = if values.len() == names.len() {
             Content::Columns { names: &names, values: &values, companion: None }
         } else {
@@ -247,6 +257,16 @@ fn csv_file(
     Ok(None)
 }
 
+fn piece(bytes: &[u8], start: u64, end: u64) -> &[u8] {
+    let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+    // The reader stops between the two bytes of a CRLF.
+    let is_break = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    let piece = &bytes[at(start)..at(end)];
+    let first = piece.iter().position(|byte| !is_break(byte)).unwrap_or(piece.len());
+    let last = piece.iter().rposition(|byte| !is_break(byte)).map_or(first, |last| last + 1);
+    &piece[first..last]
+}
+
 /// Reads a document and refuses it if it is no longer the one that was found.
 fn read_unchanged(file: &SourceFile) -> Result<Vec<u8>> {
     let bytes = std::fs::read(&file.path).map_err(|error| {
@@ -260,5 +280,8 @@ fn read_unchanged(file: &SourceFile) -> Result<Vec<u8>> {
         ErrorKind::SourceChanged,
         format!("{} changed while the run was reading it", file.path.display()),
     )
-    .advice("run again when its writer is done; what was stored so far is kept"))
+    .advice(
+        "stop its writer, or use dual-write; then start over with --restart, which finds what was \
+         stored so far unchanged",
+    ))
 }

@@ -3,6 +3,7 @@
 //! A [`StreamSource`] yields the records of one stream from a stored [`Position`] on, in an order
 //! that does not change while the source does not, so that a chunk can be resumed by position.
 
+mod change;
 pub mod discover;
 pub mod documents;
 pub mod sqlite;

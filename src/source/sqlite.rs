@@ -10,12 +10,16 @@ use rusqlite::{Connection, OpenFlags};
 use crate::cast::Value;
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
+pub use crate::source::change::change_token;
 use crate::source::discover::SourceFile;
 use crate::source::{Content, Flow, KeyPart, Locator, Position, SourceRecord, Visitor};
 use crate::store::quote_ident;
 
 /// How long a locked database is waited for.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Files up to this size are read through within a writer's patience, well below a second.
+const CHECKED_WHOLE_BYTES: u64 = 64 << 20;
 
 /// The sixteen bytes every `SQLite` 3 file begins with.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -25,8 +29,8 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 pub struct Database {
     connection: Connection,
     path: PathBuf,
-    // Keeps the scratch copy alive where the file could not be read in place.
-    _scratch: Option<tempfile::TempDir>,
+    // The copy that is read where the file could not be read in place; lives as long as this.
+    scratch: Option<tempfile::TempDir>,
 }
 
 impl Database {
@@ -48,7 +52,7 @@ impl Database {
         let probe = connection
             .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
         match probe {
-            Ok(_) => Ok(Self { connection, path: path.to_path_buf(), _scratch: None }),
+            Ok(_) => Ok(Self { connection, path: path.to_path_buf(), scratch: None }),
             Err(error) if needs_scratch(&error) => Self::open_scratch(path),
             Err(error) => Err(unreadable(path, error)),
         }
@@ -59,7 +63,7 @@ impl Database {
     /// open; a small file is simply copied.
     fn open_quiet_wal(path: &Path) -> Result<Self> {
         const COPY_LIMIT_BYTES: u64 = 256 << 20;
-        let size = std::fs::metadata(path).map_err(|e| unreadable_io(path, &e))?.len();
+        let size = file_size(path)?;
         if size <= COPY_LIMIT_BYTES { Self::open_scratch(path) } else { Self::open_in_place(path) }
     }
 
@@ -86,7 +90,7 @@ impl Database {
         connection
             .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
             .map_err(|e| unreadable(path, e))?;
-        Ok(Self { connection, path: path.to_path_buf(), _scratch: Some(scratch) })
+        Ok(Self { connection, path: path.to_path_buf(), scratch: Some(scratch) })
     }
 
     /// Where the file is.
@@ -113,20 +117,37 @@ impl Database {
     }
 
     /// Reads the whole file's structure, so that damage is found before anything is copied.
+    ///
+    /// A large file in rollback-journal mode is not read through at once: that would lock its
+    /// application out of writing. Damage in it is found where it is read.
     pub fn check(&self) -> Result<()> {
-        let verdict: String = self
-            .connection
-            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-            .map_err(|e| unreadable(&self.path, e))?;
-        // NOT NULL and CHECK findings are about values, which casts judge one by one.
-        if verdict == "ok" || verdict.starts_with("NULL value") || verdict.starts_with("CHECK") {
+        if self.blocks_writers()? && file_size(&self.path)? > CHECKED_WHOLE_BYTES {
             return Ok(());
         }
+        // Findings about values are for casts, which judge them one by one; they must not hide
+        // damage behind them.
+        let about_values = |finding: &str| {
+            finding == "ok"
+                || finding.starts_with("CHECK constraint failed in")
+                || ["NULL", "TEXT", "NUMERIC", "non-"]
+                    .iter()
+                    .any(|class| finding.starts_with(class) && finding.contains(" value in "))
+        };
+        let findings = self.strings("PRAGMA quick_check(1000)", [])?;
+        let Some(damage) = findings.into_iter().find(|finding| !about_values(finding)) else {
+            return Ok(());
+        };
         Err(Error::new(
             ErrorKind::SourceUnreadable,
-            format!("{} is damaged: {verdict}", self.path.display()),
+            format!("{} is damaged: {damage}", self.path.display()),
         )
         .advice("recover it first (`sqlite3 FILE .recover`) or use a backup; nothing was changed"))
+    }
+
+    /// Whether an open read keeps others from writing.
+    fn blocks_writers(&self) -> Result<bool> {
+        let is_copy = self.scratch.is_some();
+        Ok(!is_copy && self.strings("PRAGMA journal_mode", [])? != ["wal"])
     }
 
     fn strings(&self, sql: &str, params: impl rusqlite::Params) -> Result<Vec<String>> {
@@ -238,9 +259,31 @@ impl TableSource {
         &self.database
     }
 
-    /// Rows by count; exact, from the smallest B-tree.
+    /// The column that is the rowid (INTEGER PRIMARY KEY), so that no value occurs twice.
+    pub fn integer_key(&self) -> Result<Option<String>> {
+        if !matches!(self.order, RowOrder::Rowid(_)) {
+            return Ok(None);
+        }
+        let keys = self.database.strings(
+            "SELECT name FROM pragma_table_info(?1) WHERE pk > 0 AND upper(type) = 'INTEGER' \
+             AND NOT EXISTS (SELECT 1 FROM pragma_table_info(?1) WHERE pk > 1) \
+             AND NOT EXISTS (SELECT 1 FROM pragma_index_list(?1) WHERE origin = 'pk')",
+            [&self.table],
+        )?;
+        Ok(keys.into_iter().next())
+    }
+
+    /// Rows by count, or about as many as the greatest rowid says.
     pub fn estimated_records(&self) -> u64 {
-        let sql = format!("SELECT count(*) FROM {}", quote_ident(&self.table));
+        let table = quote_ident(&self.table);
+        // Counting reads a whole B-tree; where that would lock out writers, the greatest rowid
+        // must do.
+        let is_costly = self.database.blocks_writers().unwrap_or(true)
+            && file_size(&self.database.path).is_ok_and(|size| size > CHECKED_WHOLE_BYTES);
+        let sql = match &self.order {
+            RowOrder::Rowid(alias) if is_costly => format!("SELECT max({alias}) FROM {table}"),
+            _ => format!("SELECT count(*) FROM {table}"),
+        };
         let count = self.database.connection.query_row(&sql, [], |row| row.get::<_, i64>(0));
         count.ok().and_then(|count| u64::try_from(count).ok()).unwrap_or(0)
     }
@@ -252,6 +295,7 @@ impl TableSource {
         visit: &mut Visitor<'_>,
     ) -> Result<Option<Position>> {
         let (sql, parameters) = self.statement(from)?;
+        let parameters = parameters.iter().map(BoundPart::of).collect::<Result<Vec<_>>>()?;
         let path = self.database.path.clone();
         let mut statement =
             self.database.connection.prepare_cached(&sql).map_err(|e| unreadable(&path, e))?;
@@ -308,12 +352,12 @@ impl TableSource {
                 vec![KeyPart::Integer(*after)],
             )),
             (RowOrder::Key(key), None) => {
-                let key = quoted_list(key);
+                let key = binary_order(key);
                 Ok((format!("SELECT {columns} FROM {table} ORDER BY {key}"), vec![]))
             }
             (RowOrder::Key(key), Some(Position::Key(after))) if key.len() == after.len() => {
                 let marks: Vec<String> = (1..=after.len()).map(|n| format!("?{n}")).collect();
-                let key = quoted_list(key);
+                let key = binary_order(key);
                 Ok((
                     format!(
                         "SELECT {columns} FROM {table} WHERE ({key}) > ({}) ORDER BY {key}",
@@ -375,8 +419,12 @@ impl TableSource {
     }
 }
 
-fn quoted_list(names: &[String]) -> String {
-    names.iter().map(|name| quote_ident(name)).collect::<Vec<_>>().join(", ")
+/// Key columns in byte order, whatever their collation: under NOCASE, `a` would count as read
+/// when `A` was, though the key may tell them apart.
+fn binary_order(names: &[String]) -> String {
+    let columns: Vec<String> =
+        names.iter().map(|name| format!("{} COLLATE BINARY", quote_ident(name))).collect();
+    columns.join(", ")
 }
 
 fn value_of(value: ValueRef<'_>) -> Value<'_> {
@@ -410,52 +458,49 @@ fn show_key_part(value: ValueRef<'_>) -> String {
     }
 }
 
-impl rusqlite::ToSql for KeyPart {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+/// A key part, decoded: text keeps bytes that are not UTF-8, or reading would go on elsewhere.
+#[derive(Debug)]
+enum BoundPart {
+    Integer(i64),
+    Real(f64),
+    Text(Vec<u8>),
+    Blob(Vec<u8>),
+}
+
+impl BoundPart {
+    fn of(part: &KeyPart) -> Result<Self> {
         let decode = |text: &str| {
-            hex::decode(text).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))
+            hex::decode(text).map_err(|error| {
+                Error::new(ErrorKind::RunMismatch, "a stored position cannot be read")
+                    .advice("start over with --restart")
+                    .because(error)
+            })
         };
-        Ok(match self {
-            Self::Integer(number) => ToSqlOutput::from(*number),
-            Self::Real(bits) => ToSqlOutput::from(f64::from_bits(*bits)),
-            Self::Text(text) => {
-                let text = String::from_utf8_lossy(&decode(text)?).into_owned();
-                ToSqlOutput::from(text)
-            }
-            Self::Blob(blob) => ToSqlOutput::from(decode(blob)?),
+        Ok(match part {
+            KeyPart::Integer(number) => Self::Integer(*number),
+            KeyPart::Real(bits) => Self::Real(f64::from_bits(*bits)),
+            KeyPart::Text(text) => Self::Text(decode(text)?),
+            KeyPart::Blob(blob) => Self::Blob(decode(blob)?),
         })
     }
 }
 
-/// What must stay equal while a source without capture is read: change counter and schema cookie
-/// of the header, and the state of the write-ahead log.
-///
-/// Source: <https://www.sqlite.org/fileformat.html>, sections 1.3 and 4.1.
-pub fn change_token(path: &Path) -> Result<String> {
-    use std::io::Read as _;
-    let mut header = [0; 100];
-    let mut file = std::fs::File::open(path).map_err(|e| unreadable_io(path, &e))?;
-    file.read_exact(&mut header).map_err(|e| unreadable_io(path, &e))?;
-    let size = file.metadata().map_err(|e| unreadable_io(path, &e))?.len();
-    let wal_path = sibling(path, "-wal");
-    let mut wal = Vec::new();
-    let mut wal_size = 0;
-    if let Ok(mut file) = std::fs::File::open(&wal_path) {
-        wal_size = file.metadata().map_err(|e| unreadable_io(&wal_path, &e))?.len();
-        let mut head = [0; 32];
-        if file.read_exact(&mut head).is_ok() {
-            wal = head.to_vec();
-        }
+impl rusqlite::ToSql for BoundPart {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Integer(number) => ValueRef::Integer(*number),
+            Self::Real(number) => ValueRef::Real(*number),
+            Self::Text(text) => ValueRef::Text(text),
+            Self::Blob(blob) => ValueRef::Blob(blob),
+        }))
     }
-    Ok(format!(
-        "size={size} change={} schema={} wal={wal_size}:{}",
-        hex::encode(&header[24..28]),
-        hex::encode(&header[40..44]),
-        hex::encode(wal)
-    ))
 }
 
-fn sibling(path: &Path, suffix: &str) -> PathBuf {
+fn file_size(path: &Path) -> Result<u64> {
+    Ok(std::fs::metadata(path).map_err(|e| unreadable_io(path, &e))?.len())
+}
+
+pub(super) fn sibling(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
@@ -505,7 +550,7 @@ fn needs_scratch(error: &rusqlite::Error) -> bool {
     )
 }
 
-fn unreadable_io(path: &Path, error: &std::io::Error) -> Error {
+pub(super) fn unreadable_io(path: &Path, error: &std::io::Error) -> Error {
     let kind = if error.kind() == std::io::ErrorKind::NotFound {
         ErrorKind::SourceMissing
     } else {

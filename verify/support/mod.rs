@@ -1,6 +1,7 @@
 //! A fresh database per test, and the built binary.
 #![allow(dead_code, reason = "modules of the harness use different parts")]
 
+pub(crate) mod backfill;
 mod server;
 pub(crate) mod world;
 

@@ -42,7 +42,7 @@ pub(super) fn sample(opened: &OpenedPack, stream: usize) -> Sampled {
 
 fn read(opened: &OpenedPack, stream: usize, sampled: &mut Sampled) -> Result<()> {
     let plan = &opened.plan.streams[stream];
-    let mut deriver = Deriver::new(plan, Arc::clone(&opened.redactor));
+    let mut rows_of = Deriver::new(plan, Arc::clone(&opened.redactor));
     let mut derived = Derived::default();
     let mut reach = Reach::new(plan);
     let mut refusals: BTreeMap<RefusalKind, Refusals> = BTreeMap::new();
@@ -53,7 +53,7 @@ fn read(opened: &OpenedPack, stream: usize, sampled: &mut Sampled) -> Result<()>
     for mut source in sources {
         let mut left = SAMPLE_RECORDS_MAX;
         source.read(None, &mut |record| {
-            deriver.derive(record, &mut derived)?;
+            rows_of.derive(record, &mut derived)?;
             reach.see(record);
             sampled.records += 1;
             sampled.refused += derived.refusals.len() as u64;

@@ -52,26 +52,29 @@ impl Slices {
             self.units[found].feeds.push(place);
             return found;
         }
-        let name = self.name(&table_name, &named);
+        let name = slice_name(&table_name, &named);
         let table = Arc::clone(table);
         self.units.push(Unit { name, table, constants: named, feeds: vec![place] });
         self.named_at.push(at);
         self.units.len() - 1
     }
 
-    /// `table[column=value]`: the first constant if it tells the slice apart, else all of them.
-    fn name(&self, table: &str, constants: &[(String, String)]) -> String {
-        let shown = |constants: &[(String, String)]| {
-            let parts: Vec<String> =
-                constants.iter().map(|(column, value)| format!("{column}={value}")).collect();
-            format!("{table}[{}]", parts.join(","))
-        };
-        let short = match constants {
-            [] => table.to_owned(),
-            [first, ..] => shown(std::slice::from_ref(first)),
-        };
-        let is_taken = self.units.iter().any(|unit| unit.name == short);
-        if is_taken { shown(constants) } else { short }
+    /// Keeps of each table's constants the shortest prefix that still tells its slices apart, so
+    /// that as few rows as possible belong to no slice: a stray row of a known kind is then an
+    /// extra row, whatever its other key columns say.
+    pub(super) fn narrow(&mut self) {
+        let tables: BTreeSet<String> =
+            self.units.iter().map(|unit| unit.table.display_name()).collect();
+        for table in tables {
+            let mut units: Vec<&mut Unit> =
+                self.units.iter_mut().filter(|unit| unit.table.display_name() == table).collect();
+            let most = units.iter().map(|unit| unit.constants.len()).max().unwrap_or(0);
+            let enough = (1..most).find(|length| tells_apart(&units, *length)).unwrap_or(most);
+            for unit in &mut units {
+                unit.constants.truncate(enough);
+                unit.name = slice_name(&table, &unit.constants);
+            }
+        }
     }
 
     /// Two slices of one table must be equal or disjoint: otherwise a row would belong to both
@@ -81,7 +84,7 @@ impl Slices {
         for (at, left) in self.units.iter().enumerate() {
             for (right, named_at) in self.units.iter().zip(&self.named_at).skip(at + 1) {
                 let same_table = left.table.display_name() == right.table.display_name();
-                if same_table && !are_disjoint(left, right) {
+                if same_table && !disjoint(&left.constants, &right.constants) {
                     let detail = format!("the slices {} and {} overlap", left.name, right.name);
                     faults.push(Fault::new(*named_at, detail).advice(
                         "give both the same constant key columns, or different values of one",
@@ -91,6 +94,26 @@ impl Slices {
         }
         faults
     }
+}
+
+/// Whether the slices of one table are pairwise disjoint by their first `length` constants.
+fn tells_apart(units: &[&mut Unit], length: usize) -> bool {
+    let prefix = |unit: &Unit| -> Vec<(String, String)> {
+        unit.constants.iter().take(length).cloned().collect()
+    };
+    units.iter().enumerate().all(|(at, left)| {
+        units[at + 1..].iter().all(|right| disjoint(&prefix(left), &prefix(right)))
+    })
+}
+
+/// `table[column=value]`.
+fn slice_name(table: &str, constants: &[(String, String)]) -> String {
+    if constants.is_empty() {
+        return table.to_owned();
+    }
+    let parts: Vec<String> =
+        constants.iter().map(|(column, value)| format!("{column}={value}")).collect();
+    format!("{table}[{}]", parts.join(","))
 }
 
 /// Identity of the slice an output writes: the target and the constants of its key.
@@ -108,8 +131,8 @@ fn slice_of(view: &OutputView<'_>) -> String {
     slice
 }
 
-fn are_disjoint(left: &Unit, right: &Unit) -> bool {
-    left.constants.iter().any(|(column, value)| {
-        right.constants.iter().any(|(other, content)| column == other && value != content)
+fn disjoint(left: &[(String, String)], right: &[(String, String)]) -> bool {
+    left.iter().any(|(column, value)| {
+        right.iter().any(|(other, content)| column == other && value != content)
     })
 }

@@ -16,6 +16,7 @@ SELECT a.attname::text                                            AS name,
        coalesce(et.typname::text, '')                             AS element_name,
        coalesce(et.typtype::text, '')                             AS element_kind,
        pg_catalog.format_type(a.atttypid, a.atttypmod)            AS declared_type,
+       -- -1, not NULL: "character" and "bit" would mean a length of one.
        pg_catalog.format_type(bt.oid, -1)                         AS base_type,
        CASE WHEN a.atttypmod >= 0 THEN a.atttypmod ELSE b.typtypmod END AS modifier,
        a.attnotnull OR t.typnotnull                               AS not_null,

@@ -1,0 +1,217 @@
+//! Backfill against `psql \copy`, measured side by side in one run on a private server.
+//!
+//! The baseline is `\copy` of a ready CSV file of the very same rows into a table with the same
+//! primary key and indexes: no reading of SQLite, no casts, no checkpoints, no digests.
+//!
+//! `TOOLKIT_BENCH_SHORT=1` runs a twentieth of the rows.
+
+// A benchmark prints its figures.
+#![allow(clippy::print_stdout, clippy::print_stderr, missing_docs)]
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use rusqlite::types::ValueRef;
+use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
+use toolkit::backfill::{self, Options};
+use toolkit::config::{Database, Settings};
+use toolkit::demo::{Shape, generate};
+use toolkit::interrupt::Stop;
+use toolkit::pack::Pack;
+use toolkit::store::embedded::Embedded;
+use toolkit::store::{Postgres, sql};
+
+type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// One stream under measurement.
+struct Case {
+    stream: &'static str,
+    table: &'static str,
+    file: &'static str,
+    columns: &'static str,
+    rows: usize,
+    /// Makes every row of the target differ and be older, so that each is updated.
+    age: &'static str,
+    /// `fetched_at` and the like need a conversion `\copy` cannot do; there is none here.
+    partitioned: bool,
+}
+
+fn main() -> Fallible<()> {
+    let short = std::env::var_os("TOOLKIT_BENCH_SHORT").is_some();
+    let scale = if short { 20 } else { 1 };
+    let cases = [
+        Case {
+            stream: "token_usage",
+            table: "observability.token_usage",
+            file: "ragonometrics_token_usage.sqlite",
+            columns: "id, created_at, model, operation, input_tokens, output_tokens, total_tokens, \
+                      session_id, request_id, meta",
+            rows: 1_000_000 / scale,
+            age: "created_at = created_at - interval '1 day', model = 'older'",
+            partitioned: true,
+        },
+        Case {
+            stream: "query_cache",
+            table: "retrieval.query_cache",
+            file: "ragonometrics_query_cache.sqlite",
+            columns: "cache_key, query, paper_path, model, context_hash, answer, created_at",
+            rows: 200_000 / scale,
+            age: "created_at = created_at - interval '1 day', model = 'older'",
+            partitioned: false,
+        },
+    ];
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let scratch = scratch()?;
+        let settings = Settings::new(Database::Embedded, scratch.path().join("state"));
+        let lease = Embedded::new(&settings).acquire().await?;
+        let source = scratch.path().join("app");
+        let (tokens, queries) = (cases[0].rows, cases[1].rows);
+        eprintln!("generating {tokens} token_usage and {queries} query_cache rows");
+        let shape = Shape { openalex: 100, citec: 100, ..Shape::scaled(tokens, queries) };
+        generate(&source, 1, &shape)?;
+        println!("{:-<98}", "");
+        println!("backfill against psql \\copy into the indexed table (same rows, same indexes)");
+        for case in &cases {
+            measure(case, &settings, &lease.client_environment(), &source, scratch.path()).await?;
+        }
+        println!("peak resident memory of this process: {} MiB", peak_mib()?);
+        lease.release().await?;
+        Ok(())
+    })
+}
+
+fn scratch() -> Fallible<tempfile::TempDir> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::Builder::new().prefix("toolkit-bench-").tempdir()?;
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
+    Ok(folder)
+}
+
+async fn measure(
+    case: &Case,
+    settings: &Settings,
+    environment: &[(&'static str, String)],
+    source: &Path,
+    scratch: &Path,
+) -> Fallible<()> {
+    let postgres = Postgres::connect(settings).await?;
+    let mut conn = postgres.dedicated().await?;
+    toolkit::migrate::up(&mut conn, &["unified"], &toolkit::migrate::Options::default()).await?;
+    let csv = scratch.join(format!("{}.csv", case.stream));
+    let bytes = write_csv(&source.join("sqlite").join(case.file), case, &csv)?;
+    println!("\n{} rows of {} ({} MiB of SQLite)", case.rows, case.table, bytes >> 20);
+
+    let baseline = copy_baseline(&mut conn, case, environment, &csv).await?;
+    show("psql \\copy into the indexed table", baseline, baseline);
+    let first = run(&postgres, settings, case, source, false).await?;
+    show("toolkit, first load of the empty table", first, baseline);
+    let again = run(&postgres, settings, case, source, false).await?;
+    show("toolkit, every row there and unchanged", again, baseline);
+    let statement = format!("UPDATE {} SET {}", case.table, case.age);
+    sqlx::raw_sql(sql(statement)).execute(&mut conn).await?;
+    vacuum(&mut conn, case.table).await?;
+    let updated = run(&postgres, settings, case, source, false).await?;
+    show("toolkit, every row there and updated", updated, baseline);
+    sqlx::raw_sql(sql(format!("TRUNCATE {}", case.table))).execute(&mut conn).await?;
+    let kept = run(&postgres, settings, case, source, true).await?;
+    show("toolkit, empty table, --keep-indexes", kept, baseline);
+    conn.close().await?;
+    postgres.close().await?;
+    Ok(())
+}
+
+fn show(what: &str, seconds: f64, baseline: f64) {
+    println!("  {what:<44} {seconds:>7.2} s   {:>5.2}x", seconds / baseline);
+}
+
+async fn vacuum(conn: &mut PgConnection, table: &str) -> Fallible<()> {
+    sqlx::raw_sql(sql(format!("VACUUM ANALYZE {table}"))).execute(&mut *conn).await?;
+    sqlx::raw_sql("CHECKPOINT").execute(conn).await?;
+    Ok(())
+}
+
+/// A table of the same shape, keys and indexes, filled by `psql \copy`.
+async fn copy_baseline(
+    conn: &mut PgConnection,
+    case: &Case,
+    environment: &[(&'static str, String)],
+    csv: &Path,
+) -> Fallible<f64> {
+    let partitioning = if case.partitioned { " PARTITION BY RANGE (created_at)" } else { "" };
+    let mut ddl = format!(
+        "DROP TABLE IF EXISTS public.baseline; \
+         CREATE TABLE public.baseline (LIKE {} INCLUDING ALL){partitioning};",
+        case.table
+    );
+    if case.partitioned {
+        ddl.push_str("CREATE TABLE public.baseline_rest PARTITION OF public.baseline DEFAULT;");
+    }
+    sqlx::raw_sql(sql(ddl)).execute(&mut *conn).await?;
+    sqlx::raw_sql("CHECKPOINT").execute(&mut *conn).await?;
+    let command = format!(
+        "\\copy public.baseline ({}) FROM '{}' WITH (FORMAT csv, NULL '\\N')",
+        case.columns,
+        csv.display()
+    );
+    let started = Instant::now();
+    let status = std::process::Command::new("psql")
+        .envs(environment.iter().map(|(name, value)| (*name, value.as_str())))
+        .args(["-q", "-X", "-v", "ON_ERROR_STOP=1", "-c", &command])
+        .status()?;
+    let seconds = started.elapsed().as_secs_f64();
+    assert!(status.success(), "psql \\copy failed");
+    sqlx::raw_sql("DROP TABLE public.baseline; CHECKPOINT").execute(conn).await?;
+    Ok(seconds)
+}
+
+async fn run(
+    postgres: &Postgres,
+    settings: &Settings,
+    case: &Case,
+    source: &Path,
+    keep_indexes: bool,
+) -> Fallible<f64> {
+    let roots: Vec<PathBuf> = vec![source.to_path_buf()];
+    let started = Instant::now();
+    let options =
+        Options { streams: vec![case.stream.to_owned()], keep_indexes, ..Options::default() };
+    let pack = Pack::find("unified")?;
+    let preparation = backfill::prepare(settings, postgres, pack, &roots, options).await?;
+    let report = backfill::run(postgres, &preparation, &Stop::new(), &|_| ()).await?;
+    let seconds = started.elapsed().as_secs_f64();
+    assert_eq!(report.read, case.rows as u64, "rows read");
+    assert_eq!(report.rejects, 0, "rejects");
+    Ok(seconds)
+}
+
+/// The rows as `\copy` wants them; returns the size of the SQLite file.
+fn write_csv(sqlite: &Path, case: &Case, csv: &Path) -> Fallible<u64> {
+    let connection = rusqlite::Connection::open(sqlite)?;
+    let mut statement =
+        connection.prepare(&format!("SELECT {} FROM {}", case.columns, case.stream))?;
+    let columns = statement.column_count();
+    let mut writer = csv::WriterBuilder::new().has_headers(false).from_path(csv)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        for column in 0..columns {
+            match row.get_ref(column)? {
+                ValueRef::Null => writer.write_field("\\N")?,
+                ValueRef::Integer(number) => writer.write_field(number.to_string())?,
+                ValueRef::Real(number) => writer.write_field(number.to_string())?,
+                ValueRef::Text(text) | ValueRef::Blob(text) => writer.write_field(text)?,
+            }
+        }
+        writer.write_record(None::<&[u8]>)?;
+    }
+    writer.flush()?;
+    Ok(std::fs::metadata(sqlite)?.len())
+}
+
+fn peak_mib() -> Fallible<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or_default();
+    let kib: u64 = line.split_whitespace().nth(1).unwrap_or("0").parse()?;
+    Ok(kib >> 10)
+}

@@ -1,0 +1,84 @@
+//! Whether an unfinished run may be resumed: only over the inputs it was started with.
+
+use serde_json::json;
+use sqlx::Row as _;
+use sqlx::postgres::PgConnection;
+
+use crate::backfill::Options;
+use crate::error::{Error, ErrorKind, Result};
+use crate::pack::OpenedPack;
+use crate::source::discover::Input;
+
+/// What is left of an earlier run.
+pub(super) enum Unfinished {
+    None,
+    Resume(String),
+    Differs(Error),
+}
+
+/// The newest unfinished run of the pack that committed anything, if it may be resumed.
+pub(super) async fn resumable(
+    conn: &mut PgConnection,
+    opened: &OpenedPack,
+    options: &Options,
+) -> Result<Unfinished> {
+    let row = sqlx::query(include_str!("../sql/backfill/unfinished_run.sql"))
+        .bind(&opened.plan.name)
+        .fetch_optional(conn)
+        .await?;
+    let Some(row) = row else { return Ok(Unfinished::None) };
+    let run_id: String = row.try_get("run_id")?;
+    let stored: serde_json::Value =
+        serde_json::from_str(&row.try_get::<String, _>("settings")?).unwrap_or_default();
+    let inputs: Vec<Input> =
+        serde_json::from_str(&row.try_get::<String, _>("inputs")?).unwrap_or_default();
+    let mut differences = Vec::new();
+    let now = settings_json(opened, options);
+    for name in ["pack_version", "pack_fingerprint", "streams", "encoding_version"] {
+        if stored[name] != now[name] {
+            differences.push(format!("{name} was {}, is {}", stored[name], now[name]));
+        }
+    }
+    for input in &opened.discovered.inputs {
+        let before =
+            inputs.iter().find(|old| old.stream == input.stream && old.source == input.source);
+        match before {
+            Some(before) if before.token == input.token => {}
+            Some(_) => {
+                differences.push(format!("{} of stream {} changed", show(input), input.stream));
+            }
+            None => differences.push(format!("{} of stream {} is new", show(input), input.stream)),
+        }
+    }
+    if differences.is_empty() {
+        return Ok(Unfinished::Resume(run_id));
+    }
+    Ok(Unfinished::Differs(
+        Error::new(
+            ErrorKind::RunMismatch,
+            format!(
+                "run {run_id} is unfinished and was started with other inputs: {}",
+                differences.join("; ")
+            ),
+        )
+        .advice(
+            "give it back what it started with, or start over with --restart: what it stored \
+             stays, and is found unchanged or updated",
+        ),
+    ))
+}
+
+/// Name of an input, for people.
+pub(super) fn show(input: &Input) -> &str {
+    if input.source.is_empty() { "the set of documents" } else { &input.source }
+}
+
+/// The settings a run must be resumed with.
+pub(super) fn settings_json(opened: &OpenedPack, options: &Options) -> serde_json::Value {
+    json!({
+        "pack_version": opened.plan.version,
+        "pack_fingerprint": opened.plan.fingerprint,
+        "streams": options.streams,
+        "encoding_version": crate::canonical::ENCODING_VERSION,
+    })
+}
