@@ -83,7 +83,10 @@ fn float(debug: String) -> String {
     match debug.as_str() {
         "inf" => "Infinity".to_owned(),
         "-inf" => "-Infinity".to_owned(),
-        _ => debug.strip_suffix(".0").map(str::to_owned).unwrap_or(debug),
+        _ => match debug.strip_suffix(".0") {
+            Some(whole) => whole.to_owned(),
+            None => debug,
+        },
     }
 }
 

@@ -4,7 +4,8 @@
 //! field the type's OID as `u32`, an `i32` length (`-1` for NULL) and the binary send form. Before
 //! hashing, numeric loses trailing zeros of its scale (`trim_scale`), NaN is one bit pattern,
 //! domains count as their base type, varchar as text, and enums, ltree and other extension types
-//! travel as text. Inside arrays, scale and the bits of NaN are kept as stored. [`ENCODING_VERSION`] changes whenever a row's bytes would.
+//! travel as text. Inside arrays, scale and the bits of NaN are kept as stored.
+//! [`ENCODING_VERSION`] changes whenever a row's bytes would.
 
 mod display;
 mod layout;

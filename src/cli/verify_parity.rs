@@ -127,6 +127,13 @@ impl Report for parity::Report {
                 outside.rows, outside.table
             ));
         }
+        if !self.changed_sources.is_empty() {
+            text.push_str(&format!(
+                "\n\nCHANGED while being read: {}; what differs may be due to that, so verify \
+                 again when the application is still",
+                self.changed_sources.join(", ")
+            ));
+        }
         text.push_str(&format!("\n\n{}", verdict(self)));
         text
     }

@@ -114,7 +114,7 @@ pub async fn check(postgres: &Postgres, pack: Pack, roots: &[PathBuf]) -> Result
     let Compiled { plan, faults } = compiled;
     findings.problems.extend(faults);
     unenforced_keys(&pack, &plan, &mut findings.warnings);
-    let opened = OpenedPack { pack, plan, discovered, redactor };
+    let opened = OpenedPack { pack, plan, discovered, redactor, roots: roots.to_vec() };
     let (opened, samples) = tokio::task::spawn_blocking(move || {
         let samples: Vec<Sampled> =
             (0..opened.plan.streams.len()).map(|stream| sample(&opened, stream)).collect();

@@ -27,6 +27,8 @@ pub struct OpenedPack {
     pub discovered: Discovered,
     /// Keeps secrets out.
     pub redactor: Arc<Redactor>,
+    /// Where the sources were looked for.
+    pub roots: Vec<PathBuf>,
 }
 
 /// Finds the sources of `pack` below `roots`, checks that they are whole, that the database is
@@ -37,13 +39,13 @@ pub async fn open(
     pack: Pack,
     roots: &[PathBuf],
 ) -> Result<OpenedPack> {
-    let (pack, roots) = (pack, roots.to_vec());
-    let (pack, discovered) = tokio::task::spawn_blocking(move || -> Result<_> {
+    let roots = roots.to_vec();
+    let (pack, discovered, roots) = tokio::task::spawn_blocking(move || -> Result<_> {
         let discovered = discover(&pack, &roots)?;
         for (_, path) in databases(&pack, &discovered) {
             Database::open(path)?.check()?;
         }
-        Ok((pack, discovered))
+        Ok((pack, discovered, roots))
     })
     .await
     .map_err(join_error)??;
@@ -55,7 +57,7 @@ pub async fn open(
     }
     let plan = compile(&pack, &mut conn, &discovered.columns(), &redactor).await?;
     sqlx::Connection::close(conn).await?;
-    Ok(OpenedPack { pack, plan, discovered, redactor })
+    Ok(OpenedPack { pack, plan, discovered, redactor, roots })
 }
 
 /// The redactor of this installation, with the pack's secret member names.
@@ -87,6 +89,21 @@ pub(super) fn databases<'d>(
 }
 
 impl OpenedPack {
+    /// The sources that are no longer what they were when the pack was opened. Blocking.
+    pub fn changed_sources(&self) -> Result<Vec<String>> {
+        let now = discover(&self.pack, &self.roots)?.inputs;
+        let mut changed: Vec<String> = self
+            .discovered
+            .inputs
+            .iter()
+            .filter(|was| !now.contains(was))
+            .map(|was| if was.source.is_empty() { was.stream.clone() } else { was.source.clone() })
+            .collect();
+        changed.sort();
+        changed.dedup();
+        Ok(changed)
+    }
+
     /// Opens the sources of a stream, in reading order; none if nothing of it was found.
     pub fn open_sources(&self, stream: usize) -> Result<Vec<StreamSource>> {
         let stream = &self.plan.streams[stream];

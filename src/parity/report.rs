@@ -37,6 +37,9 @@ pub struct Report {
     pub not_checked: Vec<String>,
     /// Rows of checked tables that no slice of the pack covers, and so nothing was compared with.
     pub outside_slices: Vec<OutsideSlices>,
+    /// Sources that changed while they were read; looked for only where something differs, which
+    /// may then be due to that.
+    pub changed_sources: Vec<String>,
     /// Log position of the snapshot that was read.
     pub snapshot_lsn: String,
     /// Seconds from start to end.

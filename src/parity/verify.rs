@@ -97,6 +97,14 @@ pub async fn verify(
     let differing_rows =
         found.units.iter().map(UnitResult::differing).sum::<u64>() + found.unaccounted_total();
     let is_clean = differing_rows == 0;
+    let changed_sources = if is_clean {
+        Vec::new()
+    } else {
+        let opened = Arc::clone(&opened);
+        tokio::task::spawn_blocking(move || opened.changed_sources())
+            .await
+            .map_err(join_error)??
+    };
     let report = Report {
         run_id: uuid::Uuid::new_v4().to_string(),
         pack: opened.plan.name.clone(),
@@ -108,6 +116,7 @@ pub async fn verify(
         differing_rows,
         not_checked: not_checked(&opened),
         outside_slices,
+        changed_sources,
         snapshot_lsn: lsn,
         seconds: started.elapsed().as_secs_f64(),
     };

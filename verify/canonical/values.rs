@@ -114,7 +114,7 @@ fn letters(random: &mut ChaCha8Rng, most: usize) -> String {
     (0..count)
         .map(|_| {
             let plane = random.random_range(0..17_u32);
-            let any = plane << 16 | random.random_range(1..0x1_0000_u32);
+            let any = (plane << 16) | random.random_range(1..0x1_0000_u32);
             if random.random() { 'a' } else { char::from_u32(any).unwrap_or('\u{fffd}') }
         })
         .collect()

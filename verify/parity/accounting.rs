@@ -216,9 +216,35 @@ async fn a_writer_between_the_passes_is_not_taken_for_drift() {
         locking.commit().await.unwrap();
     };
     let (report, ()) = tokio::join!(world.verify(), write_meanwhile);
+    assert!(report.changed_sources.is_empty());
     assert_eq!(
         lines(&report.differences),
         ["changed public.notes id=n3 body: 'three' -> 'planted'"]
     );
     assert!(world.verify().await.differing_rows > 1, "the next one sees what was written");
+}
+
+#[tokio::test]
+async fn a_source_that_changes_while_it_is_read_is_named_beside_the_differences() {
+    let world = World::own(PACK, TARGET, SOURCE).await;
+    world.backfill().await;
+    let mut locking = world.postgres.dedicated().await.unwrap();
+    let mut locking = locking.begin().await.unwrap();
+    locking.execute("LOCK TABLE notes IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let write_meanwhile = async {
+        let waiting = "SELECT count(*)::text FROM pg_locks WHERE NOT granted \
+                       AND relation = 'notes'::regclass";
+        while world.text(waiting).await == "0" {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        world.sqlite("INSERT INTO logs VALUES (4, 'four')");
+        locking.execute("DELETE FROM notes WHERE id = 'n3'").await.unwrap();
+        locking.execute("UPDATE notes SET body = 'x'").await.unwrap();
+        locking.rollback().await.unwrap();
+        world.sql("INSERT INTO logs VALUES (5, 'five')").await;
+    };
+    world.sql("INSERT INTO logs VALUES (6, 'six')").await;
+    let (report, ()) = tokio::join!(world.verify(), write_meanwhile);
+    assert_eq!(report.changed_sources, ["app.sqlite"]);
+    assert!(lines(&report.differences).contains(&"extra public.logs id=6".to_owned()));
 }

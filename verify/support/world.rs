@@ -74,11 +74,11 @@ impl World {
 
     /// One text from the target.
     pub(crate) async fn text(&self, query: &str) -> String {
-        let found: Option<String> = sqlx::query_scalar(sql(query.to_owned()))
-            .fetch_one(self.postgres.pool())
+        let found: Option<Option<String>> = sqlx::query_scalar(sql(query.to_owned()))
+            .fetch_optional(self.postgres.pool())
             .await
             .unwrap_or_else(|error| panic!("{query}: {error}"));
-        found.unwrap_or_else(|| "NULL".to_owned())
+        found.flatten().unwrap_or_else(|| "NULL".to_owned())
     }
 
     pub(crate) async fn open(&self) -> Result<Arc<OpenedPack>> {
