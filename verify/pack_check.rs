@@ -320,3 +320,21 @@ async fn what_keeps_a_check_from_being_made_exits_2() {
         assert!(stderr(&checked).contains(says), "{}", stderr(&checked));
     }
 }
+
+#[tokio::test]
+async fn a_time_type_that_would_round_in_silence_is_refused() {
+    let database = TestDatabase::create().await;
+    let pool = database.pool().await;
+    let create = "CREATE TABLE public.event (id text PRIMARY KEY, at timestamptz(3))";
+    pool.execute(create).await.expect("table");
+    let folder = database.folder().join("events");
+    fs::create_dir_all(&folder).expect("folder");
+    let pack = "[pack]\nname = \"events\"\nversion = 1\n[[stream]]\nname = \"events\"\n\
+                source = { json = \"event-*.json\" }\ntarget = \"event\"\nkey = [\"id\"]\n\
+                [stream.columns]\nid = \"/id\"\nat = \"/at\"\n";
+    fs::write(folder.join("pack.toml"), pack).expect("pack.toml");
+    let checked = check(&database, &folder, None);
+    let said = stdout(&checked);
+    assert!(said.contains("at is timestamp(3) with time zone, which rounds in silence"), "{said}");
+    assert_eq!(checked.status.code(), Some(1));
+}

@@ -294,6 +294,9 @@ impl Compiler<'_> {
                 ),
             ));
         }
+        if let Some(rounding) = rounds_time(column) {
+            return Err(Error::new(ErrorKind::Pack, rounding));
+        }
         let options = entry.options();
         let defaults = &self.pack.manifest.defaults;
         let cast_options = options.cast_options(defaults, &column.ty, !column.not_null);
@@ -463,6 +466,21 @@ fn same_name_mapping(place: &Place<'_>) -> Columns {
             Some((column.name.clone(), Spanned::new(place.view.target.span(), source)))
         })
         .collect()
+}
+
+/// A time type declared with less than microseconds would round in silence.
+fn rounds_time(column: &Column) -> Option<String> {
+    let is_time = matches!(
+        column.ty,
+        PgType::Timestamptz | PgType::Timestamp | PgType::Time | PgType::Interval
+    );
+    let declared = &column.declared_type;
+    (is_time && declared.contains('(') && !declared.contains("(6)")).then(|| {
+        format!(
+            "{} is {declared}, which rounds in silence: declare it without a precision",
+            column.name
+        )
+    })
 }
 
 /// A column that another output of the same slice maps and this one does not.
