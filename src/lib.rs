@@ -18,6 +18,7 @@
 //! | [`canonical`] | the one encoding and digest of rows, in Rust and as SQL |
 //! | [`derive`] | source records to the rows they become |
 //! | [`backfill`] | plan chunks, lease, copy, merge, checkpoint |
+//! | [`preflight`] | a census of the sources, and what a backfill will make of them |
 //! | [`ledger`] | reading rejects and ledger entries, acknowledging rejects |
 //! | [`parity`] | compare, sample, account, report |
 //! | [`repair`] | reviewable repair plans and their execution |
@@ -41,6 +42,7 @@ pub mod ledger;
 pub mod migrate;
 pub mod pack;
 pub mod parity;
+pub mod preflight;
 pub mod repair;
 pub mod source;
 pub mod store;

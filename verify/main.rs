@@ -22,6 +22,7 @@ mod migrate;
 mod migrate_command;
 mod pack_check;
 mod parity;
+mod preflight;
 mod rejects;
 mod repair;
 mod support;

@@ -9,11 +9,10 @@ use sqlx::postgres::PgConnection;
 
 use crate::backfill::chunk::ChunkLimits;
 use crate::backfill::resume::{Unfinished, resumable};
-use crate::cast::PgType;
 use crate::config::Settings;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pack::plan::{From, OutputPlan};
-use crate::pack::{OpenedPack, Pack};
+use crate::pack::plan::OutputPlan;
+use crate::pack::{OpenedPack, Pack, source_guards_key};
 use crate::source::StreamSource;
 use crate::store::{Postgres, quote_ident, sql};
 
@@ -158,20 +157,6 @@ async fn initial_load(
         }
     }
     Ok(true)
-}
-
-/// Whether no two records can give rows of one key: a single table whose INTEGER PRIMARY KEY is
-/// the target's integer key.
-fn source_guards_key(output: &OutputPlan, sources: &[StreamSource]) -> Result<bool> {
-    let ([StreamSource::Sqlite(table)], [key]) = (sources, output.key.as_slice()) else {
-        return Ok(false);
-    };
-    let column = &output.columns[*key];
-    let ([From::Column(name)], PgType::Int8) = (column.from.as_slice(), column.cast.ty()) else {
-        return Ok(false);
-    };
-    Ok(output.each.is_none()
-        && table.integer_key()?.is_some_and(|key| key.eq_ignore_ascii_case(name)))
 }
 
 fn slice_condition(output: &OutputPlan) -> (String, Vec<String>) {

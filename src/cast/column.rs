@@ -15,7 +15,7 @@ use super::interval::write_interval;
 use super::note::{Note, Original, Policy, Refusal};
 use super::number::{Width, write_bool, write_float4, write_float8, write_integer};
 use super::numeric::write_numeric;
-use super::options::{CastName, CastOptions, EmptyText};
+use super::options::{CastName, CastOptions, EmptyText, EpochUnit};
 use super::redact::Redactor;
 use super::source::Source;
 use super::text::{TextRules, write_bytea, write_ltree, write_text};
@@ -68,6 +68,12 @@ impl ColumnCast {
     #[must_use]
     pub fn ty(&self) -> &PgType {
         &self.ty
+    }
+
+    /// The declared unit of numeric timestamps.
+    #[must_use]
+    pub fn unit(&self) -> Option<EpochUnit> {
+        self.reading.unit
     }
 
     /// Appends the binary COPY field of `value`: a big-endian `i32` length (-1 for NULL) and the

@@ -8,6 +8,7 @@ use crate::backfill::{self, Options, Preparation, StreamReport};
 use crate::config::Settings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::Pack;
+use crate::preflight;
 use crate::store::Postgres;
 
 /// Arguments of `toolkit backfill`.
@@ -25,14 +26,24 @@ any moment and run the same command again. Every record ends in exactly one coun
   ledgered    values stored changed (a password redacted), each with a ledger entry
   derived     rows made from a record beside its own, counted per target
 
+--preflight reads every record through the same casts and says, before anything is copied, what is
+in each column and what will be stored, stored changed (ledger) or rejected; exit 1 if rejects are
+predicted. It remembers 3,000,000 keys at most and says what it did not check beyond. CHECK
+constraints and triggers are left to Postgres; so is what the target already holds under a key. Of
+two different rows under one key the later is predicted as a reject: so it is within a chunk, while
+one of a later chunk is merged over the first.
+
 A second run re-reads everything and changes nothing. Limits: a chunk holds 50,000 records or
 16 MiB, whichever comes first; a chunk is tried 6 times while the server is away.
 
 Examples:
+  toolkit backfill --pack unified --source /data/app --preflight
   toolkit backfill --pack unified --source /data/app --dry-run
   toolkit backfill --pack unified --source /data/app
   toolkit backfill --pack ./my-pack --source app.db --stream orders
   toolkit --format json backfill --pack unified --source /data/app | jq .streams")]
+// Flags of a command line, each a choice of its own.
+#[allow(clippy::struct_excessive_bools)]
 pub struct Args {
     /// Built-in pack, or the folder of your own pack.toml
     #[arg(long)]
@@ -46,6 +57,9 @@ pub struct Args {
     /// Print the plan and change nothing
     #[arg(long)]
     dry_run: bool,
+    /// Count what the sources hold and what each cast will make of it, and change nothing
+    #[arg(long, conflicts_with_all = ["dry_run", "restart", "keep_indexes"])]
+    preflight: bool,
     /// Start over instead of resuming an unfinished run
     #[arg(long)]
     restart: bool,
@@ -115,6 +129,9 @@ async fn with_postgres(
     output: &Output,
     postgres: &Postgres,
 ) -> Result<Outcome> {
+    if args.preflight {
+        return preflight(args, pack, settings, output, postgres).await;
+    }
     let options = Options {
         streams: args.stream.clone(),
         restart: args.restart,
@@ -142,6 +159,42 @@ async fn with_postgres(
     let is_clean =
         args.max_rejects.allows(report.rejects, report.read) && report.changed_sources.is_empty();
     Ok(if is_clean { Outcome::Success } else { Outcome::Differences })
+}
+
+async fn preflight(
+    args: &Args,
+    pack: Pack,
+    settings: &Settings,
+    output: &Output,
+    postgres: &Postgres,
+) -> Result<Outcome> {
+    let options = preflight::Options { streams: args.stream.clone() };
+    let progress = Progress::new(output);
+    let on_event = |event| progress.show(counted(event));
+    let census = preflight::census(
+        settings,
+        postgres,
+        pack,
+        &args.source,
+        &options,
+        output.stop(),
+        &on_event,
+    )
+    .await?;
+    output.report(&census)?;
+    let is_clean = args.max_rejects.allows(census.rejects, census.read);
+    Ok(if is_clean { Outcome::Success } else { Outcome::Differences })
+}
+
+/// Counting shows its progress as copying does.
+fn counted(event: preflight::Event) -> backfill::Event {
+    match event {
+        preflight::Event::Stream { name, records } => backfill::Event::Stream { name, records },
+        preflight::Event::Records { records, rejects } => {
+            backfill::Event::Chunk { records, rejects }
+        }
+        preflight::Event::StreamDone => backfill::Event::StreamDone,
+    }
 }
 
 /// An interrupted run says how to go on.

@@ -21,6 +21,7 @@ pub mod rejects;
 pub mod repair;
 pub mod verify_parity;
 
+mod preflight;
 mod progress;
 mod record;
 mod signals;

@@ -5,6 +5,7 @@
 mod conflict;
 mod entries;
 mod original;
+mod pointed;
 mod reach;
 mod resolve;
 
@@ -13,6 +14,7 @@ pub use entries::{
     LedgerEntry, RejectEntry, note_entries, output_name, reject_entries, skip_entries,
 };
 pub use original::original_bytes;
+pub use pointed::{PointedVisitor, Pointer, Pointers};
 pub use reach::{Reach, Unreached};
 
 use std::ops::Range;
@@ -38,8 +40,23 @@ pub struct Derived {
     pub refusals: Vec<RowRefusal>,
     /// Rows that a rule left out, with the ledger rule.
     pub skips: Vec<RowSkip>,
+    /// What every cast says of the rows that one of them refused; only if asked for.
+    pub surveyed: Vec<SurveyedCast>,
     /// What becomes of the record as such.
     pub fate: Fate,
+}
+
+/// What one cast says of a value in a refused row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SurveyedCast {
+    /// Position of the output.
+    pub output: usize,
+    /// Element of the record.
+    pub element: u32,
+    /// Column of the output.
+    pub column: usize,
+    /// The rules under which it would store something else, or why it refuses.
+    pub outcome: std::result::Result<Vec<&'static str>, Refusal>,
 }
 
 /// One derived row.
@@ -109,13 +126,21 @@ pub struct Deriver<'p> {
     redactor: Arc<Redactor>,
     resolver: resolve::Resolver,
     scratch: Vec<Note>,
+    surveys: bool,
 }
 
 impl<'p> Deriver<'p> {
     /// A deriver for the records of `stream`.
     #[must_use]
     pub fn new(stream: &'p StreamPlan, redactor: Arc<Redactor>) -> Self {
-        Self { stream, redactor, resolver: resolve::Resolver::default(), scratch: Vec::new() }
+        let resolver = resolve::Resolver::default();
+        Self { stream, redactor, resolver, scratch: Vec::new(), surveys: false }
+    }
+
+    /// The same, asking every cast about a row that one of them refuses.
+    #[must_use]
+    pub fn surveying(self) -> Self {
+        Self { surveys: true, ..self }
     }
 
     /// The stream's plan.
@@ -253,6 +278,9 @@ impl<'p> Deriver<'p> {
                     out.buffer.truncate(start);
                     out.notes.truncate(notes_before);
                     out.reject(index, element, Some(position), refusal);
+                    if self.surveys {
+                        self.survey(index, output, element, context, out);
+                    }
                     return;
                 }
             }
@@ -265,6 +293,31 @@ impl<'p> Deriver<'p> {
             return;
         }
         out.rows.push(Row { output: index, element, range: start..out.buffer.len() });
+    }
+}
+
+impl Deriver<'_> {
+    /// Asks every cast of a refused row.
+    fn survey(
+        &mut self,
+        index: usize,
+        output: &OutputPlan,
+        element: u32,
+        context: &resolve::Context<'_>,
+        out: &mut Derived,
+    ) {
+        let end = out.buffer.len();
+        for (position, column) in output.columns.iter().enumerate() {
+            if column.constant.is_some() {
+                continue;
+            }
+            self.scratch.clear();
+            let value = self.resolver.first(&column.from, context);
+            let outcome = column.cast.encode(value, &mut out.buffer, &mut self.scratch);
+            let outcome = outcome.map(|()| self.scratch.iter().map(|note| note.rule).collect());
+            out.buffer.truncate(end);
+            out.surveyed.push(SurveyedCast { output: index, element, column: position, outcome });
+        }
     }
 }
 
@@ -290,6 +343,7 @@ impl Derived {
         self.notes.clear();
         self.refusals.clear();
         self.skips.clear();
+        self.surveyed.clear();
         self.fate = Fate::Stored;
     }
 

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::cast::PgType;
 use crate::cast::redact::Redactor;
 use crate::config::Settings;
 use crate::error::Result;
 use crate::pack::Pack;
 use crate::pack::compile::compile;
 use crate::pack::manifest::OneOrMany;
-use crate::pack::plan::{PackPlan, SourceKind};
+use crate::pack::plan::{From, OutputPlan, PackPlan, SourceKind};
 use crate::source::StreamSource;
 use crate::source::discover::{Discovered, discover};
 use crate::source::documents::{DocumentKind, DocumentSource};
@@ -139,4 +140,18 @@ impl OpenedPack {
 /// A worker thread that panicked or was cancelled.
 pub fn join_error(error: tokio::task::JoinError) -> crate::Error {
     crate::Error::new(crate::ErrorKind::Bug, "a worker thread ended unexpectedly").because(error)
+}
+
+/// Whether no two records can give rows of one key: a single table whose INTEGER PRIMARY KEY is
+/// the target's integer key.
+pub fn source_guards_key(output: &OutputPlan, sources: &[StreamSource]) -> Result<bool> {
+    let ([StreamSource::Sqlite(table)], [key]) = (sources, output.key.as_slice()) else {
+        return Ok(false);
+    };
+    let column = &output.columns[*key];
+    let ([From::Column(name)], PgType::Int8) = (column.from.as_slice(), column.cast.ty()) else {
+        return Ok(false);
+    };
+    Ok(output.each.is_none()
+        && table.integer_key()?.is_some_and(|key| key.eq_ignore_ascii_case(name)))
 }

@@ -340,7 +340,7 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Error {
 }
 
 /// Column names of a CSV file, as its reader sees them.
-fn csv_header(path: &Path) -> Result<Vec<String>> {
+pub fn csv_header(path: &Path) -> Result<Vec<String>> {
     use std::io::Read as _;
     let mut file = std::fs::File::open(path).map_err(|e| unreadable(path, &e))?;
     let mut mark = [0; 3];

@@ -7,6 +7,7 @@ mod change;
 pub mod discover;
 pub mod documents;
 pub mod sqlite;
+pub mod survey;
 
 use serde::{Deserialize, Serialize};
 

@@ -27,7 +27,7 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// A `SQLite` file opened for reading.
 #[derive(Debug)]
 pub struct Database {
-    connection: Connection,
+    pub(super) connection: Connection,
     path: PathBuf,
     // The copy that is read where the file could not be read in place; lives as long as this.
     scratch: Option<tempfile::TempDir>,
@@ -560,7 +560,7 @@ pub(super) fn unreadable_io(path: &Path, error: &std::io::Error) -> Error {
         .advice("check that the file is there and that this user may read it")
 }
 
-fn unreadable(path: &Path, error: rusqlite::Error) -> Error {
+pub(super) fn unreadable(path: &Path, error: rusqlite::Error) -> Error {
     use rusqlite::ErrorCode;
     let (kind, advice) = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (
