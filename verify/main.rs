@@ -11,6 +11,7 @@ mod backfill;
 mod backfill_errors;
 mod backfill_faults;
 mod backfill_targets;
+mod backfill_twins;
 mod canonical;
 mod cast_oracle;
 mod cli_errors;

@@ -176,7 +176,7 @@ fn is_reject(output: &OutputPlan, first: &RowRef, later: &RowRef) -> bool {
     }
 }
 
-fn duplicate_key(output: &OutputPlan) -> Refused {
+pub(super) fn duplicate_key(output: &OutputPlan) -> Refused {
     let key: Vec<&str> =
         output.key.iter().map(|position| output.columns[*position].name.as_str()).collect();
     Refused {

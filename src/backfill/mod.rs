@@ -13,6 +13,7 @@ mod resume;
 mod run;
 mod sequences;
 mod stream;
+mod twins;
 mod unchanged;
 mod write;
 

@@ -293,6 +293,7 @@ async fn copy_stream(
         stream: stream.index,
         run_id,
         direct: outputs.iter().map(|output| initial_load && can_copy_direct(output)).collect(),
+        initial_load,
         limits: preparation.options.limits,
         stop,
         on_chunk,

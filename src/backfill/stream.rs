@@ -21,6 +21,7 @@ pub(super) struct Copying<'a> {
     pub(super) stream: usize,
     pub(super) run_id: &'a str,
     pub(super) direct: Vec<bool>,
+    pub(super) initial_load: bool,
     pub(super) limits: ChunkLimits,
     pub(super) stop: &'a Stop,
     pub(super) on_chunk: &'a (dyn Fn(&Counts, usize) + Sync),
@@ -43,6 +44,7 @@ impl Copying<'_> {
                 source: &name,
                 chunk_no,
                 direct: &self.direct,
+                initial_load: self.initial_load,
             };
             let counts = write_chunk(conn, place, &chunk).await?;
             (self.on_chunk)(&counts, chunk.bytes);

@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
-use crate::backfill::chunk::{Chunk, RowRef};
+use crate::backfill::chunk::{Chunk, OutputRows, RowRef};
 use crate::backfill::counts::{Counts, RowCounts};
 use crate::backfill::merge::{self, Refused, Superseded, Written};
+use crate::backfill::twins::{KnownTwins, merge_rule, refuse_twins};
 use crate::derive::{LedgerEntry, RejectEntry, output_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::plan::{OutputPlan, PackPlan, StreamPlan};
@@ -28,6 +29,8 @@ pub(super) struct Place<'a> {
     pub chunk_no: i64,
     /// Whether each output's slice was empty when the stream began.
     pub direct: &'a [bool],
+    /// Whether all of the stream's slices were empty when it began.
+    pub initial_load: bool,
 }
 
 /// Writes the chunk and returns its counts. Everything or nothing is committed.
@@ -52,32 +55,42 @@ async fn try_chunk(
     settings: &'static str,
 ) -> Result<Counts> {
     let mut tx = conn.begin().await?;
-    let settings = format!("SET LOCAL synchronous_commit = on{settings}");
+    // Chunks are small against the target: keys are looked up, the target is never scanned whole.
+    // Without sequential scans estimates are absurd, and would have every statement compiled.
+    let settings = format!(
+        "SET LOCAL synchronous_commit = on; SET LOCAL enable_seqscan = off; SET LOCAL jit = off; \
+         SET LOCAL random_page_cost = 1.1; SET LOCAL work_mem = '64MB'{settings}"
+    );
     sqlx::raw_sql(sql(settings)).execute(&mut *tx).await?;
     claim(&mut tx, &place).await?;
     let mut counts = chunk.counts.clone();
     let mut rejects: Vec<RejectEntry> = chunk.rejects.clone();
     let mut ledger: Vec<LedgerEntry> = chunk.ledger.clone();
     let mut refused_records: HashSet<u32> = HashSet::new();
+    let known_twins = KnownTwins::load(&mut tx, &place).await?;
     for (index, output) in place.stream.outputs.iter().enumerate() {
         let rows = &chunk.outputs[index];
-        let chosen: Vec<RowRef> = rows
+        let scene = Scene { stream: place.stream, index, chunk };
+        let mut chosen: Vec<RowRef> = rows
             .rows
             .iter()
             .filter(|row| !refused_records.contains(&row.record))
             .copied()
             .collect();
+        let twins = known_twins.take_out(&scene, &mut chosen);
         let untouched = chosen.len() == rows.rows.len();
-        let written = if place.direct[index] && untouched && !chosen.is_empty() {
-            direct_or_merge(&mut tx, output, chunk, index, chosen).await?
+        let mut written = if place.direct[index] && untouched && !chosen.is_empty() {
+            direct_or_merge(&mut tx, &place, output, rows, chosen).await?
         } else {
-            merge::merge(&mut tx, output, output.conflict, rows, chosen).await?
+            merge::merge(&mut tx, output, merge_rule(&place, output), rows, chosen).await?
         };
+        refuse_twins(&place, output, &mut written);
+        written.counts.add(&twins.counts);
+        written.refused.extend(twins.refused);
         if index == 0 {
             refused_records.extend(written.refused.iter().map(|(row, _)| row.record));
         }
         account(&mut counts, index, output, &written.counts);
-        let scene = Scene { stream: place.stream, index, chunk };
         rejects.extend(written.refused.iter().map(|(row, why)| scene.reject(row, why)));
         ledger.extend(written.superseded.iter().map(|row| scene.superseded(row)));
         ledger.extend(written.repeated.iter().map(|row| scene.repeated(row)));
@@ -102,12 +115,11 @@ async fn try_chunk(
 
 async fn direct_or_merge(
     tx: &mut PgConnection,
+    place: &Place<'_>,
     output: &OutputPlan,
-    chunk: &Chunk,
-    index: usize,
+    rows: &OutputRows,
     chosen: Vec<RowRef>,
 ) -> Result<Written> {
-    let rows = &chunk.outputs[index];
     let mut savepoint = tx.begin().await?;
     match merge::copy_direct(&mut savepoint, output, rows).await {
         Ok(inserted) if inserted == chosen.len() as u64 => {
@@ -124,7 +136,7 @@ async fn direct_or_merge(
             tracing::debug!(output = output.name, "straight COPY refused; merging instead");
         }
     }
-    merge::merge(tx, output, output.conflict, rows, chosen).await
+    merge::merge(tx, output, merge_rule(place, output), rows, chosen).await
 }
 
 fn account(counts: &mut Counts, index: usize, output: &OutputPlan, rows: &RowCounts) {
@@ -136,14 +148,14 @@ fn account(counts: &mut Counts, index: usize, output: &OutputPlan, rows: &RowCou
 }
 
 /// The output at hand, for entries about its rows.
-struct Scene<'a> {
+pub(super) struct Scene<'a> {
     stream: &'a StreamPlan,
     index: usize,
     chunk: &'a Chunk,
 }
 
 impl Scene<'_> {
-    fn output(&self) -> &OutputPlan {
+    pub(super) fn output(&self) -> &OutputPlan {
         &self.stream.outputs[self.index]
     }
 
@@ -170,7 +182,7 @@ impl Scene<'_> {
     }
 
     /// A row that Postgres refused: kept in its encoded, already redacted form.
-    fn reject(&self, row: &RowRef, why: &Refused) -> RejectEntry {
+    pub(super) fn reject(&self, row: &RowRef, why: &Refused) -> RejectEntry {
         let shown = crate::canonical::display_row(self.output(), self.fields(row));
         let bytes = serde_json::Value::Object(shown).to_string().into_bytes();
         RejectEntry {
