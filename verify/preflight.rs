@@ -425,7 +425,7 @@ async fn broken_lines_and_headers_that_differ_in_case_are_counted_in_csv_files()
 
 #[tokio::test]
 async fn rows_of_two_files_under_one_key_are_predicted_by_the_conflict_rule() {
-    for (rule, rejects) in [("source_wins", 1), ("target_wins", 0)] {
+    for (rule, rejects) in [("source_wins", 2), ("target_wins", 0)] {
         let pack = format!(
             "[[stream]]\nname = \"log\"\ntarget = \"public.log\"\nkey = [\"id\"]\n\
              conflict = {{ rule = \"{rule}\" }}\n[stream.source]\n\

@@ -30,8 +30,8 @@ any moment and run the same command again. Every record ends in exactly one coun
 in each column and what will be stored, stored changed (ledger) or rejected; exit 1 if rejects are
 predicted. It remembers 3,000,000 keys at most and says what it did not check beyond. CHECK
 constraints and triggers are left to Postgres; so is what the target already holds under a key. Of
-two different rows under one key the later is predicted as a reject: so it is within a chunk, while
-one of a later chunk is merged over the first.
+two different rows of the source under one key the later is refused, unless the conflict rule says
+otherwise.
 
 A second run re-reads everything and changes nothing. Limits: a chunk holds 50,000 records or
 16 MiB, whichever comes first; a chunk is tried 6 times while the server is away.

@@ -297,8 +297,6 @@ impl Judge<'_> {
             return RowFate::Stored;
         }
         match self.output.conflict {
-            // A later file is merged over an earlier one.
-            ConflictRule::SourceWins if !same_source => RowFate::Stored,
             ConflictRule::Newer if !scene.is_twin => RowFate::Superseded,
             ConflictRule::TargetWins => RowFate::Superseded,
             ConflictRule::SourceWins | ConflictRule::Newer => {
