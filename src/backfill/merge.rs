@@ -305,29 +305,11 @@ async fn merge_batch(
 fn merge_statement(output: &OutputPlan, conflict: ConflictRule, stage: &str) -> String {
     let target = output.table.sql_name();
     let value = |position: usize| staged_value(output, position);
-    let key_match: Vec<String> = output
-        .key
-        .iter()
-        .map(|position| {
-            let column = quote_ident(&output.columns[*position].name);
-            format!("t.{column} = {}", value(*position))
-        })
+    let key_match = key_match(output);
+    let staged: Vec<String> = (0..output.columns.len())
+        .map(|position| select_expression(output.columns[position].cast.ty(), &value(position)))
         .collect();
-    let key_match = key_match.join(" AND ");
-    let side = |alias: &str| -> Vec<String> {
-        (0..output.columns.len())
-            .map(|position| {
-                let column = &output.columns[position];
-                let expression = if alias == "s" {
-                    value(position)
-                } else {
-                    format!("t.{}", quote_ident(&column.name))
-                };
-                select_expression(column.cast.ty(), &expression)
-            })
-            .collect()
-    };
-    let (staged, held) = (side("s").join(", "), side("t").join(", "));
+    let (staged, held) = (staged.join(", "), held_columns(output));
     let first_key = quote_ident(&output.columns[output.key[0]].name);
     let columns = column_list(output.column_names());
     let values: Vec<String> = (0..output.columns.len()).map(value).collect();
@@ -404,6 +386,31 @@ fn verdicts(output: &OutputPlan, conflict: ConflictRule) -> Verdicts {
         }
     };
     Verdicts { otherwise, loses }
+}
+
+/// The staged row `s` and the target's row `t` have one key.
+pub(super) fn key_match(output: &OutputPlan) -> String {
+    let parts: Vec<String> = output
+        .key
+        .iter()
+        .map(|position| {
+            let column = quote_ident(&output.columns[*position].name);
+            format!("t.{column} = {}", staged_value(output, *position))
+        })
+        .collect();
+    parts.join(" AND ")
+}
+
+/// The canonical columns of the target's row `t`.
+pub(super) fn held_columns(output: &OutputPlan) -> String {
+    let columns: Vec<String> = output
+        .columns
+        .iter()
+        .map(|column| {
+            select_expression(column.cast.ty(), &format!("t.{}", quote_ident(&column.name)))
+        })
+        .collect();
+    columns.join(", ")
 }
 
 /// A staged column as a value of the target's type.

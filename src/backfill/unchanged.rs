@@ -9,8 +9,8 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
 use super::chunk::{OutputRows, RowRef};
-use super::merge::{is_about_data, send, stage_name, staged_value};
-use crate::canonical::{Digest, fields_of, select_expression};
+use super::merge::{held_columns, is_about_data, key_match, send, stage_name};
+use crate::canonical::{Digest, fields_of};
 use crate::cast::PgType;
 use crate::error::Result;
 use crate::pack::plan::OutputPlan;
@@ -59,27 +59,12 @@ async fn held_digests(
     chosen: &[RowRef],
 ) -> Result<HashMap<usize, Option<Digest>>> {
     let stage = send_keys(&mut *conn, output, rows, chosen).await?;
-    let held: Vec<String> = output
-        .columns
-        .iter()
-        .map(|column| {
-            select_expression(column.cast.ty(), &format!("t.{}", quote_ident(&column.name)))
-        })
-        .collect();
-    let key_match: Vec<String> = output
-        .key
-        .iter()
-        .map(|position| {
-            let column = quote_ident(&output.columns[*position].name);
-            format!("t.{column} = {}", staged_value(output, *position))
-        })
-        .collect();
     let statement = format!(
         "SELECT s.toolkit_ord AS ord, sha256(record_send(ROW({}))) AS digest \
          FROM {stage} AS s JOIN {} AS t ON {}",
-        held.join(", "),
+        held_columns(output),
         output.table.sql_name(),
-        key_match.join(" AND ")
+        key_match(output)
     );
     let mut found: HashMap<usize, Option<Digest>> = HashMap::with_capacity(chosen.len());
     for row in sqlx::query(sql(statement)).fetch_all(conn).await? {
