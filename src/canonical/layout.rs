@@ -1,5 +1,7 @@
 //! Which columns make a canonical row, and how each is normalised on either side.
 
+use std::cell::RefCell;
+
 use crate::canonical::{Digest, sha256};
 use crate::cast::PgType;
 
@@ -52,14 +54,14 @@ impl Layout {
     /// Digest of a whole COPY tuple (without its field count).
     #[must_use]
     pub fn row_digest(&self, tuple: &[u8]) -> Digest {
-        let mut canonical = self.head(self.fields.len(), tuple.len());
-        let mut rest = tuple;
-        for field in &self.fields {
-            let (value, after) = split_field(rest);
-            field.append(value, &mut canonical);
-            rest = after;
-        }
-        sha256(&canonical)
+        digest_in_scratch(self.fields.len(), |canonical| {
+            let mut rest = tuple;
+            for field in &self.fields {
+                let (value, after) = split_field(rest);
+                field.append(value, canonical);
+                rest = after;
+            }
+        })
     }
 
     /// Digest of the tuple's key fields.
@@ -74,23 +76,37 @@ impl Layout {
         tuple: &[u8],
         positions: impl ExactSizeIterator<Item = usize>,
     ) -> Digest {
-        let mut canonical = self.head(positions.len(), 64);
-        for position in positions {
-            let mut rest = tuple;
-            for _ in 0..position {
-                rest = split_field(rest).1;
+        digest_in_scratch(positions.len(), |canonical| {
+            for position in positions {
+                let mut rest = tuple;
+                for _ in 0..position {
+                    rest = split_field(rest).1;
+                }
+                self.fields[position].append(split_field(rest).0, canonical);
             }
-            self.fields[position].append(split_field(rest).0, &mut canonical);
-        }
-        sha256(&canonical)
+        })
     }
+}
 
-    /// A buffer that begins with the field count.
-    fn head(&self, count: usize, bytes: usize) -> Vec<u8> {
-        let mut canonical = Vec::with_capacity(bytes + 4 + 4 * self.fields.len());
-        canonical.extend_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_be_bytes());
-        canonical
+/// Largest scratch buffer a thread keeps.
+const SCRATCH_MAX: usize = 1 << 20;
+
+/// Digest of a field count and the fields `append` writes. Digests are made by the million, so
+/// that the buffer is kept from one to the next.
+fn digest_in_scratch(count: usize, append: impl FnOnce(&mut Vec<u8>)) -> Digest {
+    thread_local! {
+        static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
+    SCRATCH.with_borrow_mut(|canonical| {
+        canonical.clear();
+        canonical.extend_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_be_bytes());
+        append(canonical);
+        let digest = sha256(canonical);
+        if canonical.capacity() > SCRATCH_MAX {
+            *canonical = Vec::new();
+        }
+        digest
+    })
 }
 
 impl Field {

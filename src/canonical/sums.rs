@@ -43,15 +43,21 @@ impl Buckets {
         Self { sums: vec![BucketSum::default(); Self::COUNT] }
     }
 
-    /// Bucket of a key: the first 12 bits of its digest.
+    /// Bucket of a key: the first 12 bits of its digest, of which two bytes suffice.
     #[must_use]
-    pub fn bucket_of(key: &Digest) -> usize {
-        (usize::from(key[0]) << 4) | usize::from(key[1] >> 4)
+    pub fn bucket_of(key: &[u8]) -> usize {
+        let byte = |at: usize| usize::from(key.get(at).copied().unwrap_or_default());
+        (byte(0) << 4) | (byte(1) >> 4)
     }
 
     /// Folds one row in.
     pub fn add(&mut self, key: &Digest, row: &Digest) {
         self.sums[Self::bucket_of(key)].add(row);
+    }
+
+    /// Sets the sum of a bucket that was folded elsewhere.
+    pub fn put(&mut self, bucket: usize, sum: BucketSum) {
+        self.sums[bucket % Self::COUNT] = sum;
     }
 
     /// Buckets whose sums differ.

@@ -12,7 +12,7 @@ use crate::demo::{Generated, Shape, generate};
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
 use crate::pack::{OpenedPack, Pack};
-use crate::parity::{self, Level, Options as ParityOptions, Verdict};
+use crate::parity::{self, Options as ParityOptions, Verdict};
 use crate::store::Postgres;
 
 /// Arguments of `toolkit demo`.
@@ -203,8 +203,7 @@ impl Story<'_> {
         differing: u64,
     ) -> Result<parity::Report> {
         let opened = Arc::new(self.open(postgres, source).await?);
-        let options =
-            ParityOptions { level: Level::Full, streams: Vec::new(), differences_max: 100 };
+        let options = ParityOptions::default();
         let stop: &Stop = self.output.stop();
         let report = parity::verify(postgres, opened, &options, stop).await?;
         if differing == 0 {

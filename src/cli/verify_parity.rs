@@ -7,7 +7,7 @@ use super::{Outcome, Output, Report, output};
 use crate::config::Settings;
 use crate::error::Result;
 use crate::pack::Pack;
-use crate::parity::{self, Difference, Kind, Level, Options, UnitResult, Verdict};
+use crate::parity::{self, Difference, Digests, Kind, Level, Options, UnitResult, Verdict};
 use crate::store::Postgres;
 
 /// Arguments of `toolkit verify-parity`.
@@ -57,6 +57,17 @@ pub struct Args {
     /// Differing rows that are named; all are counted
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     max_differences: u32,
+    /// Where Postgres rows are hashed at level full: in the server (least network), in the client
+    /// (fastest on one host); auto: client for the private cluster, sockets and loopback
+    #[arg(long, value_enum, default_value_t = DigestName::Auto)]
+    digest: DigestName,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum DigestName {
+    Auto,
+    Server,
+    Client,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -102,6 +113,12 @@ async fn with_postgres(
         level,
         streams: args.stream.clone(),
         differences_max: args.max_differences as usize,
+        digests: match args.digest {
+            DigestName::Auto => Digests::Auto,
+            DigestName::Server => Digests::Server,
+            DigestName::Client => Digests::Client,
+        },
+        ..Options::default()
     };
     parity::verify(postgres, opened, &options, output.stop()).await
 }
@@ -283,7 +300,7 @@ fn verdict(report: &parity::Report) -> String {
         ),
     };
     format!(
-        "{head} (level {}, {:.1} s, snapshot at {}, run {})",
-        report.level, report.seconds, report.snapshot_lsn, report.run_id
+        "{head} (level {}, {} digests, {:.1} s, snapshot at {}, run {})",
+        report.level, report.digests, report.seconds, report.snapshot_lsn, report.run_id
     )
 }

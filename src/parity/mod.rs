@@ -12,15 +12,19 @@
 mod accounts;
 mod difference;
 mod fold;
+mod marks;
+mod passes;
 mod report;
 mod resolve;
 mod sample;
+mod spool;
 mod store;
+mod target;
 mod verify;
 mod walk;
 
 pub(crate) use accounts::Accounts;
 pub use difference::{Difference, Kind};
 pub use report::{OutsideSlices, Report, SampleBound, StreamResult, UnitResult, Verdict};
-pub use verify::{Level, Options, verify};
+pub use verify::{Digests, Level, Options, verify};
 pub(crate) use walk::each_row;

@@ -23,6 +23,8 @@ pub struct Report {
     pub pack: String,
     /// `counts`, `sample` or `full`.
     pub level: String,
+    /// Where the target's digests were made: `client` or `server`.
+    pub digests: String,
     /// The verdict.
     pub verdict: Verdict,
     /// Per stream: how its records are accounted for.

@@ -7,21 +7,21 @@ use crate::canonical::{Buckets, Digest};
 use crate::pack::OpenedPack;
 use crate::parity::accounts::RowAccount;
 use crate::parity::difference::{Difference, Kind, changed_columns, key_of};
-use crate::parity::fold::is_required;
+use crate::parity::spool::{Entry, Origin, Place, Short, short};
 use crate::parity::walk::Expected;
 
-/// Keys held in memory at once in the second pass.
-const KEYS_AT_ONCE: u64 = 400_000;
+/// Rows held in memory at once in the second pass.
+const ROWS_AT_ONCE: u64 = 800_000;
 
 /// Everything known about one key of a unit.
 #[derive(Debug, Default, Clone)]
 pub(super) struct KeyState {
     /// Digests of rows the target has to hold.
-    pub(super) required: Vec<Digest>,
+    pub(super) required: Vec<Short>,
     /// Rows that gave way to another, by record of the ledger.
     pub(super) gave_way: Vec<RowAccount>,
     /// Digests of the rows the target holds.
-    pub(super) target: Vec<Digest>,
+    pub(super) target: Vec<Short>,
 }
 
 /// What a key turned out to be.
@@ -36,10 +36,9 @@ pub(super) enum Judgement {
 impl KeyState {
     /// Adds a row of the source.
     pub(super) fn expect(&mut self, expected: &Expected<'_>) {
-        if is_required(expected) {
-            self.required.push(expected.row);
-        } else if let Some(account) = expected.account {
-            self.gave_way.push(account.clone());
+        match expected.account {
+            None => self.required.push(short(&expected.row())),
+            Some(account) => self.gave_way.push(account.clone()),
         }
     }
 
@@ -76,47 +75,83 @@ impl KeyState {
 
     /// A tie is no proof that the target is newer: only a recorded newer row (or a rule by which
     /// the target wins) that is still the one that was seen then accounts for the key.
-    fn judge_given_way(&self, held: &Digest) -> Judgement {
-        if self.gave_way.iter().any(|account| account.row == *held) {
+    fn judge_given_way(&self, held: &Short) -> Judgement {
+        if self.gave_way.iter().any(|account| short(&account.row) == *held) {
             return Judgement::Equal;
         }
         let accounted = self.gave_way.iter().any(|account| {
             matches!(account.rule.as_str(), "superseded" | "target_wins")
-                && account.target.as_ref() == Some(held)
+                && account.target.as_ref().map(short).as_ref() == Some(held)
         });
         if accounted { Judgement::Superseded } else { Judgement::Differs(Kind::Changed) }
     }
 }
 
 /// What the second pass found in one unit.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default)]
 pub(super) struct Resolution {
     pub(super) by_kind: BTreeMap<Kind, u64>,
     pub(super) superseded: u64,
     /// Differing keys to be fetched whole, up to the limit.
-    pub(super) keys: HashMap<Digest, Kind>,
+    pub(super) keys: HashMap<Short, FoundKey>,
+}
+
+/// A key that differs, and where its rows are.
+#[derive(Debug)]
+pub(super) struct FoundKey {
+    pub(super) kind: Kind,
+    pub(super) source: Vec<Place>,
+    pub(super) target: Vec<Place>,
 }
 
 impl Resolution {
-    /// Adds the verdicts of a group of keys.
-    pub(super) fn judge(&mut self, keys: &HashMap<Digest, KeyState>, keys_max: usize) {
-        let mut ordered: Vec<(&Digest, &KeyState)> = keys.iter().collect();
-        ordered.sort_unstable_by_key(|(key, _)| **key);
-        for (key, state) in ordered {
-            self.add(key, state.judge(), keys_max);
+    /// Judges the keys of some rows of both sides, in the order of the keys.
+    pub(super) fn judge(
+        &mut self,
+        entries: &mut [Entry],
+        gave_way: &HashMap<Short, Vec<RowAccount>>,
+        keys_max: usize,
+    ) {
+        entries.sort_unstable();
+        for rows in entries.chunk_by(|left, right| left.key == right.key) {
+            let key = rows[0].key;
+            let mut state = KeyState::default();
+            for entry in rows {
+                match entry.origin {
+                    Origin::Required => state.required.push(entry.row),
+                    Origin::GaveWay => {}
+                    Origin::Target => state.target.push(entry.row),
+                }
+            }
+            if let Some(accounts) = gave_way.get(&key) {
+                state.gave_way.clone_from(accounts);
+            }
+            let judgement = state.judge();
+            if let Some(kind) = self.count_in(judgement)
+                && self.keys.len() < keys_max
+            {
+                let places = |is_target: bool| {
+                    let rows = rows.iter();
+                    let rows = rows.filter(|row| (row.origin == Origin::Target) == is_target);
+                    rows.map(|row| row.place).collect()
+                };
+                let found = FoundKey { kind, source: places(false), target: places(true) };
+                self.keys.insert(key, found);
+            }
         }
     }
 
-    /// Adds one verdict.
-    pub(super) fn add(&mut self, key: &Digest, judgement: Judgement, keys_max: usize) {
+    /// Counts one verdict; the kind, if it is a difference.
+    pub(super) fn count_in(&mut self, judgement: Judgement) -> Option<Kind> {
         match judgement {
-            Judgement::Equal => {}
-            Judgement::Superseded => self.superseded += 1,
+            Judgement::Equal => None,
+            Judgement::Superseded => {
+                self.superseded += 1;
+                None
+            }
             Judgement::Differs(kind) => {
                 *self.by_kind.entry(kind).or_default() += 1;
-                if self.keys.len() < keys_max {
-                    self.keys.insert(*key, kind);
-                }
+                Some(kind)
             }
         }
     }
@@ -127,7 +162,7 @@ impl Resolution {
     }
 }
 
-/// Splits differing buckets into groups whose keys fit in memory together.
+/// Splits differing buckets into groups whose rows fit in memory together.
 pub(super) fn groups(
     differing: &[usize],
     source: &Buckets,
@@ -139,7 +174,7 @@ pub(super) fn groups(
     for bucket in differing {
         size += source.count_in(*bucket) + target.count_in(*bucket);
         group.insert(*bucket);
-        if size >= KEYS_AT_ONCE {
+        if size >= ROWS_AT_ONCE {
             groups.push(std::mem::take(&mut group));
             size = 0;
         }
@@ -172,7 +207,7 @@ pub(super) struct SourceRow {
 impl RowPair {
     /// Keeps a source row; one the target has to hold is preferred.
     pub(super) fn keep(&mut self, opened: &OpenedPack, expected: &Expected<'_>) {
-        let required = is_required(expected);
+        let required = expected.account.is_none();
         let has_better = self.source.as_ref().is_some_and(|kept| kept.required || !required);
         if has_better {
             return;
@@ -183,7 +218,7 @@ impl RowPair {
             stream: expected.stream,
             output: expected.output,
             tuple: expected.tuple.to_vec(),
-            digest: expected.row,
+            digest: expected.row(),
             locator,
             required,
         });
@@ -248,11 +283,11 @@ mod tests {
     fn a_recorded_newer_row_is_accounted_for_only_while_it_is_the_one_that_was_seen() {
         let mut state =
             KeyState { gave_way: vec![account("superseded", 1, 2)], ..KeyState::default() };
-        state.target = vec![[2; 32]];
+        state.target = vec![[2; 16]];
         assert_eq!(state.judge(), Judgement::Superseded);
-        state.target = vec![[3; 32]];
+        state.target = vec![[3; 16]];
         assert_eq!(state.judge(), Judgement::Differs(Kind::Changed));
-        state.target = vec![[1; 32]];
+        state.target = vec![[1; 16]];
         assert_eq!(state.judge(), Judgement::Equal);
         state.target = vec![];
         assert_eq!(state.judge(), Judgement::Differs(Kind::Missing));
@@ -262,7 +297,7 @@ mod tests {
     fn a_tie_does_not_prove_that_the_target_is_newer() {
         let state = KeyState {
             gave_way: vec![account("superseded_tie", 1, 2)],
-            target: vec![[2; 32]],
+            target: vec![[2; 16]],
             ..KeyState::default()
         };
         assert_eq!(state.judge(), Judgement::Differs(Kind::Changed));
@@ -271,9 +306,9 @@ mod tests {
     #[test]
     fn missing_extra_changed_and_duplicate_are_told_apart() {
         let state = |required: &[u8], target: &[u8]| KeyState {
-            required: required.iter().map(|byte| [*byte; 32]).collect(),
+            required: required.iter().map(|byte| [*byte; 16]).collect(),
             gave_way: vec![],
-            target: target.iter().map(|byte| [*byte; 32]).collect(),
+            target: target.iter().map(|byte| [*byte; 16]).collect(),
         };
         assert_eq!(state(&[1], &[1]).judge(), Judgement::Equal);
         assert_eq!(state(&[1, 1], &[1]).judge(), Judgement::Equal);

@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 use sha2::{Digest as _, Sha256};
 
 use crate::canonical::Digest;
+use crate::pack::OpenedPack;
 use crate::parity::report::SampleBound;
 use crate::parity::resolve::{KeyState, RowPair};
+use crate::parity::walk::Expected;
 
 /// Sampled keys of one side, or of both after [`Sample::merge`].
 #[derive(Debug, Default)]
@@ -48,6 +50,14 @@ impl Sample {
             self.keys.insert(rank, Sampled::default());
         }
         self.keys.get_mut(&rank)
+    }
+
+    /// Keeps a row of the source, if its key is among the sampled so far.
+    pub(super) fn see(&mut self, opened: &OpenedPack, expected: &Expected<'_>) {
+        if let Some(seen) = self.entry(&expected.key()) {
+            seen.state.expect(expected);
+            seen.rows.keep(opened, expected);
+        }
     }
 
     fn rank(&self, key: &Digest) -> u64 {

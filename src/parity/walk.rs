@@ -1,38 +1,52 @@
-//! Walking both sides in the target's type domain: what the source says should be there, and what
-//! is there.
+//! Walking a source in the target's type domain: what should be there.
 
 use std::sync::Arc;
 
-use futures_util::TryStreamExt as _;
-use sqlx::postgres::PgConnection;
-
-use crate::canonical::{Digest, TupleReader, copy_expression, display_row, sha256};
+use crate::canonical::{Digest, Layout, display_row, sha256};
 use crate::derive::{
     Derived, Deriver, Fate, LedgerEntry, note_entries, output_name, reject_entries, row_locator,
     skip_entries,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::interrupt::Stop;
 use crate::pack::OpenedPack;
-use crate::pack::plan::{OutputPlan, Unit};
+use crate::pack::plan::OutputPlan;
 use crate::parity::accounts::{Accounts, RowAccount};
-use crate::source::{Flow, SourceRecord};
-use crate::store::{quote_ident, sql};
+use crate::parity::marks::Marks;
+use crate::source::{Flow, Position, SourceRecord};
 
 /// One row the source yields for a unit.
 pub(crate) struct Expected<'a> {
     pub(crate) stream: usize,
     pub(crate) output: usize,
     pub(crate) tuple: &'a [u8],
-    pub(crate) key: Digest,
-    pub(crate) row: Digest,
+    /// 0-based number of the record in its stream.
+    pub(crate) ordinal: u64,
     /// The recorded decision that the target holds another row, if there is one.
     pub(crate) account: Option<&'a RowAccount>,
     pub(crate) record: &'a SourceRecord<'a>,
     pub(crate) element: u32,
+    layout: &'a Layout,
+    /// Digest of the row, where it was needed already.
+    digest: Option<Digest>,
 }
 
 impl Expected<'_> {
+    /// Digest of the row's key.
+    pub(crate) fn key(&self) -> Digest {
+        self.layout.key_digest(self.tuple)
+    }
+
+    /// Digest of the row.
+    pub(crate) fn row(&self) -> Digest {
+        self.digest.unwrap_or_else(|| self.layout.row_digest(self.tuple))
+    }
+
+    /// Digest of the row, where it was needed already.
+    pub(crate) fn known_digest(&self) -> Option<Digest> {
+        self.digest
+    }
+
     /// File and place in it, for people.
     pub(crate) fn place(&self, plan: &OutputPlan) -> String {
         let locator = row_locator(self.record, plan, self.element);
@@ -73,40 +87,113 @@ impl StreamTally {
     }
 }
 
-/// Derives every record of a stream and hands out the rows that are not accounted as rejected or
-/// skipped. Blocking: runs on a thread of its own.
-pub(crate) fn walk_source(
-    opened: &OpenedPack,
-    stream: usize,
-    accounts: &Accounts,
-    stop: &Stop,
-    sink: &mut dyn FnMut(&Expected<'_>) -> Result<()>,
-) -> Result<StreamTally> {
-    let plan = &opened.plan.streams[stream];
-    let mut deriver = Deriver::new(plan, Arc::clone(&opened.redactor));
-    let mut derived = Derived::default();
-    let mut tally = StreamTally::default();
-    for mut source in opened.open_sources(stream)? {
-        let mut from = None;
-        loop {
-            let mut in_transaction = 0_u32;
-            from = source.read(from.as_ref(), &mut |record| {
-                deriver.derive(record, &mut derived)?;
-                let walk = RecordWalk { plan, stream, accounts, record, derived: &derived };
-                walk.account(&mut tally, deriver.redactor());
-                walk.rows(&mut tally, sink)?;
-                in_transaction += 1;
-                // A read transaction ends now and then: in rollback-journal mode it blocks
-                // writers.
-                Ok(if in_transaction.is_multiple_of(50_000) { Flow::Pause } else { Flow::Continue })
-            })?;
-            stop.check()?;
-            if from.is_none() {
-                break;
+/// Receives a row of the source.
+pub(crate) type SourceSink<'s> = dyn FnMut(&Expected<'_>) -> Result<()> + 's;
+
+/// Records read in one transaction: in rollback-journal mode an open one blocks writers.
+const RECORDS_AT_ONCE: u64 = 50_000;
+
+/// A stream to be walked. Blocking: runs on a thread of its own.
+#[derive(Clone, Copy)]
+pub(crate) struct SourceWalk<'a> {
+    pub(crate) opened: &'a OpenedPack,
+    pub(crate) stream: usize,
+    pub(crate) accounts: &'a Accounts,
+    pub(crate) stop: &'a Stop,
+}
+
+impl SourceWalk<'_> {
+    /// Derives every record and hands out the rows that are not accounted as rejected or skipped;
+    /// leaves marks to come back to.
+    pub(crate) fn all(
+        &self,
+        mut marks: Option<&mut Marks>,
+        sink: &mut SourceSink<'_>,
+    ) -> Result<StreamTally> {
+        let plan = &self.opened.plan.streams[self.stream];
+        let mut deriver = Deriver::new(plan, Arc::clone(&self.opened.redactor));
+        let mut derived = Derived::default();
+        let mut tally = StreamTally::default();
+        for (number, mut source) in self.opened.open_sources(self.stream)?.into_iter().enumerate() {
+            let mut from: Option<Position> = None;
+            if let Some(marks) = &mut marks {
+                marks.set(tally.read, number, None);
+            }
+            loop {
+                let mut in_transaction = 0_u64;
+                from = source.read(from.as_ref(), &mut |record| {
+                    deriver.derive(record, &mut derived)?;
+                    let ordinal = tally.read;
+                    let walk = self.record(record, &derived, ordinal);
+                    walk.account(&mut tally, deriver.redactor());
+                    walk.rows(&mut tally, sink)?;
+                    if let Some(marks) = &mut marks
+                        && marks.are_due(tally.read)
+                    {
+                        marks.set(tally.read, number, Some(record.position.clone()));
+                    }
+                    in_transaction += 1;
+                    let is_full = in_transaction.is_multiple_of(RECORDS_AT_ONCE);
+                    Ok(if is_full { Flow::Pause } else { Flow::Continue })
+                })?;
+                self.stop.check()?;
+                if from.is_none() {
+                    break;
+                }
             }
         }
+        Ok(tally)
     }
-    Ok(tally)
+
+    /// Hands out the rows of the records of these numbers (ascending), without reading the others
+    /// more than it must.
+    pub(crate) fn at(
+        &self,
+        ordinals: &[u64],
+        marks: &Marks,
+        sink: &mut SourceSink<'_>,
+    ) -> Result<()> {
+        let plan = &self.opened.plan.streams[self.stream];
+        let mut deriver = Deriver::new(plan, Arc::clone(&self.opened.redactor));
+        let mut derived = Derived::default();
+        let mut sources = self.opened.open_sources(self.stream)?;
+        let mut wanted = ordinals.iter().copied().peekable();
+        while let Some(first) = wanted.peek().copied() {
+            self.stop.check()?;
+            let Some(mark) = marks.before(first) else { return Ok(()) };
+            let Some(source) = sources.get_mut(mark.source) else { return Ok(()) };
+            let mut ordinal = mark.ordinal;
+            let mut visited = 0_u64;
+            source.read(mark.position.as_ref(), &mut |record| {
+                visited += 1;
+                if wanted.next_if_eq(&ordinal).is_some() {
+                    deriver.derive(record, &mut derived)?;
+                    let walk = self.record(record, &derived, ordinal);
+                    walk.rows(&mut StreamTally::default(), sink)?;
+                }
+                ordinal += 1;
+                let is_far = wanted.peek().is_none_or(|next| marks.is_nearer(*next, ordinal));
+                let is_done = is_far || visited >= RECORDS_AT_ONCE;
+                Ok(if is_done { Flow::Pause } else { Flow::Continue })
+            })?;
+            // The source ended early: what was there is gone, and the row shown without it.
+            if wanted.peek() == Some(&first) {
+                wanted.next();
+            }
+        }
+        Ok(())
+    }
+
+    fn record<'w>(
+        &'w self,
+        record: &'w SourceRecord<'w>,
+        derived: &'w Derived,
+        ordinal: u64,
+    ) -> RecordWalk<'w> {
+        let plan = &self.opened.plan.streams[self.stream];
+        let (stream, accounts) = (self.stream, self.accounts);
+        RecordWalk { plan, stream, accounts, record, derived, ordinal }
+    }
 }
 
 struct RecordWalk<'a> {
@@ -115,6 +202,7 @@ struct RecordWalk<'a> {
     accounts: &'a Accounts,
     record: &'a SourceRecord<'a>,
     derived: &'a Derived,
+    ordinal: u64,
 }
 
 impl RecordWalk<'_> {
@@ -167,15 +255,11 @@ impl RecordWalk<'_> {
         });
     }
 
-    fn rows(
-        &self,
-        tally: &mut StreamTally,
-        sink: &mut dyn FnMut(&Expected<'_>) -> Result<()>,
-    ) -> Result<()> {
+    fn rows(&self, tally: &mut StreamTally, sink: &mut SourceSink<'_>) -> Result<()> {
         for row in &self.derived.rows {
             let output = &self.plan.outputs[row.output];
             let tuple = self.derived.fields(row);
-            let digest = output.layout.row_digest(tuple);
+            let mut digest = None;
             let mut account = None;
             if !self.accounts.is_plain() {
                 let place = (
@@ -187,7 +271,9 @@ impl RecordWalk<'_> {
                     tally.rejected += 1;
                     continue;
                 }
-                account = self.accounts.row(&place, &digest);
+                let known = output.layout.row_digest(tuple);
+                digest = Some(known);
+                account = self.accounts.row(&place, &known);
                 match account.map(|account| account.rule.as_str()) {
                     None => {}
                     Some("identical_duplicate") => {
@@ -201,11 +287,12 @@ impl RecordWalk<'_> {
                 stream: self.stream,
                 output: row.output,
                 tuple,
-                key: output.layout.key_digest(tuple),
-                row: digest,
+                ordinal: self.ordinal,
                 account,
                 record: self.record,
                 element: row.element,
+                layout: &output.layout,
+                digest,
             })?;
         }
         Ok(())
@@ -217,100 +304,6 @@ fn refused_sha256(output: &OutputPlan, tuple: &[u8]) -> Digest {
     sha256(serde_json::Value::Object(display_row(output, tuple)).to_string().as_bytes())
 }
 
-/// Receives a target row: tuple, key digest, row digest.
-pub(crate) type TargetSink<'s> = dyn FnMut(&[u8], &Digest, &Digest) -> Result<()> + Send + 's;
-
-/// Streams the rows of a unit in the target and hands out (tuple, key digest, row digest).
-pub(crate) async fn walk_target(
-    conn: &mut PgConnection,
-    unit: &Unit,
-    output: &OutputPlan,
-    stop: &Stop,
-    sink: &mut TargetSink<'_>,
-) -> Result<u64> {
-    let columns: Vec<String> = output
-        .columns
-        .iter()
-        .map(|column| copy_expression(column.cast.ty(), &quote_ident(&column.name)))
-        .collect();
-    let statement = format!(
-        "COPY (SELECT {} FROM {}{}) TO STDOUT (FORMAT binary)",
-        columns.join(", "),
-        unit.table.sql_name(),
-        slice_filter(unit)?
-    );
-    let mut stream = conn.copy_out_raw(&statement).await?;
-    let mut reader = TupleReader::default();
-    let mut rows = 0_u64;
-    while let Some(piece) = stream.try_next().await? {
-        reader.push(&piece);
-        while let Some(tuple) = reader.next_tuple()? {
-            let key = output.layout.key_digest(tuple);
-            let row = output.layout.row_digest(tuple);
-            sink(tuple, &key, &row)?;
-            rows += 1;
-        }
-        stop.check()?;
-    }
-    if !reader.is_complete() {
-        return Err(Error::new(
-            ErrorKind::StoreUnreachable,
-            format!("{}: the server ended the stream of rows early", unit.name),
-        ));
-    }
-    Ok(rows)
-}
-
-/// Counts the rows of a table that are in none of `slices`, all of that table.
-pub(crate) async fn count_outside(conn: &mut PgConnection, slices: &[&Unit]) -> Result<u64> {
-    let mut conditions = Vec::new();
-    for slice in slices {
-        match slice_condition(slice)? {
-            Some(condition) => conditions.push(format!("({condition}) IS NOT TRUE")),
-            None => return Ok(0),
-        }
-    }
-    let Some(first) = slices.first() else { return Ok(0) };
-    let statement = format!(
-        "SELECT count(*) FROM {} WHERE {}",
-        first.table.sql_name(),
-        conditions.join(" AND ")
-    );
-    let rows: i64 = sqlx::query_scalar(sql(statement)).fetch_one(conn).await?;
-    Ok(rows.unsigned_abs())
-}
-
-fn slice_filter(unit: &Unit) -> Result<String> {
-    let condition = slice_condition(unit)?;
-    Ok(condition.map(|condition| format!(" WHERE {condition}")).unwrap_or_default())
-}
-
-/// Which rows are a slice's; None: all. COPY takes no parameters, so the constants are literals,
-/// quoted by doubling with standard-conforming strings, which every session is pinned to.
-fn slice_condition(unit: &Unit) -> Result<Option<String>> {
-    let mut parts = Vec::new();
-    for (column, value) in &unit.constants {
-        if value.contains('\0') {
-            return Err(Error::new(ErrorKind::Pack, format!("the constant of {column} holds NUL")));
-        }
-        parts.push(format!("{}::text = '{}'", quote_ident(column), value.replace('\'', "''")));
-    }
-    Ok((!parts.is_empty()).then(|| parts.join(" AND ")))
-}
-
-/// Begins the one snapshot a verification reads from; returns (LSN, snapshot) as text.
-pub(crate) async fn begin_snapshot(conn: &mut PgConnection) -> Result<(String, String)> {
-    use sqlx::Row as _;
-    sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").execute(&mut *conn).await?;
-    let row =
-        sqlx::query(sql("SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
-         ELSE pg_current_wal_lsn() END)::text AS lsn, pg_current_snapshot()::text AS snapshot"
-            .to_owned()))
-        .fetch_one(conn)
-        .await?;
-    Ok((row.try_get("lsn")?, row.try_get("snapshot")?))
-}
-
 /// Hands out every row a stream's source yields and backfill did not refuse: output, tuple, row
 /// digest. Blocking.
 pub(crate) fn each_row(
@@ -320,8 +313,8 @@ pub(crate) fn each_row(
     stop: &Stop,
     visit: &mut dyn FnMut(usize, &[u8], &Digest),
 ) -> Result<()> {
-    walk_source(opened, stream, accounts, stop, &mut |expected| {
-        visit(expected.output, expected.tuple, &expected.row);
+    SourceWalk { opened, stream, accounts, stop }.all(None, &mut |expected| {
+        visit(expected.output, expected.tuple, &expected.row());
         Ok(())
     })?;
     Ok(())

@@ -107,6 +107,17 @@ impl Postgres {
         self.lease.as_ref().map(Lease::folder)
     }
 
+    /// Whether the server is on this host: the private cluster, a socket or a loopback address.
+    pub fn is_local(&self) -> bool {
+        let host = self.options.get_host();
+        let is_loopback = host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        self.lease.is_some()
+            || self.options.get_socket().is_some()
+            || host.starts_with('/')
+            || host.eq_ignore_ascii_case("localhost")
+            || is_loopback
+    }
+
     /// A pinned connection outside the pool, for session-level locks, COPY and replication-like
     /// long reads that must not starve the pool.
     pub async fn dedicated(&self) -> Result<PgConnection> {

@@ -9,7 +9,7 @@ use sqlx::Executor as _;
 use toolkit::demo::{Generated, Shape, generate};
 use toolkit::interrupt::Stop;
 use toolkit::pack::{OpenedPack, Pack};
-use toolkit::parity::{Difference, Level, Options, Report};
+use toolkit::parity::{Difference, Digests, Level, Options, Report};
 use toolkit::store::{Postgres, sql};
 use toolkit::{Result, backfill, migrate, pack, parity};
 
@@ -95,10 +95,26 @@ impl World {
         backfill::run(&self.postgres, &ready.unwrap(), &Stop::new(), &|_| ()).await.unwrap()
     }
 
+    /// Verifies. A full verification runs in every way there is, and must find the same in each:
+    /// digests of client and server, second pass from disk and from the stores.
     pub(crate) async fn verify_at(&self, level: Level) -> Report {
+        let options = Options { level, differences_max: 1000, ..Options::default() };
+        let report = self.verify_with(&options).await;
+        if level == Level::Full {
+            for digests in [Digests::Client, Digests::Server] {
+                let options = Options { digests, spool_bytes_max: 0, ..options.clone() };
+                let other = self.verify_with(&options).await;
+                assert_eq!(lines(&other.differences), lines(&report.differences), "{digests:?}");
+                assert_eq!(found(&other), found(&report), "{digests:?}");
+            }
+        }
+        report
+    }
+
+    /// Verifies in one way.
+    pub(crate) async fn verify_with(&self, options: &Options) -> Report {
         let opened = self.open().await.unwrap();
-        let options = Options { level, streams: Vec::new(), differences_max: 1000 };
-        parity::verify(&self.postgres, opened, &options, &Stop::new()).await.unwrap()
+        parity::verify(&self.postgres, opened, options, &Stop::new()).await.unwrap()
     }
 
     pub(crate) async fn verify(&self) -> Report {
@@ -131,6 +147,11 @@ impl World {
         arguments.extend(more);
         self.run(&arguments)
     }
+}
+
+/// What a verification counted.
+fn found(report: &Report) -> String {
+    format!("{:?} {:?} {}", report.units, report.streams, report.differing_rows)
 }
 
 /// Differences as one line each: `kind target key column: source -> target`.
