@@ -2,5 +2,6 @@
 
 mod accounting;
 mod drift;
+mod independent;
 mod levels;
 mod real;

@@ -42,6 +42,8 @@ pub struct ColumnCast {
     pub(super) element: Option<Box<ColumnCast>>,
     /// The field stored for a missing value.
     pub(super) default_field: Option<Vec<u8>>,
+    /// A bug planted by the verifier's own test.
+    pub(super) planted: Option<super::planted::Bug>,
 }
 
 impl ColumnCast {
@@ -86,7 +88,12 @@ impl ColumnCast {
         notes: &mut Vec<Note>,
     ) -> Result<(), Refusal> {
         let (length, earlier) = (out.len(), notes.len());
-        let Err(fault) = self.write(value, out, notes) else { return Ok(()) };
+        let Err(fault) = self.write(value, out, notes) else {
+            if let Some(bug) = self.planted {
+                bug.distort(out, length);
+            }
+            return Ok(());
+        };
         out.truncate(length);
         notes.truncate(earlier);
         if self.policy(fault.class) == Policy::Null {

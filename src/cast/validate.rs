@@ -53,6 +53,7 @@ pub(super) fn compile(
         reading,
         element,
         default_field: None,
+        planted: None,
     };
     if let Some(text) = default {
         cast.default_field = Some(default_field(&cast, &text)?);

@@ -7,7 +7,9 @@ use super::{Outcome, Output, Report, output};
 use crate::config::Settings;
 use crate::error::Result;
 use crate::pack::Pack;
-use crate::parity::{self, Difference, Digests, Kind, Level, Options, UnitResult, Verdict};
+use crate::parity::{
+    self, Difference, Digests, Independent, Kind, Level, Options, UnitResult, Verdict,
+};
 use crate::store::Postgres;
 
 /// Arguments of `toolkit verify-parity`.
@@ -25,6 +27,10 @@ Kinds of difference:
   missing      in the source, not in Postgres      extra       in Postgres, not in the source
   changed      another value in a column           duplicate   one key more than once
   unaccounted  refused or stored changed, without a reject or ledger entry that says so
+  miscast      the cast reads the source's value otherwise than a second, independent way does
+
+The second way lets Postgres's own input functions read the raw values of the source: of 1,000
+records per stream, or with --independent of all.
 
 Rejects, skips, superseded rows and ledgered values that backfill recorded are accounted for and
 are no differences.
@@ -54,6 +60,9 @@ pub struct Args {
     /// Seed of the sample; the same seed takes the same keys [default: random, and printed]
     #[arg(long)]
     seed: Option<u64>,
+    /// Read every record a second way, without the casts, instead of 1,000 per stream
+    #[arg(long)]
+    independent: bool,
     /// Differing rows that are named; all are counted
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     max_differences: u32,
@@ -118,6 +127,11 @@ async fn with_postgres(
             DigestName::Server => Digests::Server,
             DigestName::Client => Digests::Client,
         },
+        independent: if args.independent {
+            Independent::All
+        } else {
+            Independent::Sample { n: 1000, seed: args.seed.unwrap_or_else(rand::random) }
+        },
         ..Options::default()
     };
     parity::verify(postgres, opened, &options, output.stop()).await
@@ -131,6 +145,9 @@ impl Report for parity::Report {
         if !self.differences.is_empty() {
             text.push_str("\n\n");
             text.push_str(&differences_text(&self.differences));
+        }
+        if let Some(line) = independent_line(self) {
+            text.push_str(&format!("\n\n{line}"));
         }
         if !self.not_checked.is_empty() {
             text.push_str(&format!(
@@ -161,6 +178,33 @@ impl parity::Report {
     pub(super) fn findings(&self) -> String {
         format!("{}\n\n{}", differences_text(&self.differences), verdict(self))
     }
+}
+
+/// What the second reading of the casts says, in a sentence.
+fn independent_line(report: &parity::Report) -> Option<String> {
+    let columns = &report.independent;
+    let checked: u64 = columns.iter().map(|column| column.checked).sum();
+    let differing: u64 = columns.iter().map(|column| column.differing).sum();
+    let unread: u64 = columns.iter().map(|column| column.unread).sum();
+    if checked + unread == 0 {
+        return None;
+    }
+    let mut line = format!(
+        "second reading of the casts: {differing} of {checked} values in {} columns differ",
+        columns.iter().filter(|column| column.checked > 0).count()
+    );
+    if unread > 0 {
+        line.push_str(&format!("; {unread} values could be read by the cast alone"));
+    }
+    let alone: Vec<String> = columns
+        .iter()
+        .filter(|column| !column.has_second_way)
+        .map(|column| format!("{}.{}", column.target, column.column))
+        .collect();
+    if !alone.is_empty() {
+        line.push_str(&format!("; no second way for {}", alone.join(", ")));
+    }
+    Some(line)
 }
 
 fn units_table(units: &[UnitResult]) -> comfy_table::Table {
@@ -254,6 +298,11 @@ fn difference_text(difference: &Difference) -> String {
     match (difference.kind, &difference.column) {
         (Kind::Changed, Some(column)) => format!(
             "{head}\n            column {column}\n              source:   {}\n              postgres: {}",
+            shown(difference.source_value.as_deref()),
+            shown(difference.target_value.as_deref())
+        ),
+        (Kind::Miscast, Some(column)) => format!(
+            "{head}\n            column {column}\n              second way: {}\n              the cast:   {}",
             shown(difference.source_value.as_deref()),
             shown(difference.target_value.as_deref())
         ),

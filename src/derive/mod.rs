@@ -6,6 +6,7 @@ mod conflict;
 mod entries;
 mod original;
 mod pointed;
+mod raw;
 mod reach;
 mod resolve;
 

@@ -21,6 +21,8 @@ pub enum Kind {
     Duplicate,
     /// Refused or changed by a rule, without a record of it.
     Unaccounted,
+    /// A cast and a second, independent way read the source's value differently.
+    Miscast,
 }
 
 impl Kind {
@@ -33,6 +35,7 @@ impl Kind {
             Self::Changed => "changed",
             Self::Duplicate => "duplicate",
             Self::Unaccounted => "unaccounted",
+            Self::Miscast => "miscast",
         }
     }
 }
@@ -50,9 +53,10 @@ pub struct Difference {
     pub key: serde_json::Map<String, serde_json::Value>,
     /// Column, for a changed value.
     pub column: Option<String>,
-    /// Value the source yields, shortened around the first difference; NULL is None.
+    /// Value the source yields, shortened around the first difference; NULL is None. Of a miscast
+    /// value: what the second way read.
     pub source_value: Option<String>,
-    /// Value the target holds.
+    /// Value the target holds; of a miscast value what the cast read.
     pub target_value: Option<String>,
     /// Digest of the row the source yields, hexadecimal.
     pub source_digest: Option<String>,
@@ -121,7 +125,10 @@ fn redacted(text: &str, redactor: &Redactor) -> String {
 
 /// Both values, cut to a window around the first character in which they differ. Characters that
 /// a terminal would hide or act on are escaped.
-fn shorten_pair(left: Option<String>, right: Option<String>) -> (Option<String>, Option<String>) {
+pub(super) fn shorten_pair(
+    left: Option<String>,
+    right: Option<String>,
+) -> (Option<String>, Option<String>) {
     let first_difference = match (&left, &right) {
         (Some(left), Some(right)) => {
             left.chars().zip(right.chars()).take_while(|(a, b)| a == b).count()

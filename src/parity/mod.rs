@@ -12,6 +12,7 @@
 mod accounts;
 mod difference;
 mod fold;
+mod independent;
 mod marks;
 mod passes;
 mod report;
@@ -25,6 +26,7 @@ mod walk;
 
 pub(crate) use accounts::Accounts;
 pub use difference::{Difference, Kind};
+pub use independent::{Independent, IndependentResult};
 pub use report::{OutsideSlices, Report, SampleBound, StreamResult, UnitResult, Verdict};
 pub use verify::{Digests, Level, Options, verify};
 pub(crate) use walk::each_row;

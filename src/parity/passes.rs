@@ -13,6 +13,7 @@ use crate::pack::{OpenedPack, join_error};
 use crate::parity::accounts::Accounts;
 use crate::parity::difference::{Difference, Kind};
 use crate::parity::fold::{Side, SourceFold, Wanted, fold_source};
+use crate::parity::independent::{Independent, SecondReading};
 use crate::parity::marks::Marks;
 use crate::parity::report::{OutsideSlices, UnitResult};
 use crate::parity::resolve::{FoundKey, Resolution, RowPair, groups};
@@ -48,7 +49,11 @@ impl Passes<'_> {
         }
         let mut source = source.await.map_err(join_error)??;
         let marks = Arc::new(std::mem::take(&mut source.marks));
-        let mut found = Found { tallies: std::mem::take(&mut source.tallies), ..Found::default() };
+        let mut found = Found {
+            tallies: std::mem::take(&mut source.tallies),
+            marks: Arc::clone(&marks),
+            ..Found::default()
+        };
         for (unit, mut target) in targets {
             let left = &mut source.units[unit];
             let mut differing = left.buckets.differing(&target.buckets);
@@ -315,7 +320,11 @@ impl Passes<'_> {
             targets.push((unit, sample, held));
         }
         let mut source = source.await.map_err(join_error)??;
-        let mut found = Found { tallies: std::mem::take(&mut source.tallies), ..Found::default() };
+        let mut found = Found {
+            tallies: std::mem::take(&mut source.tallies),
+            marks: Arc::new(std::mem::take(&mut source.marks)),
+            ..Found::default()
+        };
         for (unit, target, held) in targets {
             let left = std::mem::take(&mut source.samples[unit]);
             let (sampled, is_whole) = left.merge(target);
@@ -330,6 +339,30 @@ impl Passes<'_> {
             found.units.push(result);
         }
         Ok(found)
+    }
+
+    /// Reads values a second way, in every stream that was read.
+    pub(super) async fn second_reading(
+        &mut self,
+        which: Independent,
+        found: &mut Found,
+    ) -> Result<()> {
+        let marks = Arc::clone(&found.marks);
+        let reading = SecondReading {
+            opened: self.opened,
+            accounts: &self.accounts,
+            marks: &marks,
+            stop: self.stop,
+            differences_max: self.differences_max,
+        };
+        for stream in &self.streams {
+            let records = found.tallies[*stream].as_ref().map_or(0, |tally| tally.read);
+            let differences = &mut found.differences;
+            let mut results =
+                reading.of_stream(self.conn, *stream, records, which, differences).await?;
+            found.independent.append(&mut results);
+        }
+        Ok(())
     }
 
     fn judge_sample(

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::parity::difference::Difference;
+use crate::parity::independent::IndependentResult;
 
 /// The verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -35,6 +36,8 @@ pub struct Report {
     pub differences: Vec<Difference>,
     /// Rows that differ, listed or not.
     pub differing_rows: u64,
+    /// Per column: values read a second way, without the casts.
+    pub independent: Vec<IndependentResult>,
     /// Streams of the pack that were not checked, because no source of them was found.
     pub not_checked: Vec<String>,
     /// Rows of checked tables that no slice of the pack covers, and so nothing was compared with.

@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
 use crate::pack::plan::{OutputPlan, Unit};
 use crate::parity::spool::{Entry, Origin, Place, short};
-use crate::store::{quote_ident, sql};
+use crate::store::{quote_ident, quote_literal, sql};
 
 /// Rows fetched by place in one statement.
 const PLACES_AT_ONCE: usize = 1000;
@@ -269,10 +269,7 @@ fn slice_filter(unit: &Unit) -> Result<String> {
 fn slice_condition(unit: &Unit) -> Result<Option<String>> {
     let mut parts = Vec::new();
     for (column, value) in &unit.constants {
-        if value.contains('\0') {
-            return Err(Error::new(ErrorKind::Pack, format!("the constant of {column} holds NUL")));
-        }
-        parts.push(format!("{}::text = '{}'", quote_ident(column), value.replace('\'', "''")));
+        parts.push(format!("{}::text = {}", quote_ident(column), quote_literal(value)?));
     }
     Ok((!parts.is_empty()).then(|| parts.join(" AND ")))
 }

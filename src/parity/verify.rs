@@ -12,6 +12,8 @@ use crate::interrupt::Stop;
 use crate::pack::{OpenedPack, join_error};
 use crate::parity::accounts::Accounts;
 use crate::parity::difference::{Difference, Kind};
+use crate::parity::independent::{Independent, IndependentResult};
+use crate::parity::marks::Marks;
 use crate::parity::passes::Passes;
 use crate::parity::report::{Report, StreamResult, UnitResult, Verdict};
 use crate::parity::store;
@@ -82,6 +84,8 @@ pub struct Options {
     /// Bytes of one side of one slice that level full keeps on disk, in the folder for temporary
     /// files, so that differences are found without reading the stores again; 45 bytes a row.
     pub spool_bytes_max: u64,
+    /// Which records are read a second way, without the casts, at levels sample and full.
+    pub independent: Independent,
 }
 
 impl Default for Options {
@@ -92,6 +96,7 @@ impl Default for Options {
             differences_max: 100,
             digests: Digests::Auto,
             spool_bytes_max: crate::parity::spool::BYTES_MAX,
+            independent: Independent::Sample { n: 1000, seed: 0 },
         }
     }
 }
@@ -128,11 +133,15 @@ pub async fn verify(
         Level::Sample { n, seed } => passes.sample(n, seed).await?,
         level => passes.buckets(level == Level::Full).await?,
     };
+    if options.level != Level::Counts {
+        passes.second_reading(options.independent, &mut found).await?;
+    }
     let outside_slices = passes.outside_slices().await?;
     sqlx::raw_sql("COMMIT").execute(&mut conn).await?;
     found.unaccounted(&opened, options.differences_max);
-    let differing_rows =
-        found.units.iter().map(UnitResult::differing).sum::<u64>() + found.unaccounted_total();
+    let differing_rows = found.units.iter().map(UnitResult::differing).sum::<u64>()
+        + found.unaccounted_total()
+        + found.independent.iter().map(|result| result.differing).sum::<u64>();
     let is_clean = differing_rows == 0;
     let changed_sources = if is_clean {
         Vec::new()
@@ -150,6 +159,7 @@ pub async fn verify(
         verdict: if is_clean { Verdict::Clean } else { Verdict::Differences },
         streams: found.stream_results(&opened),
         units: found.units,
+        independent: found.independent,
         differences: found.differences,
         differing_rows,
         not_checked: not_checked(&opened),
@@ -162,6 +172,10 @@ pub async fn verify(
         "level": options.level.name(),
         "streams": options.streams,
         "differences_max": options.differences_max,
+        "independent": match options.independent {
+            Independent::Sample { n, seed } => json!({ "n": n, "seed": seed }),
+            Independent::All => json!("all"),
+        },
         "digests": if in_server { "server" } else { "client" },
         "sample": match options.level {
             Level::Sample { n, seed } => json!({ "n": n, "seed": seed }),
@@ -227,6 +241,8 @@ pub(super) struct Found {
     pub(super) units: Vec<UnitResult>,
     pub(super) differences: Vec<Difference>,
     pub(super) tallies: Vec<Option<StreamTally>>,
+    pub(super) independent: Vec<IndependentResult>,
+    pub(super) marks: Arc<Vec<Marks>>,
 }
 
 impl Found {

@@ -29,6 +29,9 @@ pub(crate) struct Expected<'a> {
     layout: &'a Layout,
     /// Digest of the row, where it was needed already.
     digest: Option<Digest>,
+    derived: &'a Derived,
+    /// Position in the record's derived rows.
+    number: usize,
 }
 
 impl Expected<'_> {
@@ -45,6 +48,12 @@ impl Expected<'_> {
     /// Digest of the row, where it was needed already.
     pub(crate) fn known_digest(&self) -> Option<Digest> {
         self.digest
+    }
+
+    /// Columns whose value a rule stored changed.
+    pub(crate) fn noted_columns(&self) -> Vec<usize> {
+        let notes = self.derived.notes.iter().filter(|note| note.row == self.number);
+        notes.map(|note| note.column).collect()
     }
 
     /// File and place in it, for people.
@@ -256,7 +265,7 @@ impl RecordWalk<'_> {
     }
 
     fn rows(&self, tally: &mut StreamTally, sink: &mut SourceSink<'_>) -> Result<()> {
-        for row in &self.derived.rows {
+        for (number, row) in self.derived.rows.iter().enumerate() {
             let output = &self.plan.outputs[row.output];
             let tuple = self.derived.fields(row);
             let mut digest = None;
@@ -293,6 +302,8 @@ impl RecordWalk<'_> {
                 element: row.element,
                 layout: &output.layout,
                 digest,
+                derived: self.derived,
+                number,
             })?;
         }
         Ok(())

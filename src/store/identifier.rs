@@ -22,6 +22,15 @@ pub fn quote_qualified(schema: &str, name: &str) -> String {
     format!("{}.{}", quote_ident(schema), quote_ident(name))
 }
 
+/// Quotes text as an SQL literal, for the few places that take no parameter (COPY, expressions of
+/// a plan). Sessions are pinned to standard-conforming strings.
+pub fn quote_literal(text: &str) -> Result<String> {
+    if text.contains('\0') {
+        return Err(Error::new(ErrorKind::Pack, format!("the constant {text:?} holds a NUL byte")));
+    }
+    Ok(format!("'{}'", text.replace('\'', "''")))
+}
+
 /// Refuses names PostgreSQL would refuse or cut: empty, with a NUL byte, over 63 bytes.
 /// `what` says what is named, for the message.
 pub fn check_identifier(what: &str, name: &str) -> Result<()> {

@@ -9,7 +9,7 @@ mod identifier;
 mod postgres;
 mod url;
 
-pub use identifier::{check_identifier, quote_ident, quote_qualified};
+pub use identifier::{check_identifier, quote_ident, quote_literal, quote_qualified};
 pub use postgres::{Postgres, VERSION_NUM_MIN};
 pub use url::redact_url;
 
