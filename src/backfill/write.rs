@@ -7,6 +7,7 @@ use sqlx::postgres::PgConnection;
 
 use crate::backfill::chunk::{Chunk, OutputRows, RowRef};
 use crate::backfill::counts::{Counts, RowCounts};
+use crate::backfill::lease::LEASE_SECONDS;
 use crate::backfill::merge::{self, Refused, Superseded, Written};
 use crate::backfill::twins::{KnownTwins, merge_rule, refuse_twins};
 use crate::derive::{LedgerEntry, RejectEntry, output_name};
@@ -25,20 +26,25 @@ pub(super) struct Place<'a> {
     pub run_id: &'a str,
     /// The source's name in checkpoints.
     pub source: &'a str,
-    /// Number of the pending chunk that this one completes.
+    /// The pending chunk that this one completes.
+    pub span: i32,
+    /// Its number in the span.
     pub chunk_no: i64,
+    /// Who has the lease.
+    pub worker: &'a str,
     /// Whether each output's slice was empty when the stream began.
     pub direct: &'a [bool],
     /// Whether all of the stream's slices were empty when it began.
     pub initial_load: bool,
 }
 
-/// Writes the chunk and returns its counts. Everything or nothing is committed.
+/// Writes the chunk and returns its counts. Everything or nothing is committed; nothing, and
+/// None, where the chunk is no longer this worker's.
 pub(super) async fn write_chunk(
     conn: &mut PgConnection,
     place: Place<'_>,
     chunk: &Chunk,
-) -> Result<Counts> {
+) -> Result<Option<Counts>> {
     match try_chunk(conn, place, chunk, "").await {
         // Deferred constraints speak up at COMMIT, when it is too late to tell whose row it was.
         Err(error) if merge::is_about_data(&error) => {
@@ -53,16 +59,20 @@ async fn try_chunk(
     place: Place<'_>,
     chunk: &Chunk,
     settings: &'static str,
-) -> Result<Counts> {
+) -> Result<Option<Counts>> {
     let mut tx = conn.begin().await?;
     // Chunks are small against the target: keys are looked up, the target is never scanned whole.
     // Without sequential scans estimates are absurd, and would have every statement compiled.
     let settings = format!(
         "SET LOCAL synchronous_commit = on; SET LOCAL enable_seqscan = off; SET LOCAL jit = off; \
-         SET LOCAL random_page_cost = 1.1; SET LOCAL work_mem = '64MB'{settings}"
+         SET LOCAL random_page_cost = 1.1; SET LOCAL work_mem = '64MB'; \
+         SET LOCAL idle_in_transaction_session_timeout = '{LEASE_SECONDS}s'{settings}"
     );
     sqlx::raw_sql(sql(settings)).execute(&mut *tx).await?;
-    claim(&mut tx, &place).await?;
+    if !claim(&mut tx, &place).await? {
+        tx.rollback().await?;
+        return Ok(None);
+    }
     let mut counts = chunk.counts.clone();
     let mut rejects: Vec<RejectEntry> = chunk.rejects.clone();
     let mut ledger: Vec<LedgerEntry> = chunk.ledger.clone();
@@ -110,7 +120,7 @@ async fn try_chunk(
     insert_ledger(&mut tx, &place, &ledger).await?;
     checkpoint(&mut tx, &place, chunk, &counts).await?;
     tx.commit().await?;
-    Ok(counts)
+    Ok(Some(counts))
 }
 
 async fn direct_or_merge(
@@ -216,34 +226,27 @@ impl Scene<'_> {
             rule: rule.to_owned(),
             path: String::new(),
             original: None,
-            original_hash: self.output().layout.row_digest(self.fields(row)),
+            original_hash: row.digest,
             secret: false,
             target_digest,
         }
     }
 }
 
-/// Locks the pending chunk; somebody else's commit of it makes this one fail.
-async fn claim(tx: &mut PgConnection, place: &Place<'_>) -> Result<()> {
-    let found = sqlx::query(
-        "SELECT 1 FROM toolkit.chunk WHERE run_id = $1::uuid AND stream = $2 AND source = $3 \
-         AND chunk_no = $4 AND status = 'pending' FOR UPDATE NOWAIT",
-    )
-    .bind(place.run_id)
-    .bind(&place.stream.name)
-    .bind(place.source)
-    .bind(place.chunk_no)
-    .fetch_optional(tx)
-    .await?;
-    if found.is_some() {
-        return Ok(());
-    }
-    // An earlier try of this process, or of one that was killed, was committed after all: the
-    // next try goes on behind it.
-    Err(Error::new(
-        ErrorKind::StoreConflict,
-        format!("chunk {} of stream {} is already done", place.chunk_no, place.stream.name),
-    ))
+/// Locks the pending chunk until the end of the transaction, so that nobody takes it over in
+/// between. False: somebody already has, or an earlier try was committed after all, or the run
+/// was given up; whatever this worker has read is then not its to write.
+async fn claim(tx: &mut PgConnection, place: &Place<'_>) -> Result<bool> {
+    let found = sqlx::query(include_str!("../sql/backfill/claim_chunk.sql"))
+        .bind(place.run_id)
+        .bind(&place.stream.name)
+        .bind(place.source)
+        .bind(place.span)
+        .bind(place.chunk_no)
+        .bind(place.worker)
+        .fetch_optional(tx)
+        .await?;
+    Ok(found.is_some())
 }
 
 async fn checkpoint(
@@ -270,21 +273,10 @@ async fn checkpoint(
         .bind(digest)
         .bind(i64::try_from(counts.read).unwrap_or(i64::MAX))
         .bind(i64::try_from(chunk.bytes).unwrap_or(i64::MAX))
-        .execute(&mut *tx)
-        .await?;
-    if next.is_some() {
-        sqlx::query(
-            "INSERT INTO toolkit.chunk (run_id, stream, source, chunk_no, range_from) \
-             VALUES ($1::uuid, $2, $3, $4, $5::jsonb)",
-        )
-        .bind(place.run_id)
-        .bind(&place.stream.name)
-        .bind(place.source)
-        .bind(place.chunk_no + 1)
-        .bind(&next)
+        .bind(place.span)
+        .bind(LEASE_SECONDS)
         .execute(tx)
         .await?;
-    }
     Ok(())
 }
 
