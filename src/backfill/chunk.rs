@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use crate::backfill::counts::Counts;
 use crate::canonical::{BucketSum, Digest};
 use crate::derive::{
@@ -106,6 +108,8 @@ pub struct Chunk {
     pub bytes: usize,
     /// Where to go on; None at the end of the source.
     pub next: Option<Position>,
+    /// Held by a chunk that one record made far larger than its share, until it is written.
+    pub oversize: Option<OwnedSemaphorePermit>,
 }
 
 /// Reads the next chunk of `source` after `from`, not beyond `to`.

@@ -91,7 +91,8 @@ pub async fn prepare(
     roots: &[PathBuf],
     options: Options,
 ) -> Result<Preparation> {
-    let opened = Arc::new(crate::pack::open(settings, postgres, pack, roots).await?);
+    let opened =
+        Arc::new(crate::pack::open_for(settings, postgres, pack, roots, &options.streams).await?);
     for name in &options.streams {
         if opened.plan.stream_index(name).is_none() {
             let known: Vec<&str> =

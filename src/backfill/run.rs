@@ -1,12 +1,13 @@
 //! A whole backfill: start, resume or join, stream after stream, sequences, verdict.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use serde::Serialize;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
+use tokio::sync::Semaphore;
 
 use crate::backfill::counts::Counts;
 use crate::backfill::finish::{Summary, counts_of, finish};
@@ -17,6 +18,7 @@ use crate::backfill::prepare::{Preparation, StreamPreparation};
 use crate::backfill::spans::{self, Extent};
 use crate::backfill::start::{Role, Started, start};
 use crate::backfill::stream::{Work, copy, is_passing, pause};
+use crate::backfill::write::Sifting;
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
 use crate::source::StreamSource;
@@ -106,8 +108,10 @@ pub async fn run(
     if started.role == Role::Joined {
         on_event(Event::Joined { run_id: started.run_id.clone() });
     }
+    let mut crew = Vec::new();
     let mut leader = Leader { connector, conn, preparation, run_id: &started.run_id, stop };
-    let outcome = leader.load(on_event).await;
+    let outcome = leader.load(&mut crew, on_event).await;
+    dismiss(crew, &preparation.pack).await;
     let (rates, summary) = match outcome {
         Ok(done) => done,
         Err(error) => {
@@ -134,21 +138,17 @@ impl Leader<'_> {
     /// Copies all streams, then ends the run, or waits until another process has.
     async fn load(
         &mut self,
+        crew: &mut Vec<Worker>,
         on_event: &(dyn Fn(Event) + Sync),
     ) -> Result<(BTreeMap<String, f64>, Summary)> {
-        let mut crew = Vec::new();
         let mut rates = BTreeMap::new();
         for stream in &self.preparation.streams {
             let clock = Instant::now();
             on_event(Event::Stream { name: stream.stream.clone(), records: stream.records });
-            let records = self.copy_stream(stream, &mut crew, on_event).await?;
+            let records = self.copy_stream(stream, crew, on_event).await?;
             on_event(Event::StreamDone);
             let seconds = clock.elapsed().as_secs_f64().max(0.001);
             rates.insert(stream.stream.clone(), records as f64 / seconds);
-        }
-        for worker in crew {
-            // What it did is committed; a connection that broke since then matters to nobody.
-            let _ = worker.conn.close().await;
         }
         let (preparation, run_id, stop) = (self.preparation, self.run_id, self.stop);
         let connector = self.connector.clone();
@@ -191,8 +191,10 @@ impl Leader<'_> {
                     .map(|output| initial_load && can_copy_direct(output))
                     .collect(),
                 initial_load,
+                sifting: outputs.iter().map(|_| Sifting::default()).collect(),
                 limits: self.preparation.options.limits.shared_by(workers),
                 stop: self.stop.clone(),
+                oversize: Arc::new(Semaphore::new(1)),
                 failed: Stop::new(),
             };
             let (source, pending) = self.plan(stream, source, *records).await?;
@@ -272,8 +274,8 @@ impl Leader<'_> {
     async fn try_to_mark(&mut self, status: &str, error: &str) -> Result<()> {
         let pack = &self.preparation.pack;
         unlock_shared(&mut self.conn, pack).await?;
-        // This process's own sessions may take a moment to go.
-        for _ in 0..20 {
+        // Sessions of this process that broke may take a moment to go.
+        for _ in 0..5 {
             if lock_exclusive(&mut self.conn, pack).await? {
                 sqlx::query(
                     "UPDATE toolkit.run SET status = $2, finished_at = now(), error = $3 \
@@ -286,7 +288,7 @@ impl Leader<'_> {
                 .await?;
                 return Ok(());
             }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
         Ok(())
     }
@@ -328,6 +330,17 @@ impl Leader<'_> {
         report.changed_rows = totals.changed_rows();
         report.seconds = clock.elapsed().as_secs_f64();
         Ok(report)
+    }
+}
+
+/// Ends the workers' sessions. What they did is committed; a connection that broke since then
+/// matters to nobody.
+async fn dismiss(crew: Vec<Worker>, pack: &str) {
+    for mut worker in crew {
+        // Closing alone would let the server take its time to release the lock.
+        if unlock_shared(&mut worker.conn, pack).await.is_ok() {
+            let _ = worker.conn.close().await;
+        }
     }
 }
 

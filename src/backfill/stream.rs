@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Connection as _;
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::backfill::chunk::{Chunk, ChunkLimits, read_chunk};
 use crate::backfill::lease::{Field, Lease, RENEW_EVERY, Taken, Worker, renew, take};
 use crate::backfill::run::Event;
-use crate::backfill::write::{Place, write_chunk};
+use crate::backfill::write::{Place, Sifting, write_chunk};
 use crate::derive::Deriver;
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
@@ -45,8 +46,12 @@ pub(super) struct Work {
     pub(super) source: String,
     pub(super) direct: Vec<bool>,
     pub(super) initial_load: bool,
+    pub(super) sifting: Vec<Sifting>,
     pub(super) limits: ChunkLimits,
     pub(super) stop: Stop,
+    /// One for all workers: of chunks that a single record makes larger than their share, one at
+    /// a time is on its way to the store.
+    pub(super) oversize: Arc<Semaphore>,
     /// Set when a worker fails, for the others to end after their chunk.
     pub(super) failed: Stop,
 }
@@ -65,7 +70,7 @@ pub(super) async fn copy(
     for source in sources {
         let worker = match crew.pop() {
             Some(worker) => worker,
-            None => Worker::start(&work.connector, &work.opened.plan.name).await?,
+            None => work.hire().await?,
         };
         let (work, sender) = (Arc::clone(&work), sender.clone());
         working.spawn(async move { work.all(worker, source, sender).await });
@@ -84,6 +89,23 @@ pub(super) async fn copy(
 }
 
 impl Work {
+    /// A new worker, while the store may be away for a while.
+    async fn hire(&self) -> Result<Worker> {
+        let mut tries = 1;
+        loop {
+            let error = match Worker::start(&self.connector, &self.opened.plan.name).await {
+                Ok(worker) => return Ok(worker),
+                Err(error) => error,
+            };
+            let Some(pause) = pause(tries).filter(|_| is_passing(&error)) else {
+                return Err(error);
+            };
+            tracing::warn!(tries, "{error}; retrying");
+            tries += 1;
+            self.wait(pause).await?;
+        }
+    }
+
     async fn all(
         &self,
         mut worker: Worker,
@@ -179,6 +201,7 @@ impl Work {
                 worker: &worker.name,
                 direct: &self.direct,
                 initial_load: self.initial_load,
+                sifting: &self.sifting,
             };
             let Some(counts) = write_chunk(&mut worker.conn, place, &chunk).await? else {
                 return Ok(self.lost(&lease));
@@ -251,13 +274,14 @@ impl Reader {
         let opened = Arc::clone(&work.opened);
         let (stream, limits) = (work.stream, work.limits);
         let (stop, failed) = (work.stop.clone(), work.failed.clone());
+        let (oversize, runtime) = (Arc::clone(&work.oversize), Handle::current());
         let (mut from, to): (Option<Position>, _) = (lease.from.clone(), lease.to.clone());
         let thread = tokio::task::spawn_blocking(move || {
             let plan = &opened.plan.streams[stream];
             let mut deriver = Deriver::new(plan, Arc::clone(&opened.redactor));
             let should_stop = || stop.is_requested() || failed.is_requested() || sender.is_closed();
             loop {
-                let chunk = read_chunk(
+                let mut chunk = read_chunk(
                     &mut source,
                     from.as_ref(),
                     to.as_ref(),
@@ -266,6 +290,12 @@ impl Reader {
                     &should_stop,
                 );
                 let next = chunk.as_ref().ok().and_then(|chunk| chunk.next.clone());
+                if let Ok(chunk) = &mut chunk
+                    && chunk.bytes > 2 * limits.bytes_max
+                {
+                    // Whoever holds it is being written; nobody closes the semaphore.
+                    chunk.oversize = runtime.block_on(Arc::clone(&oversize).acquire_owned()).ok();
+                }
                 if sender.blocking_send(chunk).is_err() || next.is_none() || should_stop() {
                     return source;
                 }

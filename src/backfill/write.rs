@@ -1,6 +1,7 @@
 //! One chunk, one transaction: rows, rejects, ledger, counts, digest and checkpoint.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
@@ -36,6 +37,32 @@ pub(super) struct Place<'a> {
     pub direct: &'a [bool],
     /// Whether all of the stream's slices were empty when it began.
     pub initial_load: bool,
+    /// What earlier chunks say about each output.
+    pub sifting: &'a [Sifting],
+}
+
+/// Whether it pays to sort out unchanged rows before anything wide is sent: as long as the last
+/// chunk had some worth it. Where all rows are new or different, asking for their digests first
+/// is a tenth of the work, for nothing.
+#[derive(Debug)]
+pub(super) struct Sifting(AtomicBool);
+
+impl Default for Sifting {
+    fn default() -> Self {
+        Self(AtomicBool::new(true))
+    }
+}
+
+impl Sifting {
+    fn pays(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn learn(&self, counts: &RowCounts) {
+        if counts.total() > 0 {
+            self.0.store(counts.unchanged * 8 >= counts.total(), Ordering::Relaxed);
+        }
+    }
 }
 
 /// Writes the chunk and returns its counts. Everything or nothing is committed; nothing, and
@@ -92,7 +119,11 @@ async fn try_chunk(
         let mut written = if place.direct[index] && untouched && !chosen.is_empty() {
             direct_or_merge(&mut tx, &place, output, rows, chosen).await?
         } else {
-            merge::merge(&mut tx, output, merge_rule(&place, output), rows, chosen).await?
+            let sifts = place.sifting[index].pays();
+            let rule = merge_rule(&place, output);
+            let merged = merge::merge(&mut tx, output, rule, rows, chosen, sifts).await?;
+            place.sifting[index].learn(&merged.counts);
+            merged
         };
         refuse_twins(&place, output, &mut written);
         written.counts.add(&twins.counts);
@@ -146,7 +177,7 @@ async fn direct_or_merge(
             tracing::debug!(output = output.name, "straight COPY refused; merging instead");
         }
     }
-    merge::merge(tx, output, merge_rule(place, output), rows, chosen).await
+    merge::merge(tx, output, merge_rule(place, output), rows, chosen, true).await
 }
 
 fn account(counts: &mut Counts, index: usize, output: &OutputPlan, rows: &RowCounts) {
