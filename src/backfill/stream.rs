@@ -186,7 +186,8 @@ impl Work {
                     if renew(worker, self.field(), &lease).await? {
                         continue;
                     }
-                    return Ok(self.lost(&lease));
+                    self.lost(&lease);
+                    return Ok(());
                 }
             };
             let Some(chunk) = chunk else { return Ok(()) };
@@ -204,7 +205,8 @@ impl Work {
                 sifting: &self.sifting,
             };
             let Some(counts) = write_chunk(&mut worker.conn, place, &chunk).await? else {
-                return Ok(self.lost(&lease));
+                self.lost(&lease);
+                return Ok(());
             };
             *committed += 1;
             lease.chunk_no += 1;
