@@ -119,11 +119,7 @@ async fn try_chunk(
         let mut written = if place.direct[index] && untouched && !chosen.is_empty() {
             direct_or_merge(&mut tx, &place, output, rows, chosen).await?
         } else {
-            let sifts = place.sifting[index].pays();
-            let rule = merge_rule(&place, output);
-            let merged = merge::merge(&mut tx, output, rule, rows, chosen, sifts).await?;
-            place.sifting[index].learn(&merged.counts);
-            merged
+            sifted_merge(&mut tx, &place, index, rows, chosen).await?
         };
         refuse_twins(&place, output, &mut written);
         written.counts.add(&twins.counts);
@@ -152,6 +148,20 @@ async fn try_chunk(
     checkpoint(&mut tx, &place, chunk, &counts).await?;
     tx.commit().await?;
     Ok(Some(counts))
+}
+
+async fn sifted_merge(
+    tx: &mut PgConnection,
+    place: &Place<'_>,
+    index: usize,
+    rows: &OutputRows,
+    chosen: Vec<RowRef>,
+) -> Result<Written> {
+    let (output, sifting) = (&place.stream.outputs[index], &place.sifting[index]);
+    let rule = merge_rule(place, output);
+    let merged = merge::merge(tx, output, rule, rows, chosen, sifting.pays()).await?;
+    sifting.learn(&merged.counts);
+    Ok(merged)
 }
 
 async fn direct_or_merge(
