@@ -3,7 +3,8 @@
 //! The baseline is `\copy` of a ready CSV file of the very same rows into a table with the same
 //! primary key and indexes: no reading of SQLite, no casts, no checkpoints, no digests.
 //!
-//! `TOOLKIT_BENCH_SHORT=1` runs a twentieth of the rows.
+//! `TOOLKIT_BENCH_SHORT=1` runs a twentieth of the rows; `TOOLKIT_BENCH_LARGE=1` adds ten million
+//! rows and compares their cost per row; `TOOLKIT_BENCH_WORKERS=N` is `--workers N`.
 
 // A benchmark prints its figures.
 #![allow(clippy::print_stdout, clippy::print_stderr, missing_docs)]
@@ -76,6 +77,9 @@ fn main() -> Fallible<()> {
         for case in &cases {
             measure(case, &settings, &lease.client_environment(), &source, scratch.path()).await?;
         }
+        if std::env::var_os("TOOLKIT_BENCH_LARGE").is_some() {
+            cost_per_row(&cases[0], &settings, scratch.path(), scale).await?;
+        }
         println!("peak resident memory of this process: {} MiB", peak_mib()?);
         lease.release().await?;
         Ok(())
@@ -105,18 +109,25 @@ async fn measure(
 
     let baseline = copy_baseline(&mut conn, case, environment, &csv).await?;
     show("psql \\copy into the indexed table", baseline, baseline);
-    let first = run(&postgres, settings, case, source, false).await?;
+    let first = run(&postgres, settings, case, source, Load::default()).await?;
     show("toolkit, first load of the empty table", first, baseline);
-    let again = run(&postgres, settings, case, source, false).await?;
+    let again = run(&postgres, settings, case, source, Load::default()).await?;
     show("toolkit, every row there and unchanged", again, baseline);
     let statement = format!("UPDATE {} SET {}", case.table, case.age);
     sqlx::raw_sql(sql(statement)).execute(&mut conn).await?;
     vacuum(&mut conn, case.table).await?;
-    let updated = run(&postgres, settings, case, source, false).await?;
+    let updated = run(&postgres, settings, case, source, Load::default()).await?;
     show("toolkit, every row there and updated", updated, baseline);
-    sqlx::raw_sql(sql(format!("TRUNCATE {}", case.table))).execute(&mut conn).await?;
-    let kept = run(&postgres, settings, case, source, true).await?;
+    empty(&mut conn, case).await?;
+    let keeping = Load { keep_indexes: true, ..Load::default() };
+    let kept = run(&postgres, settings, case, source, keeping).await?;
     show("toolkit, empty table, --keep-indexes", kept, baseline);
+    empty(&mut conn, case).await?;
+    let alone =
+        run(&postgres, settings, case, source, Load { workers: 1, ..Load::default() }).await?;
+    show("toolkit, first load, --workers 1", alone, baseline);
+    println!("  the default number of workers against one: {:.2}x", first / alone);
+    empty(&mut conn, case).await?;
     conn.close().await?;
     postgres.close().await?;
     Ok(())
@@ -124,6 +135,56 @@ async fn measure(
 
 fn show(what: &str, seconds: f64, baseline: f64) {
     println!("  {what:<44} {seconds:>7.2} s   {:>5.2}x", seconds / baseline);
+}
+
+/// How a run is asked for.
+#[derive(Debug, Clone, Copy)]
+struct Load {
+    keep_indexes: bool,
+    workers: usize,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        let workers = std::env::var("TOOLKIT_BENCH_WORKERS").ok();
+        let workers = workers.and_then(|text| text.parse().ok()).unwrap_or(0);
+        Self { keep_indexes: false, workers }
+    }
+}
+
+/// The first load of one million rows and of ten, by the row.
+async fn cost_per_row(
+    case: &Case,
+    settings: &Settings,
+    scratch: &Path,
+    scale: usize,
+) -> Fallible<()> {
+    let postgres = Postgres::connect(settings).await?;
+    let mut conn = postgres.dedicated().await?;
+    println!("\ncost per row of {}, first load", case.table);
+    let mut costs = Vec::new();
+    for rows in [1_000_000 / scale, 10_000_000 / scale] {
+        let source = scratch.join(format!("rows-{rows}"));
+        let shape = Shape { openalex: 100, citec: 100, ..Shape::scaled(rows, 100) };
+        generate(&source, 1, &shape)?;
+        empty(&mut conn, case).await?;
+        let case = Case { rows, ..*case };
+        let seconds = run(&postgres, settings, &case, &source, Load::default()).await?;
+        let micros = seconds * 1e6 / rows as f64;
+        println!("  {rows:>10} rows {seconds:>8.2} s   {micros:>6.2} us a row");
+        costs.push(micros);
+        std::fs::remove_dir_all(&source)?;
+    }
+    println!("  ten times the rows cost {:.2}x a row", costs[1] / costs[0]);
+    empty(&mut conn, case).await?;
+    conn.close().await?;
+    postgres.close().await?;
+    Ok(())
+}
+
+async fn empty(conn: &mut PgConnection, case: &Case) -> Fallible<()> {
+    sqlx::raw_sql(sql(format!("TRUNCATE {}; CHECKPOINT", case.table))).execute(conn).await?;
+    Ok(())
 }
 
 async fn vacuum(conn: &mut PgConnection, table: &str) -> Fallible<()> {
@@ -171,12 +232,16 @@ async fn run(
     settings: &Settings,
     case: &Case,
     source: &Path,
-    keep_indexes: bool,
+    load: Load,
 ) -> Fallible<f64> {
     let roots: Vec<PathBuf> = vec![source.to_path_buf()];
     let started = Instant::now();
-    let options =
-        Options { streams: vec![case.stream.to_owned()], keep_indexes, ..Options::default() };
+    let options = Options {
+        streams: vec![case.stream.to_owned()],
+        keep_indexes: load.keep_indexes,
+        workers: load.workers,
+        ..Options::default()
+    };
     let pack = Pack::find("unified")?;
     let preparation = backfill::prepare(settings, postgres, pack, &roots, options).await?;
     let report = backfill::run(postgres, &preparation, &Stop::new(), &|_| ()).await?;

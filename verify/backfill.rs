@@ -252,18 +252,23 @@ async fn interrupt(scene: &Move) {
 }
 
 #[tokio::test]
-async fn of_two_backfills_at_once_the_second_is_refused() {
+async fn beside_a_running_backfill_one_with_other_settings_or_over_again_is_refused() {
     let (scene, _) = Move::generated(SEED, &Shape::scaled(20_000, 500)).await;
     let mut first =
         scene.backfill_command(&["--chunk-records", "100"]).stdout(Stdio::null()).spawn().unwrap();
     while scene.count("toolkit.chunk WHERE status = 'done'").await < 3 {
         assert!(first.try_wait().unwrap().is_none(), "the first ended too early");
     }
-    let second = scene.run(&[]);
-    let text = stderr(&second);
-    assert_eq!(second.status.code(), Some(2), "{text}");
-    assert!(text.contains("another backfill of the pack unified is running"), "{text}");
-    assert!(text.contains("help: wait for it"), "{text}");
+    for (arguments, help) in [
+        (["--stream", "token_usage"].as_slice(), "help: wait for it"),
+        (&["--restart"], "help: stop"),
+    ] {
+        let second = scene.run(arguments);
+        let text = stderr(&second);
+        assert_eq!(second.status.code(), Some(2), "{text}");
+        assert!(text.contains("another backfill of the pack unified is running"), "{text}");
+        assert!(text.contains(help), "{text}");
+    }
     assert_eq!(first.wait().unwrap().code(), Some(0));
     assert_eq!(scene.count("toolkit.run").await, 1);
 }

@@ -19,16 +19,16 @@ use crate::support::{stderr, stdout};
 
 const CHUNKS: &[&str] = &["--chunk-records", "100"];
 
-fn shape() -> Shape {
+pub(crate) fn shape() -> Shape {
     Shape { token_usage: 16_000, query_cache: 600, ..Shape::demo() }
 }
 
-fn start(scene: &Move, more: &[&str]) -> Child {
+pub(crate) fn start(scene: &Move, more: &[&str]) -> Child {
     scene.backfill_command(more).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// Waits until the run has committed `chunks`; false if it ended before.
-async fn reaches(scene: &Move, child: &mut Child, chunks: i64) -> bool {
+pub(crate) async fn reaches(scene: &Move, child: &mut Child, chunks: i64) -> bool {
     let start = Instant::now();
     while scene.count("toolkit.chunk WHERE status = 'done'").await < chunks {
         if child.try_wait().unwrap().is_some() {
@@ -40,7 +40,7 @@ async fn reaches(scene: &Move, child: &mut Child, chunks: i64) -> bool {
     true
 }
 
-async fn assert_as_undisturbed(scene: &Move, report: &Report) {
+pub(crate) async fn assert_as_undisturbed(scene: &Move, report: &Report) {
     let calm = Move::unified(scene.source.clone()).await;
     let undisturbed = calm.backfill(1, &[]);
     for stream in undisturbed.streams() {

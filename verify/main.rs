@@ -12,6 +12,7 @@ mod backfill_errors;
 mod backfill_faults;
 mod backfill_targets;
 mod backfill_twins;
+mod backfill_workers;
 mod canonical;
 mod cast_oracle;
 mod cli_errors;

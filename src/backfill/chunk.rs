@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use crate::backfill::counts::Counts;
-use crate::canonical::BucketSum;
+use crate::canonical::{BucketSum, Digest};
 use crate::derive::{
     Derived, Deriver, Fate, LedgerEntry, RejectEntry, note_entries, reject_entries, skip_entries,
 };
@@ -27,6 +29,21 @@ impl Default for ChunkLimits {
         Self { records_max: 50_000, bytes_max: 16 << 20 }
     }
 }
+
+impl ChunkLimits {
+    /// The limits of each of `workers`, so that together they hold as much as one.
+    #[must_use]
+    pub fn shared_by(self, workers: usize) -> Self {
+        let workers = workers.max(1);
+        Self {
+            records_max: self.records_max.min((50_000 / workers).max(1)),
+            bytes_max: (self.bytes_max / workers).max(64 << 10),
+        }
+    }
+}
+
+/// What a row costs beside its fields, about.
+const ROW_BYTES: usize = size_of::<RowRef>() + size_of::<RecordRef>();
 
 /// How long a read transaction of `SQLite` stays open: without a write-ahead log its writers wait.
 const LOCK_MAX: Duration = Duration::from_millis(300);
@@ -53,6 +70,8 @@ pub struct RowRef {
     pub record: u32,
     /// Element of the record.
     pub element: u32,
+    /// Digest of its canonical form.
+    pub digest: Digest,
 }
 
 impl OutputRows {
@@ -89,12 +108,15 @@ pub struct Chunk {
     pub bytes: usize,
     /// Where to go on; None at the end of the source.
     pub next: Option<Position>,
+    /// Held by a chunk that one record made far larger than its share, until it is written.
+    pub oversize: Option<OwnedSemaphorePermit>,
 }
 
-/// Reads the next chunk of `source` after `from`.
+/// Reads the next chunk of `source` after `from`, not beyond `to`.
 pub fn read_chunk(
     source: &mut StreamSource,
     from: Option<&Position>,
+    to: Option<&Position>,
     deriver: &mut Deriver<'_>,
     limits: ChunkLimits,
     should_stop: &dyn Fn() -> bool,
@@ -109,7 +131,7 @@ pub fn read_chunk(
     // Of SQLite only: a document has no readers' lock, and would be parsed again.
     let holds_lock = matches!(source, StreamSource::Sqlite(_));
     let mut first_at = None;
-    let next = source.read(from, &mut |record| {
+    let next = source.read_range(from, to, &mut |record| {
         deriver.derive(record, &mut derived)?;
         if *last_source != *record.file.relative {
             last_source = Arc::from(record.file.relative.as_str());
@@ -148,12 +170,13 @@ impl Chunk {
         for row in &derived.rows {
             let fields = derived.fields(row);
             let output = &mut self.outputs[row.output];
-            output.digest.add(&stream.outputs[row.output].layout.row_digest(fields));
+            let digest = stream.outputs[row.output].layout.row_digest(fields);
+            output.digest.add(&digest);
             let start = output.buffer.len();
             output.buffer.extend_from_slice(fields);
             let end = output.buffer.len();
-            output.rows.push(RowRef { start, end, record: number, element: row.element });
-            self.bytes += fields.len() + 16;
+            output.rows.push(RowRef { start, end, record: number, element: row.element, digest });
+            self.bytes += fields.len() + ROW_BYTES;
         }
         self.add_notes(stream, record, derived);
         self.add_skips(stream, record, derived);

@@ -72,21 +72,23 @@ pub(super) async fn copy_direct(
 
 /// Merges rows through a staging table, in savepoints; a batch that Postgres refuses is halved
 /// until the rows at fault stand alone. `conflict` is the output's own rule for backfill, and
-/// [`ConflictRule::SourceWins`] for whoever writes what it was told.
+/// [`ConflictRule::SourceWins`] for whoever writes what it was told. `sifts`: unchanged rows are
+/// first sorted out by their keys, which pays where there are any.
 pub async fn merge(
     conn: &mut PgConnection,
     output: &OutputPlan,
     conflict: ConflictRule,
     rows: &OutputRows,
     chosen: Vec<RowRef>,
+    sifts: bool,
 ) -> Result<Written> {
     let mut written = Written::default();
-    let kept = without_repeats(output, rows, chosen, &mut written);
-    if kept.is_empty() {
-        return Ok(written);
+    let mut kept = without_repeats(output, rows, chosen, &mut written);
+    if sifts && !kept.is_empty() {
+        let (unchanged, others) = split_unchanged(conn, output, rows, kept).await?;
+        written.counts.unchanged += unchanged;
+        kept = others;
     }
-    let (unchanged, kept) = split_unchanged(conn, output, rows, kept).await?;
-    written.counts.unchanged += unchanged;
     if kept.is_empty() {
         return Ok(written);
     }
@@ -143,9 +145,7 @@ fn without_repeats(
             continue;
         };
         let first = kept[at];
-        let is_same =
-            output.layout.row_digest(fields) == output.layout.row_digest(rows.fields(&first));
-        if is_same {
+        if row.digest == first.digest {
             written.counts.skipped += 1;
             written.repeated.push(row);
         } else if is_reject(output, &first, &row) {

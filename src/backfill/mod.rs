@@ -3,15 +3,27 @@
 //! A chunk's rows, rejects, ledger entries, counts, digest and checkpoint commit in one
 //! transaction, so that a process killed anywhere goes on where it was. [`run`] is the whole
 //! command; `--dry-run` stops after [`Preparation`].
+//!
+//! | step | once per | where |
+//! |---|---|---|
+//! | start, resume or join | run | `start` |
+//! | split a source into spans, and store them | source | `spans` |
+//! | lease a chunk, read it, commit it | chunk, by any worker of any process | `lease`, `stream`, `write` |
+//! | indexes, sequences, verdict | run | `finish` |
 
 pub mod chunk;
 pub mod counts;
+mod finish;
 mod indexes;
+mod lease;
 mod merge;
+mod pack_lock;
 mod prepare;
 mod resume;
 mod run;
 mod sequences;
+mod spans;
+mod start;
 mod stream;
 mod twins;
 mod unchanged;
@@ -20,5 +32,5 @@ mod write;
 pub use chunk::{ChunkLimits, OutputRows, RowRef};
 pub use counts::{Counts, RowCounts};
 pub use merge::{Refused, Superseded, Written, merge};
-pub use prepare::{Options, Preparation, StreamPreparation, prepare};
+pub use prepare::{Options, Preparation, StreamPreparation, default_workers, prepare};
 pub use run::{Event, Report, StreamReport, run};

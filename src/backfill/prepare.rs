@@ -8,6 +8,7 @@ use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
 use crate::backfill::chunk::ChunkLimits;
+use crate::backfill::pack_lock::is_alive;
 use crate::backfill::resume::{Unfinished, resumable};
 use crate::config::Settings;
 use crate::error::{Error, ErrorKind, Result};
@@ -27,6 +28,15 @@ pub struct Options {
     pub limits: ChunkLimits,
     /// Never drop indexes, however empty the target is.
     pub keep_indexes: bool,
+    /// Workers of this process; 0: as many as [`default_workers`] says.
+    pub workers: usize,
+}
+
+/// Workers where nobody says how many: one a core, four at most. A worker is a reader thread here
+/// and a session there; on one machine both sides want the cores.
+#[must_use]
+pub fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(4)
 }
 
 /// What a run would do.
@@ -40,6 +50,8 @@ pub struct Preparation {
     pub streams: Vec<StreamPreparation>,
     /// Streams of the pack without any source here.
     pub absent: Vec<String>,
+    /// Workers of this process at most.
+    pub workers: usize,
     #[serde(skip)]
     pub(crate) opened: Arc<OpenedPack>,
     #[serde(skip)]
@@ -63,8 +75,12 @@ pub struct StreamPreparation {
     pub mode: &'static str,
     #[serde(skip)]
     pub(super) index: usize,
+    /// Records of each source, about, in their order.
     #[serde(skip)]
-    pub(super) initial_load: bool,
+    pub(super) source_records: Vec<u64>,
+    /// Whether rows may be copied straight into an empty slice.
+    #[serde(skip)]
+    pub(super) may_copy: bool,
 }
 
 /// Finds sources, compiles the plan, and says what a run would do. Changes nothing.
@@ -75,7 +91,8 @@ pub async fn prepare(
     roots: &[PathBuf],
     options: Options,
 ) -> Result<Preparation> {
-    let opened = Arc::new(crate::pack::open(settings, postgres, pack, roots).await?);
+    let opened =
+        Arc::new(crate::pack::open_for(settings, postgres, pack, roots, &options.streams).await?);
     for name in &options.streams {
         if opened.plan.stream_index(name).is_none() {
             let known: Vec<&str> =
@@ -88,11 +105,7 @@ pub async fn prepare(
         }
     }
     let mut conn = postgres.dedicated().await?;
-    let resumes = match resumable(&mut conn, &opened, &options).await? {
-        Unfinished::Resume(run_id) if !options.restart => Some(run_id),
-        Unfinished::Differs(error) if !options.restart => return Err(error),
-        _ => None,
-    };
+    let resumes = resumed_run(&mut conn, &opened, &options).await?;
     let mut streams = Vec::new();
     let mut absent = Vec::new();
     for (index, stream) in opened.plan.streams.iter().enumerate() {
@@ -103,16 +116,20 @@ pub async fn prepare(
             absent.push(stream.name.clone());
             continue;
         }
-        let mut sources = opened.open_sources(index)?;
-        let initial_load = initial_load(&mut conn, &opened, index, &sources).await?;
+        let sources = opened.open_sources(index)?;
+        let may_copy = may_copy(&opened, index, &sources)?;
+        let is_empty = may_copy && is_empty(&mut conn, &opened, index).await?;
+        let source_records: Vec<u64> =
+            sources.iter().map(StreamSource::estimated_records).collect();
         streams.push(StreamPreparation {
             stream: stream.name.clone(),
             files: opened.discovered.streams[&stream.name].files.len() as u64,
-            records: sources.iter_mut().map(|source| source.estimated_records()).sum(),
+            records: source_records.iter().sum(),
             targets: stream.outputs.iter().map(|o| o.table.display_name()).collect(),
-            mode: if initial_load { "copy" } else { "merge" },
+            mode: if is_empty { "copy" } else { "merge" },
             index,
-            initial_load,
+            source_records,
+            may_copy,
         });
     }
     conn.close().await?;
@@ -127,24 +144,49 @@ pub async fn prepare(
         resumes,
         streams,
         absent,
+        workers: if options.workers == 0 { default_workers() } else { options.workers },
         opened,
         roots: roots.to_vec(),
         options,
     })
 }
 
-/// Whether every slice the stream writes is empty, so that COPY may go straight into it. Where no
-/// unique key guards the plan's key, the source itself must: a single table by its rowid.
-async fn initial_load(
+/// The run that would be resumed, or joined while it is alive.
+async fn resumed_run(
     conn: &mut PgConnection,
     opened: &OpenedPack,
-    stream: usize,
-    sources: &[StreamSource],
-) -> Result<bool> {
+    options: &Options,
+) -> Result<Option<String>> {
+    if options.restart {
+        return Ok(None);
+    }
+    match resumable(conn, opened, options).await? {
+        Unfinished::Resume(run_id) => Ok(Some(run_id)),
+        // While it is alive, it is in the way whatever it was started with: starting says so.
+        Unfinished::Differs(_) if is_alive(conn, &opened.plan.name).await? => Ok(None),
+        Unfinished::Differs(error) => Err(error),
+        Unfinished::None => Ok(None),
+    }
+}
+
+/// Whether rows may go straight into the stream's slices by COPY while those are empty. Where no
+/// unique key guards the plan's key, the source itself must: a single table by its rowid.
+fn may_copy(opened: &OpenedPack, stream: usize, sources: &[StreamSource]) -> Result<bool> {
     for output in &opened.plan.streams[stream].outputs {
         if !output.key_is_unique && !source_guards_key(output, sources)? {
             return Ok(false);
         }
+    }
+    Ok(true)
+}
+
+/// Whether every slice the stream writes is empty.
+pub(super) async fn is_empty(
+    conn: &mut PgConnection,
+    opened: &OpenedPack,
+    stream: usize,
+) -> Result<bool> {
+    for output in &opened.plan.streams[stream].outputs {
         let (condition, values) = slice_condition(output);
         let statement =
             format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {condition})", output.table.sql_name());

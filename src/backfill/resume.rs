@@ -27,6 +27,58 @@ pub(super) async fn resumable(
         .fetch_optional(conn)
         .await?;
     let Some(row) = row else { return Ok(Unfinished::None) };
+    let (run_id, differences) = compare(&row, opened, options)?;
+    if differences.is_empty() {
+        return Ok(Unfinished::Resume(run_id));
+    }
+    Ok(Unfinished::Differs(
+        Error::new(
+            ErrorKind::RunMismatch,
+            format!(
+                "run {run_id} is unfinished and was started with other inputs: {}",
+                differences.join("; ")
+            ),
+        )
+        .advice(
+            "give it back what it started with, or start over with --restart: what it stored \
+             stays, and is found unchanged or updated",
+        ),
+    ))
+}
+
+/// The newest run of the pack, while somebody works on it: its id if it may be joined, an error
+/// if it was started otherwise, None if it has just ended.
+pub(super) async fn joinable(
+    conn: &mut PgConnection,
+    opened: &OpenedPack,
+    options: &Options,
+) -> Result<Option<String>> {
+    let pack = &opened.plan.name;
+    let row = sqlx::query(include_str!("../sql/backfill/running_run.sql"))
+        .bind(pack)
+        .fetch_optional(conn)
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let (run_id, differences) = compare(&row, opened, options)?;
+    if differences.is_empty() {
+        return Ok(Some(run_id));
+    }
+    Err(Error::new(
+        ErrorKind::Busy,
+        format!(
+            "another backfill of the pack {pack} is running, with other inputs or settings: {}",
+            differences.join("; ")
+        ),
+    )
+    .advice("wait for it; after a crash its lock goes within moments"))
+}
+
+/// A stored run's id, and how what it was started with differs from what is given now.
+fn compare(
+    row: &sqlx::postgres::PgRow,
+    opened: &OpenedPack,
+    options: &Options,
+) -> Result<(String, Vec<String>)> {
     let run_id: String = row.try_get("run_id")?;
     let stored: serde_json::Value =
         serde_json::from_str(&row.try_get::<String, _>("settings")?).unwrap_or_default();
@@ -50,22 +102,7 @@ pub(super) async fn resumable(
             None => differences.push(format!("{} of stream {} is new", show(input), input.stream)),
         }
     }
-    if differences.is_empty() {
-        return Ok(Unfinished::Resume(run_id));
-    }
-    Ok(Unfinished::Differs(
-        Error::new(
-            ErrorKind::RunMismatch,
-            format!(
-                "run {run_id} is unfinished and was started with other inputs: {}",
-                differences.join("; ")
-            ),
-        )
-        .advice(
-            "give it back what it started with, or start over with --restart: what it stored \
-             stays, and is found unchanged or updated",
-        ),
-    ))
+    Ok((run_id, differences))
 }
 
 /// Name of an input, for people.

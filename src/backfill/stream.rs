@@ -1,127 +1,315 @@
-//! Copying one source of a stream: a reader thread derives chunks, this side commits them.
+//! Copying one source of a stream: each worker has a reader thread that derives chunks, and a
+//! connection that commits them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use sqlx::Row as _;
-use sqlx::postgres::PgConnection;
-use tokio::sync::mpsc;
+use sqlx::Connection as _;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::backfill::chunk::{Chunk, ChunkLimits, read_chunk};
-use crate::backfill::counts::Counts;
-use crate::backfill::write::{Place, write_chunk};
+use crate::backfill::lease::{Field, Lease, RENEW_EVERY, Taken, Worker, renew, take};
+use crate::backfill::run::Event;
+use crate::backfill::write::{Place, Sifting, write_chunk};
 use crate::derive::Deriver;
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
-use crate::pack::OpenedPack;
+use crate::pack::{OpenedPack, join_error};
 use crate::source::{Position, StreamSource};
+use crate::store::Connector;
 
-/// Everything copying a source needs.
-pub(super) struct Copying<'a> {
-    pub(super) opened: &'a Arc<OpenedPack>,
-    pub(super) stream: usize,
-    pub(super) run_id: &'a str,
-    pub(super) direct: Vec<bool>,
-    pub(super) initial_load: bool,
-    pub(super) limits: ChunkLimits,
-    pub(super) stop: &'a Stop,
-    pub(super) on_chunk: &'a (dyn Fn(&Counts, usize) + Sync),
+/// Tries without a chunk between them while the store is away: 25 seconds of waiting in all.
+const TRIES_MAX: u32 = 6;
+
+/// How long a worker waits before it asks again, while all chunks are others'.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Whether trying again, after a while and with a new connection, can help.
+pub(super) fn is_passing(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::StoreUnreachable | ErrorKind::StoreConflict | ErrorKind::Busy)
 }
 
-impl Copying<'_> {
-    /// Copies what is still pending of `source`. After a failure it may be called again: it goes
-    /// on after the last chunk that is committed, whether or not anybody heard of the commit.
-    pub(super) async fn copy(&self, conn: &mut PgConnection, source: StreamSource) -> Result<()> {
-        let name = source.name().to_owned();
-        let Some((mut chunk_no, from)) = self.pending(conn, &name).await? else { return Ok(()) };
-        let mut chunks = self.read_ahead(source, from);
-        while let Some(chunk) = chunks.recv().await {
+/// The pause before a try, longer from try to try; None: that was enough of them.
+pub(super) fn pause(tries: u32) -> Option<Duration> {
+    (tries < TRIES_MAX).then(|| Duration::from_millis(200 << tries))
+}
+
+/// A source to copy, as all workers of this process see it.
+pub(super) struct Work {
+    pub(super) opened: Arc<OpenedPack>,
+    pub(super) connector: Connector,
+    pub(super) run_id: String,
+    pub(super) stream: usize,
+    /// The source's name in checkpoints.
+    pub(super) source: String,
+    pub(super) direct: Vec<bool>,
+    pub(super) initial_load: bool,
+    pub(super) sifting: Vec<Sifting>,
+    pub(super) limits: ChunkLimits,
+    pub(super) stop: Stop,
+    /// One for all workers: of chunks that a single record makes larger than their share, one at
+    /// a time is on its way to the store.
+    pub(super) oversize: Arc<Semaphore>,
+    /// Set when a worker fails, for the others to end after their chunk.
+    pub(super) failed: Stop,
+}
+
+/// Lets a worker per source copy what is pending, and waits for chunks that others have. The
+/// workers come back to `crew`, for the next source.
+pub(super) async fn copy(
+    work: Work,
+    crew: &mut Vec<Worker>,
+    sources: Vec<StreamSource>,
+    on_event: &(dyn Fn(Event) + Sync),
+) -> Result<()> {
+    let work = Arc::new(work);
+    let (sender, mut events) = mpsc::unbounded_channel();
+    let mut working = JoinSet::new();
+    for source in sources {
+        let worker = match crew.pop() {
+            Some(worker) => worker,
+            None => work.hire().await?,
+        };
+        let (work, sender) = (Arc::clone(&work), sender.clone());
+        working.spawn(async move { work.all(worker, source, sender).await });
+    }
+    drop(sender);
+    while let Some(event) = events.recv().await {
+        on_event(event);
+    }
+    let mut outcome = Ok(());
+    while let Some(joined) = working.join_next().await {
+        let (worker, done) = joined.map_err(join_error)?;
+        crew.push(worker);
+        outcome = outcome.and(done);
+    }
+    outcome
+}
+
+impl Work {
+    /// A new worker, while the store may be away for a while.
+    async fn hire(&self) -> Result<Worker> {
+        let mut tries = 1;
+        loop {
+            let error = match Worker::start(&self.connector, &self.opened.plan.name).await {
+                Ok(worker) => return Ok(worker),
+                Err(error) => error,
+            };
+            let Some(pause) = pause(tries).filter(|_| is_passing(&error)) else {
+                return Err(error);
+            };
+            tracing::warn!(tries, "{error}; retrying");
+            tries += 1;
+            self.wait(pause).await?;
+        }
+    }
+
+    async fn all(
+        &self,
+        mut worker: Worker,
+        source: StreamSource,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> (Worker, Result<()>) {
+        let done = self.spans(&mut worker, source, &events).await;
+        if done.is_err() {
+            self.failed.request();
+        }
+        (worker, done)
+    }
+
+    /// Copies span after span. After a failure that passes it goes on behind the last chunk that
+    /// is committed, whether or not anybody heard of the commit.
+    async fn spans(
+        &self,
+        worker: &mut Worker,
+        source: StreamSource,
+        events: &mpsc::UnboundedSender<Event>,
+    ) -> Result<()> {
+        let mut source = source;
+        let mut tries = 1;
+        loop {
+            self.stop.check()?;
+            if self.failed.is_requested() {
+                return Ok(());
+            }
+            let lease = take(worker, self.field()).await;
+            let copied = match lease {
+                Ok(Taken::Done) => return Ok(()),
+                Ok(Taken::Nothing) => {
+                    self.wait(ASK_AGAIN).await?;
+                    continue;
+                }
+                Ok(Taken::Lease(lease)) => {
+                    let mut reader = Reader::start(self, source, &lease);
+                    let mut committed = 0;
+                    let copied =
+                        self.span(worker, lease, &mut reader, &mut committed, events).await;
+                    source = reader.finish().await?;
+                    if committed > 0 {
+                        tries = 1;
+                    }
+                    copied
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = copied {
+                self.stop.check()?;
+                let stream = &self.opened.plan.streams[self.stream].name;
+                let pause = pause(tries).filter(|_| is_passing(&error));
+                let Some(pause) = pause else {
+                    return Err(error.context(format!("stream {stream}")));
+                };
+                tracing::warn!(stream, tries, "{error}; retrying");
+                tries += 1;
+                self.wait(pause).await?;
+                self.mend(worker).await?;
+            }
+        }
+    }
+
+    /// Copies the rest of a span, as long as it is the worker's.
+    async fn span(
+        &self,
+        worker: &mut Worker,
+        mut lease: Lease,
+        reader: &mut Reader,
+        committed: &mut u64,
+        events: &mpsc::UnboundedSender<Event>,
+    ) -> Result<()> {
+        let plan = &self.opened.plan;
+        loop {
+            let chunk = tokio::select! {
+                chunk = reader.chunks.recv() => chunk,
+                () = tokio::time::sleep(RENEW_EVERY) => {
+                    if renew(worker, self.field(), &lease).await? {
+                        continue;
+                    }
+                    self.lost(&lease);
+                    return Ok(());
+                }
+            };
+            let Some(chunk) = chunk else { return Ok(()) };
             let chunk = chunk?;
-            let plan = &self.opened.plan;
             let place = Place {
                 pack: plan,
                 stream: &plan.streams[self.stream],
-                run_id: self.run_id,
-                source: &name,
-                chunk_no,
+                run_id: &self.run_id,
+                source: &self.source,
+                span: lease.span,
+                chunk_no: lease.chunk_no,
+                worker: &worker.name,
                 direct: &self.direct,
                 initial_load: self.initial_load,
+                sifting: &self.sifting,
             };
-            let counts = write_chunk(conn, place, &chunk).await?;
-            (self.on_chunk)(&counts, chunk.bytes);
-            chunk_no += 1;
-            self.stop.check()?;
+            let Some(counts) = write_chunk(&mut worker.conn, place, &chunk).await? else {
+                self.lost(&lease);
+                return Ok(());
+            };
+            *committed += 1;
+            lease.chunk_no += 1;
+            // Nobody listens any more only where the run itself was dropped.
+            let _ = events.send(Event::Chunk { records: counts.read, rejects: counts.rejects() });
+            if self.is_ending() {
+                return Ok(());
+            }
         }
-        self.stop.check()
     }
 
-    /// Derives chunks on a thread of its own, one ahead of the writer, so that memory holds at
-    /// most three: one being read, one waiting, one being written.
-    fn read_ahead(
-        &self,
-        mut source: StreamSource,
-        mut from: Option<Position>,
-    ) -> mpsc::Receiver<Result<Chunk>> {
-        let (sender, receiver) = mpsc::channel(1);
-        let opened = Arc::clone(self.opened);
-        let (stream, limits, stop) = (self.stream, self.limits, self.stop.clone());
-        tokio::task::spawn_blocking(move || {
+    fn lost(&self, lease: &Lease) {
+        tracing::info!(
+            stream = self.opened.plan.streams[self.stream].name,
+            "chunk {} of span {} was taken over; what was read of it is dropped",
+            lease.chunk_no,
+            lease.span
+        );
+    }
+
+    /// Makes a new connection where the old one is gone; if that fails, so will the next try.
+    async fn mend(&self, worker: &mut Worker) -> Result<()> {
+        if worker.conn.ping().await.is_ok() {
+            return Ok(());
+        }
+        match worker.reconnect(&self.connector, &self.opened.plan.name).await {
+            Err(error) if !is_passing(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    async fn wait(&self, pause: Duration) -> Result<()> {
+        self.stop
+            .unless(async {
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = self.failed.wait() => {}
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    fn is_ending(&self) -> bool {
+        self.stop.is_requested() || self.failed.is_requested()
+    }
+
+    fn field(&self) -> Field<'_> {
+        Field {
+            run_id: &self.run_id,
+            stream: &self.opened.plan.streams[self.stream].name,
+            source: &self.source,
+        }
+    }
+}
+
+/// A thread that derives the chunks of a span, one ahead of the writer, so that memory holds at
+/// most three a worker: one being read, one waiting, one being written.
+struct Reader {
+    chunks: mpsc::Receiver<Result<Chunk>>,
+    thread: JoinHandle<StreamSource>,
+}
+
+impl Reader {
+    fn start(work: &Work, mut source: StreamSource, lease: &Lease) -> Self {
+        let (sender, chunks) = mpsc::channel(1);
+        let opened = Arc::clone(&work.opened);
+        let (stream, limits) = (work.stream, work.limits);
+        let (stop, failed) = (work.stop.clone(), work.failed.clone());
+        let (oversize, runtime) = (Arc::clone(&work.oversize), Handle::current());
+        let (mut from, to): (Option<Position>, _) = (lease.from.clone(), lease.to.clone());
+        let thread = tokio::task::spawn_blocking(move || {
             let plan = &opened.plan.streams[stream];
             let mut deriver = Deriver::new(plan, Arc::clone(&opened.redactor));
-            let should_stop = || stop.is_requested() || sender.is_closed();
+            let should_stop = || stop.is_requested() || failed.is_requested() || sender.is_closed();
             loop {
-                let chunk =
-                    read_chunk(&mut source, from.as_ref(), &mut deriver, limits, &should_stop);
+                let mut chunk = read_chunk(
+                    &mut source,
+                    from.as_ref(),
+                    to.as_ref(),
+                    &mut deriver,
+                    limits,
+                    &should_stop,
+                );
                 let next = chunk.as_ref().ok().and_then(|chunk| chunk.next.clone());
+                if let Ok(chunk) = &mut chunk
+                    && chunk.bytes > 2 * limits.bytes_max
+                {
+                    // Whoever holds it is being written; nobody closes the semaphore.
+                    chunk.oversize = runtime.block_on(Arc::clone(&oversize).acquire_owned()).ok();
+                }
                 if sender.blocking_send(chunk).is_err() || next.is_none() || should_stop() {
-                    return;
+                    return source;
                 }
                 from = next;
             }
         });
-        receiver
+        Self { chunks, thread }
     }
 
-    /// The pending chunk of a source; makes the first one. None: the source is done.
-    async fn pending(
-        &self,
-        conn: &mut PgConnection,
-        source: &str,
-    ) -> Result<Option<(i64, Option<Position>)>> {
-        let stream = &self.opened.plan.streams[self.stream].name;
-        let rows = sqlx::query(
-            "SELECT chunk_no, status, range_from::text AS range_from FROM toolkit.chunk \
-             WHERE run_id = $1::uuid AND stream = $2 AND source = $3 ORDER BY chunk_no DESC LIMIT 1",
-        )
-        .bind(self.run_id)
-        .bind(stream)
-        .bind(source)
-        .fetch_optional(&mut *conn)
-        .await?;
-        let Some(row) = rows else {
-            sqlx::query(
-                "INSERT INTO toolkit.chunk (run_id, stream, source, chunk_no) \
-                 VALUES ($1::uuid, $2, $3, 0)",
-            )
-            .bind(self.run_id)
-            .bind(stream)
-            .bind(source)
-            .execute(conn)
-            .await?;
-            return Ok(Some((0, None)));
-        };
-        if row.try_get::<String, _>("status")? == "done" {
-            return Ok(None);
-        }
-        let from: Option<String> = row.try_get("range_from")?;
-        let from = from
-            .map(|text| {
-                serde_json::from_str(&text).map_err(|e| {
-                    Error::new(ErrorKind::RunMismatch, "a stored position cannot be read")
-                        .advice("start over with --restart")
-                        .because(e)
-                })
-            })
-            .transpose()?;
-        Ok(Some((row.try_get("chunk_no")?, from)))
+    /// Ends the thread after its chunk and gives the source back.
+    async fn finish(self) -> Result<StreamSource> {
+        drop(self.chunks);
+        self.thread.await.map_err(join_error)
     }
 }

@@ -40,12 +40,7 @@ pub(super) async fn split_unchanged(
     let others: Vec<RowRef> = chosen
         .into_iter()
         .enumerate()
-        .filter(|(at, row)| {
-            let is_same = held
-                .get(at)
-                .is_some_and(|digest| *digest == Some(output.layout.row_digest(rows.fields(row))));
-            !is_same
-        })
+        .filter(|(at, row)| held.get(at).copied().flatten() != Some(row.digest))
         .map(|(_, row)| row)
         .collect();
     Ok(((before - others.len()) as u64, others))

@@ -33,13 +33,23 @@ constraints and triggers are left to Postgres; so is what the target already hol
 two different rows of the source under one key the later is refused, unless the conflict rule says
 otherwise.
 
-A second run re-reads everything and changes nothing. Limits: a chunk holds 50,000 records or
-16 MiB, whichever comes first; a chunk is tried 6 times while the server is away.
+A second run re-reads everything and changes nothing. Limits: the chunks of N workers hold 50,000 / N
+records or 16 MiB / N each, whichever comes first, so that memory does not grow with N; a chunk is
+tried 6 times while the server is away.
+
+Large tables are split into spans, stored when the stream begins, that --workers copy side by side.
+The same command, started again while it runs, joins in with workers of its own; with other inputs or
+settings, or --restart, it is refused. Workers lease chunks for 60 s at a time: what a dead one had
+is taken over by the others, or by the next run, with as many workers as you like. Not split: documents,
+views, tables WITHOUT ROWID, tables whose rows may share a key in the target, and targets with
+triggers, further unique keys or foreign keys into themselves, where the order of rows matters.
+Default and 4 at most without --workers: one worker a core; more pay where the server has more cores.
 
 Examples:
   toolkit backfill --pack unified --source /data/app --preflight
   toolkit backfill --pack unified --source /data/app --dry-run
   toolkit backfill --pack unified --source /data/app
+  toolkit backfill --pack unified --source /data/app --workers 8
   toolkit backfill --pack ./my-pack --source app.db --stream orders
   toolkit --format json backfill --pack unified --source /data/app | jq .streams")]
 // Flags of a command line, each a choice of its own.
@@ -66,6 +76,10 @@ pub struct Args {
     /// Keep the target's indexes during a first load into empty tables, which is slower
     #[arg(long)]
     keep_indexes: bool,
+    /// Workers of this process: a reader thread and a database session each [default: one a core,
+    /// at most 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    workers: Option<u16>,
     /// Rejects that still count as success: a number, or a percentage of the records read
     #[arg(long, value_name = "N|P%", default_value = "0", value_parser = tolerance)]
     max_rejects: Tolerance,
@@ -137,6 +151,7 @@ async fn with_postgres(
         restart: args.restart,
         limits: args.limits(),
         keep_indexes: args.keep_indexes,
+        workers: args.workers.map_or(0, usize::from),
     };
     let preparation = backfill::prepare(settings, postgres, pack, &args.source, options).await?;
     if args.dry_run {
@@ -204,13 +219,15 @@ fn resumable(error: Error, args: &Args) -> Error {
     }
     let sources: Vec<String> =
         args.source.iter().map(|path| format!("--source {}", path.display())).collect();
-    let streams: Vec<String> = args.stream.iter().map(|name| format!(" --stream {name}")).collect();
+    let mut more: Vec<String> =
+        args.stream.iter().map(|name| format!(" --stream {name}")).collect();
+    more.extend(args.workers.map(|workers| format!(" --workers {workers}")));
     Error::new(ErrorKind::Interrupted, "stopped on request; committed chunks are kept").advice(
         format!(
             "resume with: toolkit backfill --pack {} {}{}",
             args.pack,
             sources.join(" "),
-            streams.concat()
+            more.concat()
         ),
     )
 }
@@ -229,8 +246,9 @@ impl Report for Preparation {
         }
         let mut text =
             format!("plan of backfill, pack {}; no changes are made\n\n{table}", self.pack);
+        text.push_str(&format!("\n\nworkers: {} at most", self.workers));
         if let Some(run) = &self.resumes {
-            text.push_str(&format!("\n\nresumes run {run}"));
+            text.push_str(&format!("\nresumes run {run}, or joins it while it is alive"));
         }
         text.push_str(&absent(&self.absent));
         text
@@ -333,7 +351,11 @@ impl backfill::Report {
                 self.pack
             ),
         };
-        let resumed = if self.resumed { " (resumed)" } else { "" };
+        let resumed = match (self.resumed, self.joined) {
+            (true, _) => " (resumed)",
+            (_, true) => " (joined)",
+            _ => "",
+        };
         format!(
             "run {}{resumed}: {} records read in {:.1} s; {what}; {rejects}",
             self.run_id, self.read, self.seconds

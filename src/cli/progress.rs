@@ -46,6 +46,9 @@ impl<'a> Progress<'a> {
     pub(super) fn show(&self, event: Event) {
         let Ok(mut state) = self.state.lock() else { return };
         match event {
+            Event::Joined { run_id } => {
+                self.output.note(format!("joining run {run_id}, which another process has begun"));
+            }
             Event::Stream { name, records } => self.begin(&mut state, name, records),
             Event::Chunk { records, rejects } => {
                 state.done += records;

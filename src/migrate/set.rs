@@ -25,7 +25,10 @@ macro_rules! embedded {
 
 /// The packs that come with the binary, control schema first.
 const BUILTIN: &[BuiltinPack] = &[
-    (CONTROL_PACK, embedded!["toolkit/V1__control.sql", "toolkit/V6__miscast.sql"]),
+    (
+        CONTROL_PACK,
+        embedded!["toolkit/V1__control.sql", "toolkit/V2__leases.sql", "toolkit/V5__miscast.sql",],
+    ),
     (
         "unified",
         embedded![

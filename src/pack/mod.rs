@@ -14,7 +14,7 @@ pub mod show;
 
 mod order;
 
-pub use opened::{OpenedPack, join_error, open, source_guards_key};
+pub use opened::{OpenedPack, join_error, open, open_for, source_guards_key};
 
 use std::path::{Path, PathBuf};
 

@@ -40,12 +40,22 @@ pub async fn open(
     pack: Pack,
     roots: &[PathBuf],
 ) -> Result<OpenedPack> {
-    let roots = roots.to_vec();
+    open_for(settings, postgres, pack, roots, &[]).await
+}
+
+/// As [`open`], for some streams only: files that none of them reads are not checked. No streams:
+/// all of them.
+pub async fn open_for(
+    settings: &Settings,
+    postgres: &Postgres,
+    pack: Pack,
+    roots: &[PathBuf],
+    streams: &[String],
+) -> Result<OpenedPack> {
+    let (roots, streams) = (roots.to_vec(), streams.to_vec());
     let (pack, discovered, roots) = tokio::task::spawn_blocking(move || -> Result<_> {
         let discovered = discover(&pack, &roots)?;
-        for (_, path) in databases(&pack, &discovered) {
-            Database::open(path)?.check()?;
-        }
+        check_whole(&pack, &discovered, &streams)?;
         Ok((pack, discovered, roots))
     })
     .await
@@ -59,6 +69,30 @@ pub async fn open(
     let plan = compile(&pack, &mut conn, &discovered.columns(), &redactor).await?;
     sqlx::Connection::close(conn).await?;
     Ok(OpenedPack { pack, plan, discovered, redactor, roots })
+}
+
+/// Checks the files that the streams read, side by side: each is read through once.
+fn check_whole(pack: &Pack, discovered: &Discovered, streams: &[String]) -> Result<()> {
+    let is_read = |path: &PathBuf| {
+        streams.is_empty()
+            || streams
+                .iter()
+                .filter_map(|stream| discovered.streams.get(stream))
+                .any(|found| found.files.iter().any(|file| &file.path == path))
+    };
+    std::thread::scope(|scope| {
+        let checks: Vec<_> = databases(pack, discovered)
+            .into_iter()
+            .filter(|(_, path)| is_read(path))
+            .map(|(_, path)| scope.spawn(move || Database::open(path)?.check()))
+            .collect();
+        for check in checks {
+            check.join().map_err(|_| {
+                crate::Error::new(crate::ErrorKind::Bug, "checking a source panicked")
+            })??;
+        }
+        Ok(())
+    })
 }
 
 /// The redactor of this installation, with the pack's secret member names.

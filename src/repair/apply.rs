@@ -380,8 +380,9 @@ async fn write_row(
     output: &OutputPlan,
     tuple: &[u8],
 ) -> Result<Option<String>> {
-    let row = RowRef { start: 0, end: tuple.len(), record: 0, element: 0 };
+    let digest = output.layout.row_digest(tuple);
+    let row = RowRef { start: 0, end: tuple.len(), record: 0, element: 0, digest };
     let rows = OutputRows { buffer: tuple.to_vec(), rows: vec![row], ..OutputRows::default() };
-    let written = merge(tx, output, ConflictRule::SourceWins, &rows, vec![row]).await?;
+    let written = merge(tx, output, ConflictRule::SourceWins, &rows, vec![row], false).await?;
     Ok(written.refused.first().map(|(_, refused)| refused.detail.clone()))
 }

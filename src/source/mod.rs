@@ -6,13 +6,14 @@
 mod change;
 pub mod discover;
 pub mod documents;
+mod ranges;
 pub mod sqlite;
 pub mod survey;
 
 use serde::{Deserialize, Serialize};
 
 use crate::cast::{Refusal, Value};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
 
 pub use discover::{Discovered, SourceFile, StreamFiles};
@@ -158,10 +159,26 @@ impl StreamSource {
         from: Option<&Position>,
         visit: &mut Visitor<'_>,
     ) -> Result<Option<Position>> {
-        match self {
-            Self::Sqlite(table) => table.read(from, visit),
-            Self::Documents(documents) => documents.read(from, visit),
-        }
+        self.read_range(from, None, visit)
+    }
+
+    /// Visits the records after `from` up to and including `to`; returns the position to go on
+    /// from, or None when `to` or the end is reached. Only tables with a rowid have a `to`.
+    pub fn read_range(
+        &mut self,
+        from: Option<&Position>,
+        to: Option<&Position>,
+        visit: &mut Visitor<'_>,
+    ) -> Result<Option<Position>> {
+        let next = match (self, to) {
+            (Self::Sqlite(table), _) => table.read_range(from, to, visit)?,
+            (Self::Documents(documents), None) => documents.read(from, visit)?,
+            (Self::Documents(_), Some(_)) => {
+                return Err(Error::new(ErrorKind::RunMismatch, "a document has no ranges")
+                    .advice("start over with --restart"));
+            }
+        };
+        Ok(next.filter(|next| to != Some(next)))
     }
 
     /// Name of the source in checkpoints: the file's path, or the patterns of a set of files.
@@ -170,6 +187,14 @@ impl StreamSource {
         match self {
             Self::Sqlite(table) => table.name(),
             Self::Documents(documents) => documents.name(),
+        }
+    }
+
+    /// Another reader of the same records; None for documents, which one reader reads.
+    pub fn reopen(&self) -> Result<Option<Self>> {
+        match self {
+            Self::Sqlite(table) => Ok(Some(Self::Sqlite(Box::new(table.reopen()?)))),
+            Self::Documents(_) => Ok(None),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -29,8 +30,8 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 pub struct Database {
     pub(super) connection: Connection,
     path: PathBuf,
-    // The copy that is read where the file could not be read in place; lives as long as this.
-    scratch: Option<tempfile::TempDir>,
+    // The copy that is read where the file could not be read in place; lives as long as its readers.
+    scratch: Option<Arc<tempfile::TempDir>>,
 }
 
 impl Database {
@@ -90,7 +91,16 @@ impl Database {
         connection
             .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
             .map_err(|e| unreadable(path, e))?;
-        Ok(Self { connection, path: path.to_path_buf(), scratch: Some(scratch) })
+        Ok(Self { connection, path: path.to_path_buf(), scratch: Some(Arc::new(scratch)) })
+    }
+
+    /// Another reader of the same file, or of the same copy of it.
+    pub(super) fn reopen(&self) -> Result<Self> {
+        let Some(scratch) = &self.scratch else { return Self::open(&self.path) };
+        let copy = scratch.path().join(self.path.file_name().unwrap_or_default());
+        let connection = Connection::open(copy).map_err(|e| unreadable(&self.path, e))?;
+        let scratch = Some(Arc::clone(scratch));
+        Ok(Self { connection, path: self.path.clone(), scratch })
     }
 
     /// Where the file is.
@@ -150,7 +160,7 @@ impl Database {
         Ok(!is_copy && self.strings("PRAGMA journal_mode", [])? != ["wal"])
     }
 
-    fn strings(&self, sql: &str, params: impl rusqlite::Params) -> Result<Vec<String>> {
+    pub(super) fn strings(&self, sql: &str, params: impl rusqlite::Params) -> Result<Vec<String>> {
         let mut statement = self.connection.prepare(sql).map_err(|e| unreadable(&self.path, e))?;
         let rows = statement
             .query_map(params, |row| row.get::<_, String>(0))
@@ -188,7 +198,7 @@ impl Database {
 
 /// How the rows of a table are ordered and resumed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum RowOrder {
+pub(super) enum RowOrder {
     /// By this alias of the rowid.
     Rowid(&'static str),
     /// By the primary key of a WITHOUT ROWID table.
@@ -200,17 +210,17 @@ enum RowOrder {
 /// The rows of one table or view.
 #[derive(Debug)]
 pub struct TableSource {
-    database: Database,
-    file: SourceFile,
-    table: String,
-    names: Vec<String>,
-    order: RowOrder,
-    companion: Option<Companion>,
+    pub(super) database: Database,
+    pub(super) file: SourceFile,
+    pub(super) table: String,
+    pub(super) names: Vec<String>,
+    pub(super) order: RowOrder,
+    pub(super) companion: Option<Companion>,
 }
 
 /// Finds the JSON document beside a record.
-#[derive(Debug)]
-struct Companion {
+#[derive(Debug, Clone)]
+pub(super) struct Companion {
     pattern: String,
     files: BTreeMap<String, PathBuf>,
 }
@@ -259,20 +269,6 @@ impl TableSource {
         &self.database
     }
 
-    /// The column that is the rowid (INTEGER PRIMARY KEY), so that no value occurs twice.
-    pub fn integer_key(&self) -> Result<Option<String>> {
-        if !matches!(self.order, RowOrder::Rowid(_)) {
-            return Ok(None);
-        }
-        let keys = self.database.strings(
-            "SELECT name FROM pragma_table_info(?1) WHERE pk > 0 AND upper(type) = 'INTEGER' \
-             AND NOT EXISTS (SELECT 1 FROM pragma_table_info(?1) WHERE pk > 1) \
-             AND NOT EXISTS (SELECT 1 FROM pragma_index_list(?1) WHERE origin = 'pk')",
-            [&self.table],
-        )?;
-        Ok(keys.into_iter().next())
-    }
-
     /// Rows by count, or about as many as the greatest rowid says.
     pub fn estimated_records(&self) -> u64 {
         let table = quote_ident(&self.table);
@@ -288,13 +284,14 @@ impl TableSource {
         count.ok().and_then(|count| u64::try_from(count).ok()).unwrap_or(0)
     }
 
-    /// Visits the rows after `from` until the visitor pauses.
-    pub fn read(
+    /// Visits the rows after `from`, up to and including `to`, until the visitor pauses.
+    pub fn read_range(
         &mut self,
         from: Option<&Position>,
+        to: Option<&Position>,
         visit: &mut Visitor<'_>,
     ) -> Result<Option<Position>> {
-        let (sql, parameters) = self.statement(from)?;
+        let (sql, parameters) = self.statement(from, to)?;
         let parameters = parameters.iter().map(BoundPart::of).collect::<Result<Vec<_>>>()?;
         let path = self.database.path.clone();
         let mut statement =
@@ -337,20 +334,34 @@ impl TableSource {
         Ok(None)
     }
 
-    fn statement(&self, from: Option<&Position>) -> Result<(String, Vec<KeyPart>)> {
+    fn statement(
+        &self,
+        from: Option<&Position>,
+        to: Option<&Position>,
+    ) -> Result<(String, Vec<KeyPart>)> {
         let columns: Vec<String> = self.names.iter().map(|name| quote_ident(name)).collect();
         let columns = columns.join(", ");
         let table = quote_ident(&self.table);
         match (&self.order, from) {
-            (RowOrder::Rowid(alias), None) => {
-                Ok((format!("SELECT {alias}, {columns} FROM {table} ORDER BY {alias}"), vec![]))
+            (RowOrder::Rowid(alias), None | Some(Position::Rowid(_)))
+                if matches!(to, None | Some(Position::Rowid(_))) =>
+            {
+                let mut conditions = Vec::new();
+                let mut values = Vec::new();
+                for (sign, position) in [(">", from), ("<=", to)] {
+                    if let Some(Position::Rowid(id)) = position {
+                        values.push(KeyPart::Integer(*id));
+                        conditions.push(format!("{alias} {sign} ?{}", values.len()));
+                    }
+                }
+                let within = if conditions.is_empty() { "" } else { " WHERE " };
+                let within = format!("{within}{}", conditions.join(" AND "));
+                Ok((
+                    format!("SELECT {alias}, {columns} FROM {table}{within} ORDER BY {alias}"),
+                    values,
+                ))
             }
-            (RowOrder::Rowid(alias), Some(Position::Rowid(after))) => Ok((
-                format!(
-                    "SELECT {alias}, {columns} FROM {table} WHERE {alias} > ?1 ORDER BY {alias}"
-                ),
-                vec![KeyPart::Integer(*after)],
-            )),
+            _ if to.is_some() => Err(self.keyed_otherwise()),
             (RowOrder::Key(key), None) => {
                 let key = binary_order(key);
                 Ok((format!("SELECT {columns} FROM {table} ORDER BY {key}"), vec![]))
@@ -369,15 +380,19 @@ impl TableSource {
             (RowOrder::Unordered, None | Some(Position::Ordinal(_))) => {
                 Ok((format!("SELECT {columns} FROM {table}"), vec![]))
             }
-            _ => Err(Error::new(
-                ErrorKind::SourceChanged,
-                format!(
-                    "{}: table {} is not keyed as when this run started",
-                    self.file.relative, self.table
-                ),
-            )
-            .advice("start over with --restart")),
+            _ => Err(self.keyed_otherwise()),
         }
+    }
+
+    fn keyed_otherwise(&self) -> Error {
+        Error::new(
+            ErrorKind::SourceChanged,
+            format!(
+                "{}: table {} is not keyed as when this run started",
+                self.file.relative, self.table
+            ),
+        )
+        .advice("start over with --restart")
     }
 
     fn place(&self, row: &rusqlite::Row<'_>, ordinal: u64) -> Result<(Locator, Position)> {
@@ -427,7 +442,7 @@ fn binary_order(names: &[String]) -> String {
     columns.join(", ")
 }
 
-fn value_of(value: ValueRef<'_>) -> Value<'_> {
+pub(super) fn value_of(value: ValueRef<'_>) -> Value<'_> {
     match value {
         ValueRef::Null => Value::Null,
         ValueRef::Integer(number) => Value::Integer(number),

@@ -26,11 +26,9 @@ pub const VERSION_NUM_MIN: i32 = 130_000;
 /// reports what goes wrong at the end; dropping does the same work silently.
 pub struct Postgres {
     pool: PgPool,
-    options: PgConnectOptions,
-    session: Session,
+    connector: Connector,
     version_num: i32,
     description: String,
-    connect_timeout: Duration,
     // After the pool: the server stops when its users are gone.
     lease: Option<Lease>,
 }
@@ -84,7 +82,8 @@ impl Postgres {
             .acquire_timeout(Duration::from_mins(1))
             .after_connect(move |connection, _| Box::pin(session.pin(connection)))
             .connect_lazy_with(options.clone());
-        Ok(Self { pool, options, session, version_num, description, connect_timeout, lease })
+        let connector = Connector { options, session, connect_timeout };
+        Ok(Self { pool, connector, version_num, description, lease })
     }
 
     /// The pool; its sessions are pinned.
@@ -121,9 +120,12 @@ impl Postgres {
     /// A pinned connection outside the pool, for session-level locks, COPY and replication-like
     /// long reads that must not starve the pool.
     pub async fn dedicated(&self) -> Result<PgConnection> {
-        let mut connection = connect_once(&self.options, self.connect_timeout).await?;
-        self.session.pin(&mut connection).await?;
-        Ok(connection)
+        self.connector.dedicated().await
+    }
+
+    /// What makes dedicated connections, for tasks of their own. It keeps no server up.
+    pub fn connector(&self) -> Connector {
+        self.connector.clone()
     }
 
     /// Closes the pool and gives the private cluster back, which stops if nobody else uses it.
@@ -133,6 +135,30 @@ impl Postgres {
             Some(lease) => lease.release().await,
             None => Ok(()),
         }
+    }
+}
+
+/// Makes pinned connections to a server that was found fit.
+#[derive(Clone)]
+pub struct Connector {
+    options: PgConnectOptions,
+    session: Session,
+    connect_timeout: Duration,
+}
+
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The options hold the password.
+        f.debug_struct("Connector").field("session", &self.session).finish_non_exhaustive()
+    }
+}
+
+impl Connector {
+    /// As [`Postgres::dedicated`].
+    pub async fn dedicated(&self) -> Result<PgConnection> {
+        let mut connection = connect_once(&self.options, self.connect_timeout).await?;
+        self.session.pin(&mut connection).await?;
+        Ok(connection)
     }
 }
 

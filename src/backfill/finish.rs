@@ -1,0 +1,168 @@
+//! Ending a run: exactly one of its processes does what comes last.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use sqlx::Row as _;
+use sqlx::postgres::PgConnection;
+
+use crate::backfill::counts::Counts;
+use crate::backfill::indexes;
+use crate::backfill::pack_lock::{lock_end, unlock_end};
+use crate::backfill::prepare::Preparation;
+use crate::backfill::resume::show;
+use crate::backfill::sequences::set_sequences;
+use crate::backfill::start::ASK_AGAIN;
+use crate::backfill::write::to_json;
+use crate::error::{Error, ErrorKind, Result};
+use crate::interrupt::Stop;
+use crate::pack::{OpenedPack, join_error};
+use crate::source::discover::discover;
+use crate::store::Connector;
+
+/// What the end of a run did, for the reports of all its processes.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Summary {
+    pub(super) sequences: BTreeMap<String, i64>,
+    pub(super) built_indexes: Vec<String>,
+    pub(super) changed_sources: Vec<String>,
+}
+
+/// Ends the run whose chunks are all done, or waits for the process that does; a process that is
+/// killed in between leaves it to the next. May be repeated.
+pub(super) async fn finish(
+    conn: &mut PgConnection,
+    connector: &Connector,
+    preparation: &Preparation,
+    run_id: &str,
+    stop: &Stop,
+) -> Result<Summary> {
+    while !lock_end(conn, &preparation.pack).await? {
+        let wait = async {
+            tokio::time::sleep(ASK_AGAIN).await;
+            Ok(())
+        };
+        stop.unless(wait).await?;
+    }
+    let done = end_once(conn, connector, preparation, run_id).await;
+    unlock_end(conn, &preparation.pack).await?;
+    done
+}
+
+async fn end_once(
+    conn: &mut PgConnection,
+    connector: &Connector,
+    preparation: &Preparation,
+    run_id: &str,
+) -> Result<Summary> {
+    let row = sqlx::query(
+        "SELECT status, summary::text AS summary FROM toolkit.run WHERE run_id = $1::uuid",
+    )
+    .bind(run_id)
+    .fetch_one(&mut *conn)
+    .await?;
+    let stored: Option<String> = row.try_get("summary")?;
+    match row.try_get::<String, _>("status")?.as_str() {
+        "running" => {}
+        "completed" => {
+            return Ok(stored
+                .and_then(|text| serde_json::from_str(&text).ok())
+                .unwrap_or_default());
+        }
+        status => {
+            return Err(Error::new(
+                ErrorKind::Busy,
+                format!("run {run_id} was ended ({status}) by another process"),
+            )
+            .advice("run the same command again to go on"));
+        }
+    }
+    let summary = Summary {
+        built_indexes: indexes::restore(connector, preparation.workers).await?,
+        sequences: set_sequences(conn, preparation).await?,
+        changed_sources: changed_sources(preparation).await?,
+    };
+    let mut totals = Counts::default();
+    for stream in &preparation.streams {
+        totals.add(&counts_of(conn, run_id, &stream.stream).await?);
+        resolve_old_rejects(conn, run_id, &preparation.opened, &stream.stream).await?;
+    }
+    let error = (!summary.changed_sources.is_empty())
+        .then(|| format!("changed while being read: {}", summary.changed_sources.join(", ")));
+    sqlx::query(
+        "UPDATE toolkit.run SET status = 'completed', finished_at = now(), counts = $2::jsonb, \
+         error = $3, summary = $4::jsonb WHERE run_id = $1::uuid",
+    )
+    .bind(run_id)
+    .bind(to_json(&totals)?)
+    .bind(error)
+    .bind(to_json(&summary)?)
+    .execute(conn)
+    .await?;
+    Ok(summary)
+}
+
+/// What became of a stream's records in the whole run.
+pub(super) async fn counts_of(
+    conn: &mut PgConnection,
+    run_id: &str,
+    stream: &str,
+) -> Result<Counts> {
+    let rows: Vec<String> = sqlx::query_scalar(
+        "SELECT counts::text FROM toolkit.chunk \
+         WHERE run_id = $1::uuid AND stream = $2 AND status = 'done'",
+    )
+    .bind(run_id)
+    .bind(stream)
+    .fetch_all(conn)
+    .await?;
+    let mut counts = Counts::default();
+    for row in rows {
+        let chunk: Counts = serde_json::from_str(&row)
+            .map_err(|e| Error::new(ErrorKind::Bug, "stored counts cannot be read").because(e))?;
+        counts.add(&chunk);
+    }
+    Ok(counts)
+}
+
+/// Rejects of earlier runs that this complete run did not meet again, in the files it read, are
+/// resolved. The ledger is history and stays.
+async fn resolve_old_rejects(
+    conn: &mut PgConnection,
+    run_id: &str,
+    opened: &OpenedPack,
+    stream: &str,
+) -> Result<()> {
+    let files: Vec<String> = opened
+        .discovered
+        .streams
+        .get(stream)
+        .map(|found| found.files.iter().map(|file| file.relative.clone()).collect())
+        .unwrap_or_default();
+    sqlx::query(
+        "UPDATE toolkit.reject SET state = 'resolved' WHERE pack = $2 AND stream = $3 \
+         AND run_id <> $1::uuid AND state IN ('open', 'retried') AND source = ANY($4)",
+    )
+    .bind(run_id)
+    .bind(&opened.plan.name)
+    .bind(stream)
+    .bind(files)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Sources whose change token is no longer the one the run started with.
+async fn changed_sources(preparation: &Preparation) -> Result<Vec<String>> {
+    let (opened, roots) = (Arc::clone(&preparation.opened), preparation.roots.clone());
+    tokio::task::spawn_blocking(move || {
+        let now = discover(&opened.pack, &roots)?;
+        let before = &opened.discovered.inputs;
+        let changed = now.inputs.iter().filter(|input| !before.contains(input));
+        Ok(changed.map(|input| format!("{} ({})", show(input), input.stream)).collect())
+    })
+    .await
+    .map_err(join_error)?
+}
