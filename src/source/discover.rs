@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::Pack;
 use crate::pack::manifest::{OneOrMany, SourceManifest};
+use crate::source::documents::csv_header;
 use crate::source::sqlite;
 
 /// A file that belongs to a stream.
@@ -246,15 +247,16 @@ fn documents(source: &SourceManifest, candidates: &[Candidate]) -> Result<Stream
             continue;
         }
         let (sha256, size_bytes) = hash_file(&candidate.path)?;
-        if source.csv != OneOrMany::None && size_bytes > 0 {
-            files.add_columns(csv_header(&candidate.path)?);
-        }
-        files.files.push(SourceFile {
+        let file = SourceFile {
             path: candidate.path.clone(),
             relative: candidate.relative.clone(),
             sha256,
             size_bytes,
-        });
+        };
+        if source.csv != OneOrMany::None && size_bytes > 0 {
+            files.add_columns(csv_header(&file)?);
+        }
+        files.files.push(file);
     }
     Ok(files)
 }
@@ -337,22 +339,6 @@ fn file_size(path: &Path) -> Result<u64> {
 fn unreadable(path: &Path, error: &std::io::Error) -> Error {
     Error::new(ErrorKind::SourceUnreadable, format!("{} cannot be read: {error}", path.display()))
         .advice("check the file's permissions")
-}
-
-/// Column names of a CSV file, as its reader sees them.
-pub fn csv_header(path: &Path) -> Result<Vec<String>> {
-    use std::io::Read as _;
-    let mut file = std::fs::File::open(path).map_err(|e| unreadable(path, &e))?;
-    let mut mark = [0; 3];
-    let is_marked = file.read_exact(&mut mark).is_ok() && &mark == b"\xef\xbb\xbf";
-    if !is_marked {
-        file = std::fs::File::open(path).map_err(|e| unreadable(path, &e))?;
-    }
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
-    let header = reader.byte_headers().map_err(|error| {
-        Error::new(ErrorKind::SourceUnreadable, format!("{}: {error}", path.display()))
-    })?;
-    Ok(header.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect())
 }
 
 /// SHA-256 (hexadecimal) and size of a file, read in pieces.

@@ -33,6 +33,9 @@ pub enum Position {
         path: String,
         /// 0-based record inside the document.
         record: u64,
+        /// Offset of the first byte after the record, where the document is read piece by piece.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        offset: Option<u64>,
     },
 }
 
@@ -109,9 +112,10 @@ pub enum Content<'a> {
     Json {
         /// The element.
         element: &'a Json,
-        /// The whole document.
+        /// The whole document; of one that is read element by element, what stands beside the
+        /// array of records, which is empty in it.
         root: &'a Json,
-        /// The bytes of the document.
+        /// The bytes of the element: of the document itself, or of the line.
         bytes: &'a [u8],
     },
     /// A record that could not be read as what it should be.
