@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::pack::plan::OutputPlan;
 use crate::pack::{OpenedPack, Pack, source_guards_key};
 use crate::source::StreamSource;
+use crate::source::snapshot::Snapshot;
 use crate::store::{Postgres, quote_ident, sql};
 
 /// What a caller decides.
@@ -27,6 +28,8 @@ pub struct Options {
     pub limits: ChunkLimits,
     /// Never drop indexes, however empty the target is.
     pub keep_indexes: bool,
+    /// The copy that is read; its folders must be the sources.
+    pub snapshot: Option<Arc<Snapshot>>,
 }
 
 /// What a run would do.

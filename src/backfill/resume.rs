@@ -5,6 +5,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
 use crate::backfill::Options;
+use crate::backfill::snapshot::has_snapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::OpenedPack;
 use crate::source::discover::Input;
@@ -32,6 +33,13 @@ pub(super) async fn resumable(
         serde_json::from_str(&row.try_get::<String, _>("settings")?).unwrap_or_default();
     let inputs: Vec<Input> =
         serde_json::from_str(&row.try_get::<String, _>("inputs")?).unwrap_or_default();
+    if has_snapshot(&inputs) && options.snapshot.is_none() {
+        let detail = format!("run {run_id} is unfinished and was started with --snapshot");
+        let advice = "give --snapshot again, so that it goes on reading its copy, or start over \
+                      with --restart";
+        let error = Error::new(ErrorKind::RunMismatch, detail).advice(advice);
+        return Ok(Unfinished::Differs(error));
+    }
     let mut differences = Vec::new();
     let now = settings_json(opened, options);
     for name in ["pack_version", "pack_fingerprint", "streams", "encoding_version"] {
@@ -63,7 +71,8 @@ pub(super) async fn resumable(
         )
         .advice(
             "give it back what it started with, or start over with --restart: what it stored \
-             stays, and is found unchanged or updated",
+             stays, and is found unchanged or updated; a source that moves is read from a copy \
+             with --snapshot",
         ),
     ))
 }

@@ -1,6 +1,7 @@
 //! A whole backfill: resume or start, stream after stream, sequences, verdict.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use crate::backfill::merge::can_copy_direct;
 use crate::backfill::prepare::{Preparation, StreamPreparation};
 use crate::backfill::resume::{settings_json, show};
 use crate::backfill::sequences::set_sequences;
+use crate::backfill::snapshot::settle;
 use crate::backfill::stream::Copying;
 use crate::backfill::write::to_json;
 use crate::error::{Error, ErrorKind, Result};
@@ -66,6 +68,9 @@ pub struct Report {
     pub built_indexes: Vec<String>,
     /// Sources that changed while they were read.
     pub changed_sources: Vec<String>,
+    /// The copy that was read instead of the sources.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<PathBuf>,
     /// Rejected records and rows.
     pub rejects: u64,
     /// Records read.
@@ -99,6 +104,9 @@ pub async fn run(
     let mut conn = postgres.dedicated().await?;
     lock_pack(&mut conn, &opened.plan.name).await?;
     let run_id = begin(&mut conn, preparation).await?;
+    if let Some(snapshot) = &preparation.options.snapshot {
+        settle(&mut conn, &opened.plan.name, snapshot).await?;
+    }
     let outcome = load(postgres, preparation, &run_id, stop, on_event, &mut conn).await;
     let (rates, built_indexes) = match outcome {
         Ok(done) => done,
@@ -116,6 +124,7 @@ pub async fn run(
         sequences: set_sequences(&mut conn, preparation).await?,
         built_indexes,
         changed_sources: changed_sources(preparation).await?,
+        snapshot: preparation.options.snapshot.as_ref().map(|copy| copy.folder().to_path_buf()),
         rejects: 0,
         read: 0,
         changed_rows: 0,
@@ -347,13 +356,20 @@ async fn begin(conn: &mut PgConnection, preparation: &Preparation) -> Result<Str
     .bind(&opened.plan.name)
     .execute(&mut *conn)
     .await?;
-    let run_id = uuid::Uuid::new_v4().to_string();
+    let mut inputs = opened.discovered.inputs.clone();
+    let run_id = match &preparation.options.snapshot {
+        Some(snapshot) => {
+            snapshot.stamp(&mut inputs);
+            snapshot.run_id().to_owned()
+        }
+        None => uuid::Uuid::new_v4().to_string(),
+    };
     sqlx::query(include_str!("../sql/backfill/begin_run.sql"))
         .bind(&run_id)
         .bind(&opened.plan.name)
         .bind(opened.plan.version)
         .bind(to_json(&settings_json(opened, &preparation.options))?)
-        .bind(to_json(&opened.discovered.inputs)?)
+        .bind(to_json(&inputs)?)
         .bind(env!("CARGO_PKG_VERSION"))
         .bind(i32::try_from(std::process::id()).ok())
         .execute(conn)

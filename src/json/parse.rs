@@ -334,7 +334,8 @@ mod tests {
         text.resize(1000, b' ');
         let fault = parse_prefix(&text, false).unwrap_err();
         assert_eq!((fault.offset, fault.line, fault.column), (8, 1, 9));
-        assert!(parse_prefix(b"\"a\n", false).is_err());
+        let open = [b"\"a\n".as_slice(), &[b' '; 20]].concat();
+        assert!(parse_prefix(&open, false).is_err());
     }
 
     #[test]

@@ -3,9 +3,14 @@
 //! A [`StreamSource`] yields the records of one stream from a stored [`Position`] on, in an order
 //! that does not change while the source does not, so that a chunk can be resumed by position.
 
+mod backup;
 mod change;
+mod database;
 pub mod discover;
 pub mod documents;
+mod holders;
+pub mod scratch;
+pub mod snapshot;
 pub mod sqlite;
 pub mod survey;
 
