@@ -38,7 +38,7 @@ impl ArrayReader {
     pub(super) fn open(file: &SourceFile, outline: Outline, standing: Standing) -> Result<Self> {
         let Outline { array, beside, fault } = outline;
         let (offset, next, due) = match standing.offset {
-            Some(offset) if offset >= file.size_bytes => (offset, standing.record, Due::Nothing),
+            Some(offset) if offset > file.size_bytes => (offset, standing.record, Due::Nothing),
             Some(offset) => (offset, standing.record, Due::Separator),
             None => (array + 1, 0, Due::First),
         };
@@ -154,7 +154,8 @@ impl ArrayReader {
         }
         let refusal = Refusal::new("invalid_json", detail);
         let content = Content::Broken { bytes: self.window.kept(), refusal };
-        let position = position_in(file, self.next, Some(file.size_bytes));
+        // Beyond the end, where no element ends: an array may be cut off right after one.
+        let position = position_in(file, self.next, Some(file.size_bytes + 1));
         emit(visit, file, Locator::Element(self.next), position, content)
     }
 }
