@@ -135,8 +135,16 @@ fn enter(open: &mut Vec<Open>, container: Open, lexer: &Lexer<'_>) -> Result<(),
 
 fn close(open: &mut Vec<Open>) -> Json {
     match open.pop() {
-        Some(Open::Array(elements)) => Json::Array(elements),
-        Some(Open::Object(members, _)) => Json::Object(members),
+        // Room that was made for growth is given back: in a large document it adds up to more
+        // than the values.
+        Some(Open::Array(mut elements)) => {
+            elements.shrink_to_fit();
+            Json::Array(elements)
+        }
+        Some(Open::Object(mut members, _)) => {
+            members.shrink_to_fit();
+            Json::Object(members)
+        }
         None => Json::Null,
     }
 }

@@ -261,6 +261,12 @@ pub(super) fn unreadable(path: &Path, error: rusqlite::Error) -> Error {
             "the file is damaged: recover it first (`sqlite3 FILE .recover`) or use a backup"
                 .to_owned(),
         ),
+        Some(ErrorCode::DiskFull) => (
+            ErrorKind::Io,
+            "there is no room for its copy: --state-dir names another folder for snapshots, \
+             TMPDIR another one for scratch"
+                .to_owned(),
+        ),
         Some(ErrorCode::NotADatabase) => (
             ErrorKind::SourceUnreadable,
             "it is another kind of file, or encrypted: decrypt it first".to_owned(),

@@ -46,7 +46,7 @@ pub struct DocumentSource {
     /// For each file whose bytes an earlier file has: that file.
     first_of: Vec<Option<usize>>,
     /// The file that a pause left open.
-    paused: Option<Paused>,
+    paused: Option<Box<Paused>>,
 }
 
 #[derive(Debug)]
@@ -173,7 +173,11 @@ impl DocumentSource {
             Reader::Lines(reader) => reader.read(file, visit)?,
             Reader::Csv(reader) => reader.read(file, visit)?,
         };
-        self.paused = after.clone().map(|after| Paused { at, after, reader });
+        // What is left to read of it is kept open; a document that is done with must not stay in
+        // memory beside the chunk that is made of it.
+        if !matches!(&reader, Reader::Whole(whole) if whole.is_exhausted()) {
+            self.paused = after.clone().map(|after| Box::new(Paused { at, after, reader }));
+        }
         Ok(after)
     }
 }
@@ -210,6 +214,18 @@ fn open(file: &SourceFile, kind: &DocumentKind, standing: Standing) -> Result<Op
 /// Column names of a CSV file, as its reader sees them.
 pub fn csv_header(file: &SourceFile) -> Result<Vec<String>> {
     csv::names(file)
+}
+
+/// The bytes of a document, if it still is the one that was found.
+pub(super) fn unchanged(file: &SourceFile) -> Result<Vec<u8>> {
+    let bytes = std::fs::read(&file.path).map_err(|error| {
+        let detail = format!("{} cannot be read: {error}", file.path.display());
+        Error::new(ErrorKind::SourceUnreadable, detail).advice("check the file's permissions")
+    })?;
+    if hex::encode(crate::canonical::sha256(&bytes)) == file.sha256 {
+        return Ok(bytes);
+    }
+    Err(window::changed(&file.path))
 }
 
 fn emit(

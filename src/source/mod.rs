@@ -14,6 +14,8 @@ pub mod snapshot;
 pub mod sqlite;
 pub mod survey;
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::cast::{Refusal, Value};
@@ -121,7 +123,7 @@ pub enum Content<'a> {
         /// array of records, which is empty in it.
         root: &'a Json,
         /// The bytes of the element: of the document itself, or of the line.
-        bytes: &'a [u8],
+        bytes: RawBytes<'a>,
     },
     /// A record that could not be read as what it should be.
     Broken {
@@ -137,6 +139,27 @@ pub enum Content<'a> {
         /// Its bytes' SHA-256.
         sha256: &'a str,
     },
+}
+
+/// The bytes of a JSON element.
+#[derive(Debug, Clone, Copy)]
+pub enum RawBytes<'a> {
+    /// They are at hand.
+    Held(&'a [u8]),
+    /// They are all of a large file, which is read again if they are asked for: hardly any is, and
+    /// they would stand in memory beside what was made of them.
+    OnDisk(&'a SourceFile),
+}
+
+impl<'a> RawBytes<'a> {
+    /// The bytes; None if the file is no longer what it was, which ends the run elsewhere.
+    #[must_use]
+    pub fn get(&self) -> Option<Cow<'a, [u8]>> {
+        match self {
+            Self::Held(bytes) => Some(Cow::Borrowed(bytes)),
+            Self::OnDisk(file) => documents::unchanged(file).ok().map(Cow::Owned),
+        }
+    }
 }
 
 /// What a visitor wants next.
@@ -162,6 +185,9 @@ pub enum StreamSource {
 
 impl StreamSource {
     /// Visits the records after `from`; returns the position to go on from, or None at the end.
+    ///
+    /// It may return before the visitor pauses: a read that keeps a database's writers waiting is
+    /// ended after 0.3 s.
     pub fn read(
         &mut self,
         from: Option<&Position>,

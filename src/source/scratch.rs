@@ -101,3 +101,39 @@ fn sweep() {
 pub(super) fn is_alive(pid: i32) -> bool {
     !matches!(kill(Pid::from_raw(pid), None), Err(nix::errno::Errno::ESRCH))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_is_made_once_while_it_is_in_use_and_goes_with_its_last_user() {
+        let path = Path::new("/source/of-this-test.sqlite");
+        let made = std::cell::Cell::new(0);
+        let copy = |token: &str| {
+            let make = |to: &Path| {
+                made.set(made.get() + 1);
+                Ok(std::fs::write(to, token)?)
+            };
+            shared(path, token, make).unwrap()
+        };
+        let first = copy("one");
+        let (again, other) = (copy("one"), copy("two"));
+        assert_eq!(made.get(), 2);
+        assert_eq!(std::fs::read(other.file()).unwrap(), b"two");
+        let place = first.file();
+        drop((first, again));
+        assert!(!place.exists());
+        drop(copy("one"));
+        assert_eq!(made.get(), 3);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_removed() {
+        // No process has this id: Linux ends at 2^22.
+        let left = folder().join(format!("{PREFIX}2147483000-left"));
+        std::fs::create_dir_all(&left).unwrap();
+        sweep();
+        assert!(!left.exists());
+    }
+}

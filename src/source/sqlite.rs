@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 
@@ -44,6 +45,9 @@ impl Database {
     }
 }
 
+/// How long one read may keep others from writing: in rollback-journal mode they wait for it.
+const LOCK_MAX: Duration = Duration::from_millis(300);
+
 /// How the rows of a table are ordered and resumed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum RowOrder {
@@ -66,6 +70,8 @@ pub struct TableSource {
     companion: Option<Companion>,
     /// Whether the rows of a view are held in `temp.toolkit_rows`.
     holds_rows: bool,
+    /// Whether an open read keeps others from writing.
+    blocks_writers: bool,
 }
 
 /// Finds the JSON document beside a record.
@@ -91,6 +97,8 @@ impl TableSource {
             ));
         }
         let order = database.order_of(table)?;
+        // The rows of a view are read from where they are held.
+        let blocks_writers = order != RowOrder::Unordered && database.blocks_writers()?;
         Ok(Self {
             database,
             file: file.clone(),
@@ -99,6 +107,7 @@ impl TableSource {
             order,
             companion: companion.map(|(pattern, files)| Companion { pattern, files }),
             holds_rows: false,
+            blocks_writers,
         })
     }
 
@@ -177,7 +186,8 @@ impl TableSource {
         Ok(())
     }
 
-    /// Visits the rows after `from` until the visitor pauses.
+    /// Visits the rows after `from` until the visitor pauses, or until writers have waited for as
+    /// long as they should.
     pub fn read(
         &mut self,
         from: Option<&Position>,
@@ -193,6 +203,7 @@ impl TableSource {
             .query(rusqlite::params_from_iter(parameters.iter()))
             .map_err(|e| unreadable(&path, e))?;
         let skip = usize::from(!matches!(self.order, RowOrder::Key(_)));
+        let started = Instant::now();
         while let Some(row) = rows.next().map_err(|e| unreadable(&path, e))? {
             let mut values = Vec::with_capacity(self.names.len());
             for at in 0..self.names.len() {
@@ -211,7 +222,8 @@ impl TableSource {
                     companion: companion.as_ref(),
                 },
             };
-            if visit(&record)? == Flow::Pause {
+            let is_paused = visit(&record)? == Flow::Pause;
+            if is_paused || (self.blocks_writers && started.elapsed() > LOCK_MAX) {
                 return Ok(Some(record.position));
             }
         }

@@ -51,18 +51,20 @@ async fn assert_bounded(name: &str, source: &str, records: usize, frame: [&str; 
     }
     file.write_all(frame[2].as_bytes()).unwrap();
     file.into_inner().unwrap();
-    for arguments in [&["--preflight"][..], &[]] {
+    // What only reads is bounded closely: a file of 18 MB held whole takes 60 MiB. A backfill has
+    // up to three chunks of 16 MiB beside it.
+    for (arguments, most) in [(&["--preflight"][..], 45), (&[], 200)] {
         let (code, peak) = peak_mib(&mut scene.backfill_command(arguments));
         println!("{name} {arguments:?}: {peak} MiB");
         assert_eq!(code, Some(0), "{name} {arguments:?}");
-        assert!(peak < 200, "{name} {arguments:?}: {peak} MiB");
+        assert!(peak < most, "{name} {arguments:?}: {peak} MiB");
     }
     assert_eq!(scene.count("public.mine_item").await, i64::try_from(records).unwrap());
     let mut parity = scene.command(&["verify-parity", "--pack", &scene.pack, "--source"]);
     let (code, peak) = peak_mib(parity.arg(&scene.source));
     println!("{name} verify-parity: {peak} MiB");
     assert_eq!(code, Some(0), "{name} verify-parity");
-    assert!(peak < 200, "{name} verify-parity: {peak} MiB");
+    assert!(peak < 45, "{name} verify-parity: {peak} MiB");
 }
 
 #[tokio::test]

@@ -10,7 +10,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rusqlite::Connection;
-use toolkit::source::sqlite::Database;
+use toolkit::source::sqlite::{Database, TableSource};
+use toolkit::source::{Flow, SourceFile};
 
 use crate::support::backfill::{Move, fingerprint};
 use crate::support::{stderr, stdout};
@@ -258,6 +259,63 @@ async fn documents_are_copied_too_and_a_copy_below_the_source_is_not_a_source() 
     assert_eq!(scene.text(source).await, "");
     let copy = walkdir::WalkDir::new(&state).into_iter().flatten();
     assert_eq!(copy.filter(|entry| entry.path().ends_with("files/0/deep/a.jsonl")).count(), 1);
+}
+
+#[tokio::test]
+async fn what_a_killed_copy_left_is_removed_and_what_is_anothers_stays() {
+    let scene = log_of("DELETE", 10).await;
+    let home = state(&scene).join("snapshots/mine");
+    for (name, manifest) in [("half", false), ("of-another-database", true)] {
+        fs::create_dir_all(home.join(name)).unwrap();
+        // No process has this id: Linux ends at 2^22.
+        fs::write(home.join(name).join(".toolkit-snapshot"), "2147483000").unwrap();
+        if manifest {
+            fs::write(home.join(name).join("snapshot.json"), "{}").unwrap();
+        }
+    }
+    exits(&backfill(&scene, &["--snapshot"]), 0);
+    assert!(!home.join("half").exists());
+    assert!(home.join("of-another-database").exists());
+    assert_eq!(copies(&scene).len(), 2);
+}
+
+#[test]
+fn a_read_ends_before_a_writer_has_waited_too_long_whatever_its_visitor_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.sqlite");
+    let application = Connection::open(&path).unwrap();
+    application.busy_timeout(Duration::ZERO).unwrap();
+    application
+        .execute_batch(
+            "CREATE TABLE log (id INTEGER PRIMARY KEY); \
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 80) \
+             INSERT INTO log SELECT i FROM n",
+        )
+        .unwrap();
+    let file = SourceFile {
+        path,
+        relative: "app.sqlite".to_owned(),
+        sha256: String::new(),
+        size_bytes: 0,
+    };
+    let mut table = TableSource::open(&file, "log", None).unwrap();
+    let (mut from, mut seen, mut reads) = (None, 0, 0);
+    loop {
+        let next = table.read(from.as_ref(), &mut |_| {
+            seen += 1;
+            thread::sleep(Duration::from_millis(10));
+            Ok(Flow::Continue)
+        });
+        reads += 1;
+        from = next.unwrap();
+        // Nobody reads now.
+        application.execute("UPDATE log SET id = id WHERE id = 1", []).unwrap();
+        if from.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, 80);
+    assert!(reads > 1);
 }
 
 #[test]

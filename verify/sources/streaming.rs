@@ -144,7 +144,10 @@ fn what_stands_beside_the_array_is_there_for_its_elements() {
     let mut reader = source(&path, &records("/items", &["/meta/run"]));
     let read = reader.read(None, &mut |record| {
         let Content::Json { root, bytes, .. } = &record.content else { panic!("an element") };
-        roots.push((String::from_utf8(root.to_source_text()).unwrap(), bytes.to_vec()));
+        roots.push((
+            String::from_utf8(root.to_source_text()).unwrap(),
+            bytes.get().unwrap().to_vec(),
+        ));
         Ok(Flow::Continue)
     });
     read.unwrap();

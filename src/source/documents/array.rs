@@ -6,7 +6,7 @@ use crate::json::{Json, Prefix, parse_prefix};
 use crate::source::documents::outline::Outline;
 use crate::source::documents::window::{RECORD_BYTES_MAX, Window};
 use crate::source::documents::{Standing, emit, position_in};
-use crate::source::{Content, Locator, Position, SourceFile, Visitor};
+use crate::source::{Content, Locator, Position, RawBytes, SourceFile, Visitor};
 
 /// What has to come next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,7 +110,11 @@ impl ArrayReader {
         if record >= self.from {
             let bytes = &self.window.bytes()[..length];
             let offset = self.window.offset() + length as u64;
-            let content = Content::Json { element: &element, root: &self.beside, bytes };
+            let content = Content::Json {
+                element: &element,
+                root: &self.beside,
+                bytes: RawBytes::Held(bytes),
+            };
             let position = position_in(file, record, Some(offset));
             paused = emit(visit, file, Locator::Element(record), position, content)?;
         }

@@ -4,7 +4,7 @@ use crate::cast::Refusal;
 use crate::error::Result;
 use crate::source::documents::window::{RECORD_BYTES_MAX, Window, verify};
 use crate::source::documents::{Standing, emit, position_in};
-use crate::source::{Content, Locator, Position, SourceFile, Visitor};
+use crate::source::{Content, Locator, Position, RawBytes, SourceFile, Visitor};
 
 /// See the module.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl LineReader {
         if number > self.from && !line.iter().all(u8::is_ascii_whitespace) {
             let parsed = crate::json::parse(line);
             let content = match &parsed {
-                Ok(root) => Content::Json { element: root, root, bytes: line },
+                Ok(root) => Content::Json { element: root, root, bytes: RawBytes::Held(line) },
                 Err(error) => Content::Broken {
                     bytes: line,
                     refusal: Refusal::new("invalid_json", error.to_string()),

@@ -1,16 +1,20 @@
 //! A JSON document held as a whole: one record, or records among which columns reach about.
 
 use crate::cast::Refusal;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::json::{Json, ParseError};
-use crate::source::documents::window::changed;
-use crate::source::documents::{Standing, emit, position_in};
-use crate::source::{Content, Locator, Position, SourceFile, Visitor};
+use crate::source::documents::{Standing, emit, position_in, unchanged};
+use crate::source::{Content, Locator, Position, RawBytes, SourceFile, Visitor};
+
+/// The bytes of a larger document are not held beside what they were parsed to.
+const HELD_BYTES_MAX: usize = 1 << 20;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct WholeReader {
     bytes: Vec<u8>,
+    /// Whether the bytes were let go once they were parsed.
+    is_released: bool,
     root: Result<Json, ParseError>,
     records: Option<String>,
     next: u64,
@@ -23,15 +27,19 @@ impl WholeReader {
         records: Option<&str>,
         standing: Standing,
     ) -> Result<Self> {
-        let bytes = std::fs::read(&file.path).map_err(|error| {
-            let detail = format!("{} cannot be read: {error}", file.path.display());
-            Error::new(ErrorKind::SourceUnreadable, detail).advice("check the file's permissions")
-        })?;
-        if hex::encode(crate::canonical::sha256(&bytes)) != file.sha256 {
-            return Err(changed(&file.path));
-        }
+        let mut bytes = unchanged(file)?;
         let root = crate::json::parse(&bytes);
-        Ok(Self { bytes, root, records: records.map(str::to_owned), next: standing.record })
+        let is_released = records.is_none() && root.is_ok() && bytes.len() > HELD_BYTES_MAX;
+        if is_released {
+            bytes = Vec::new();
+        }
+        let records = records.map(str::to_owned);
+        Ok(Self { bytes, is_released, root, records, next: standing.record })
+    }
+
+    /// Whether its one record was handed out.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.next > 0 && (self.records.is_none() || self.root.is_err())
     }
 
     pub(super) fn read(
@@ -48,6 +56,8 @@ impl WholeReader {
             }
         };
         let Some(pointer) = &self.records else {
+            let bytes =
+                if self.is_released { RawBytes::OnDisk(file) } else { RawBytes::Held(bytes) };
             let content = Content::Json { element: root, root, bytes };
             return only(&mut self.next, file, content, visit);
         };
@@ -60,7 +70,7 @@ impl WholeReader {
             let record = self.next;
             self.next += 1;
             let text = element.to_source_text();
-            let content = Content::Json { element, root, bytes: &text };
+            let content = Content::Json { element, root, bytes: RawBytes::Held(&text) };
             let position = position_in(file, record, None);
             let paused = emit(visit, file, Locator::Element(record), position, content)?;
             if paused.is_some() {
