@@ -27,6 +27,7 @@ mod parity;
 mod preflight;
 mod rejects;
 mod repair;
+mod sources;
 mod support;
 mod unified_schema;
 mod user_pack;

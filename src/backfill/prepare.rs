@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::pack::plan::OutputPlan;
 use crate::pack::{OpenedPack, Pack, source_guards_key};
 use crate::source::StreamSource;
+use crate::source::snapshot::Snapshot;
 use crate::store::{Postgres, quote_ident, sql};
 
 /// What a caller decides.
@@ -30,6 +31,8 @@ pub struct Options {
     pub keep_indexes: bool,
     /// Workers of this process; 0: as many as [`default_workers`] says.
     pub workers: usize,
+    /// The copy that is read; its folders must be the sources.
+    pub snapshot: Option<Arc<Snapshot>>,
 }
 
 /// Workers where nobody says how many: one a core, four at most. A worker is a reader thread here

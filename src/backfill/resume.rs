@@ -5,6 +5,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
 use crate::backfill::Options;
+use crate::backfill::snapshot::has_snapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::OpenedPack;
 use crate::source::discover::Input;
@@ -85,6 +86,14 @@ fn compare(
     let inputs: Vec<Input> =
         serde_json::from_str(&row.try_get::<String, _>("inputs")?).unwrap_or_default();
     let mut differences = Vec::new();
+    if has_snapshot(&inputs) && options.snapshot.is_none() {
+        differences.push(
+            "it was started with --snapshot: give --snapshot again, so that it goes on reading \
+             its copy"
+                .to_owned(),
+        );
+        return Ok((run_id, differences));
+    }
     let now = settings_json(opened, options);
     for name in ["pack_version", "pack_fingerprint", "streams", "encoding_version"] {
         if stored[name] != now[name] {

@@ -1,6 +1,7 @@
 //! A whole backfill: start, resume or join, stream after stream, sequences, verdict.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -15,6 +16,7 @@ use crate::backfill::lease::{Field, Worker};
 use crate::backfill::merge::can_copy_direct;
 use crate::backfill::pack_lock::{lock_exclusive, lock_shared, unlock_shared};
 use crate::backfill::prepare::{Preparation, StreamPreparation};
+use crate::backfill::snapshot::settle;
 use crate::backfill::spans::{self, Extent};
 use crate::backfill::start::{Role, Started, start};
 use crate::backfill::stream::{Work, copy, is_passing, pause};
@@ -73,6 +75,9 @@ pub struct Report {
     pub built_indexes: Vec<String>,
     /// Sources that changed while they were read.
     pub changed_sources: Vec<String>,
+    /// The copy that was read instead of the sources.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<PathBuf>,
     /// Rejected records and rows.
     pub rejects: u64,
     /// Records read.
@@ -105,6 +110,9 @@ pub async fn run(
     let connector = postgres.connector();
     let mut conn = connector.dedicated().await?;
     let started = start(&mut conn, &connector, preparation, stop).await?;
+    if let Some(snapshot) = &preparation.options.snapshot {
+        settle(&mut conn, &preparation.pack, snapshot).await?;
+    }
     if started.role == Role::Joined {
         on_event(Event::Joined { run_id: started.run_id.clone() });
     }
@@ -313,6 +321,12 @@ impl Leader<'_> {
             sequences: summary.sequences,
             built_indexes,
             changed_sources: summary.changed_sources,
+            snapshot: self
+                .preparation
+                .options
+                .snapshot
+                .as_ref()
+                .map(|copy| copy.folder().to_path_buf()),
             rejects: 0,
             read: 0,
             changed_rows: 0,

@@ -150,13 +150,20 @@ async fn begin_run(conn: &mut PgConnection, preparation: &Preparation) -> Result
     .bind(&opened.plan.name)
     .execute(&mut *conn)
     .await?;
-    let run_id = uuid::Uuid::new_v4().to_string();
+    let mut inputs = opened.discovered.inputs.clone();
+    let run_id = match &preparation.options.snapshot {
+        Some(snapshot) => {
+            snapshot.stamp(&mut inputs);
+            snapshot.run_id().to_owned()
+        }
+        None => uuid::Uuid::new_v4().to_string(),
+    };
     sqlx::query(include_str!("../sql/backfill/begin_run.sql"))
         .bind(&run_id)
         .bind(&opened.plan.name)
         .bind(opened.plan.version)
         .bind(to_json(&settings_json(opened, &preparation.options))?)
-        .bind(to_json(&opened.discovered.inputs)?)
+        .bind(to_json(&inputs)?)
         .bind(env!("CARGO_PKG_VERSION"))
         .bind(i32::try_from(std::process::id()).ok())
         .execute(conn)

@@ -1,6 +1,7 @@
 //! `toolkit backfill`: history into Postgres.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::progress::Progress;
 use super::{Outcome, Output, Report, output};
@@ -9,6 +10,7 @@ use crate::config::Settings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::Pack;
 use crate::preflight;
+use crate::source::snapshot::Snapshot;
 use crate::store::Postgres;
 
 /// Arguments of `toolkit backfill`.
@@ -33,9 +35,17 @@ constraints and triggers are left to Postgres; so is what the target already hol
 two different rows of the source under one key the later is refused, unless the conflict rule says
 otherwise.
 
-A second run re-reads everything and changes nothing. Limits: the chunks of N workers hold 50,000 / N
-records or 16 MiB / N each, whichever comes first, so that memory does not grow with N; a chunk is
-tried 6 times while the server is away.
+A second run re-reads everything and changes nothing.
+
+Without --snapshot the sources must stay as they are: one that changes ends the run with exit 1.
+--snapshot copies them first, SQLite files by SQLite's backup API beside a writing application, into
+<state folder>/snapshots/<pack>/<run>, and reads the copy; a run is resumed from the same copy, if
+its SHA-256 is the same, and verify-parity --snapshot compares with it. A file in rollback-journal
+mode is copied in steps of at most 0.3 s; it begins over when it was written to, 8 times at most.
+
+Limits: the chunks of N workers hold 50,000 / N records or 16 MiB / N each, whichever comes first, so
+that memory does not grow with N; a record of a file that is read piece by piece (JSON lines, CSV, an
+array of records) has at most 256 MiB; a chunk is tried 6 times while the server is away.
 
 Large tables are split into spans, stored when the stream begins, that --workers copy side by side.
 The same command, started again while it runs, joins in with workers of its own; with other inputs or
@@ -50,6 +60,7 @@ Examples:
   toolkit backfill --pack unified --source /data/app --dry-run
   toolkit backfill --pack unified --source /data/app
   toolkit backfill --pack unified --source /data/app --workers 8
+  toolkit backfill --pack unified --source /data/app --snapshot
   toolkit backfill --pack ./my-pack --source app.db --stream orders
   toolkit --format json backfill --pack unified --source /data/app | jq .streams")]
 // Flags of a command line, each a choice of its own.
@@ -80,6 +91,9 @@ pub struct Args {
     /// at most 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: Option<u16>,
+    /// Copy the sources first and read the copy, so that the application may go on writing
+    #[arg(long, conflicts_with = "preflight")]
+    snapshot: bool,
     /// Rejects that still count as success: a number, or a percentage of the records read
     #[arg(long, value_name = "N|P%", default_value = "0", value_parser = tolerance)]
     max_rejects: Tolerance,
@@ -146,14 +160,17 @@ async fn with_postgres(
     if args.preflight {
         return preflight(args, pack, settings, output, postgres).await;
     }
+    let snapshot = snapshot(args, &pack, settings, output, postgres).await?;
+    let roots = snapshot.as_ref().map_or_else(|| args.source.clone(), |copy| copy.roots());
     let options = Options {
         streams: args.stream.clone(),
         restart: args.restart,
         limits: args.limits(),
         keep_indexes: args.keep_indexes,
         workers: args.workers.map_or(0, usize::from),
+        snapshot,
     };
-    let preparation = backfill::prepare(settings, postgres, pack, &args.source, options).await?;
+    let preparation = backfill::prepare(settings, postgres, pack, &roots, options).await?;
     if args.dry_run {
         output.report(&preparation)?;
         return Ok(Outcome::Success);
@@ -174,6 +191,37 @@ async fn with_postgres(
     let is_clean =
         args.max_rejects.allows(report.rejects, report.read) && report.changed_sources.is_empty();
     Ok(if is_clean { Outcome::Success } else { Outcome::Differences })
+}
+
+/// The copy to read: that of the run to resume, else a new one, which a dry run does not make.
+async fn snapshot(
+    args: &Args,
+    pack: &Pack,
+    settings: &Settings,
+    output: &Output,
+    postgres: &Postgres,
+) -> Result<Option<Arc<Snapshot>>> {
+    if !args.snapshot {
+        return Ok(None);
+    }
+    let state_dir = &settings.state_dir;
+    if !args.restart
+        && let Some(kept) = backfill::kept_snapshot(postgres, state_dir, pack.name()).await?
+    {
+        output.note(format!("reading the copy in {}", kept.folder().display()));
+        return Ok(Some(kept));
+    }
+    if args.dry_run {
+        output.note("a run would copy the sources first; no copy is made, the sources are read");
+        return Ok(None);
+    }
+    let made = backfill::make_snapshot(state_dir, pack, &args.source, output.stop()).await?;
+    output.note(format!(
+        "the sources were copied to {}: it holds what they hold, secrets included, readable by its \
+         owner alone, until the next run with --snapshot begins",
+        made.folder().display()
+    ));
+    Ok(Some(made))
 }
 
 async fn preflight(
@@ -224,10 +272,11 @@ fn resumable(error: Error, args: &Args) -> Error {
     more.extend(args.workers.map(|workers| format!(" --workers {workers}")));
     Error::new(ErrorKind::Interrupted, "stopped on request; committed chunks are kept").advice(
         format!(
-            "resume with: toolkit backfill --pack {} {}{}",
+            "resume with: toolkit backfill --pack {} {}{}{}",
             args.pack,
             sources.join(" "),
-            more.concat()
+            more.concat(),
+            if args.snapshot { " --snapshot" } else { "" }
         ),
     )
 }
@@ -312,8 +361,14 @@ impl Report for backfill::Report {
         }
         for source in &self.changed_sources {
             text.push_str(&format!(
-                "\nCHANGED while it was read: {source}. Stop its writer, or use dual-write, and run \
-                 again."
+                "\nCHANGED while it was read: {source}. Stop its writer, or read a copy with \
+                 --snapshot, or use dual-write, and run again."
+            ));
+        }
+        if let Some(copy) = &self.snapshot {
+            text.push_str(&format!(
+                "\nread from the copy in {}; `toolkit verify-parity --snapshot` compares with it",
+                copy.display()
             ));
         }
         text.push_str(&format!("\n\n{}", self.verdict()));

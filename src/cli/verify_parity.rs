@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{Outcome, Output, Report, output};
+use crate::backfill::newest_snapshot;
 use crate::config::Settings;
 use crate::error::Result;
 use crate::pack::Pack;
@@ -40,14 +41,18 @@ Exit codes: 0 parity, 1 differences, 2 could not check.
 Examples:
   toolkit verify-parity --pack unified --source /data/app --level full
   toolkit verify-parity --pack unified --source /data/app --level sample --n 4096
+  toolkit verify-parity --pack unified --snapshot
   toolkit --format json verify-parity --pack unified --source /data/app | jq .differences")]
 pub struct Args {
     /// Built-in pack, or the folder of your own pack.toml
     #[arg(long)]
     pack: String,
     /// Folder (searched with its subfolders) or file with the pack's sources; may be repeated
-    #[arg(long, required = true, value_name = "PATH")]
+    #[arg(long, required_unless_present = "snapshot", value_name = "PATH")]
     source: Vec<PathBuf>,
+    /// Compare with the copy that the newest backfill read, instead of the sources
+    #[arg(long, conflicts_with = "source")]
+    snapshot: bool,
     /// Only what this stream feeds; may be repeated
     #[arg(long, value_name = "NAME")]
     stream: Vec<String>,
@@ -108,7 +113,14 @@ async fn with_postgres(
     output: &Output,
     postgres: &Postgres,
 ) -> Result<parity::Report> {
-    let opened = Arc::new(crate::pack::open(settings, postgres, pack, &args.source).await?);
+    let roots = if args.snapshot {
+        let copy = newest_snapshot(postgres, &settings.state_dir, pack.name()).await?;
+        output.note(format!("comparing with the copy in {}", copy.folder().display()));
+        copy.roots()
+    } else {
+        args.source.clone()
+    };
+    let opened = Arc::new(crate::pack::open(settings, postgres, pack, &roots).await?);
     let level = match args.level {
         LevelName::Counts => Level::Counts,
         LevelName::Full => Level::Full,

@@ -14,7 +14,11 @@ use crate::source::Content;
 pub fn original_bytes(content: &Content<'_>, redactor: &Redactor) -> (Vec<u8>, bool) {
     match content {
         Content::Columns { names, values, .. } => columns(names, values, redactor),
-        Content::Json { bytes, .. } | Content::Broken { bytes, .. } => document(bytes, redactor),
+        Content::Json { element, bytes, .. } => match bytes.get() {
+            Some(bytes) => document(&bytes, redactor),
+            None => document(&element.to_source_text(), redactor),
+        },
+        Content::Broken { bytes, .. } => document(bytes, redactor),
         Content::Duplicate { of, .. } => (of.as_bytes().to_vec(), false),
     }
 }

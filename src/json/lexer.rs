@@ -63,6 +63,23 @@ impl<'a> Lexer<'a> {
         Self { input, position, token_start: position, unescaped: Vec::new() }
     }
 
+    /// A lexer of a piece of a document, where no byte order mark can stand.
+    pub(super) fn inside(input: &'a [u8]) -> Self {
+        Self { input, position: 0, token_start: 0, unescaped: Vec::new() }
+    }
+
+    /// The first byte not yet read.
+    pub(super) fn position(&self) -> usize {
+        self.position.min(self.input.len())
+    }
+
+    /// Whether `fault` may be due to the input's end alone.
+    pub(super) fn ran_out(&self, fault: &ParseError) -> bool {
+        /// No escape and no bare word is longer.
+        const LOOK_AHEAD_MAX: usize = 12;
+        self.position.max(fault.offset) + LOOK_AHEAD_MAX >= self.input.len()
+    }
+
     /// The next token; [`Token::End`] at the end of the input, again and again.
     pub(super) fn next(&mut self) -> Result<Token, ParseError> {
         self.skip_white_space();
@@ -131,6 +148,7 @@ impl<'a> Lexer<'a> {
             let Some(length) = memchr2(b'"', b'\\', rest) else {
                 // A raw line break names the fault better than the far end of the input does.
                 self.refuse_control_characters(rest)?;
+                self.position = self.input.len();
                 return Err(self.fault(self.token_start, "a string that never ends"));
             };
             let run = &rest[..length];

@@ -21,7 +21,7 @@ mod jsonb_tests;
 pub use escape::to_source_text;
 pub use jsonb::{Written, write_jsonb};
 pub use lexer::ParseError;
-pub use parse::{DEPTH_MAX, parse};
+pub use parse::{DEPTH_MAX, Prefix, parse, parse_prefix};
 pub use pointer::pointer;
 
 /// A parsed JSON document. Numbers keep their source text; members keep their order and

@@ -21,16 +21,50 @@ pub const DEPTH_MAX: usize = 512;
 /// than [`DEPTH_MAX`] is refused.
 pub fn parse(bytes: &[u8]) -> Result<Json, ParseError> {
     let mut lexer = Lexer::new(bytes);
-    let mut open: Vec<Open> = Vec::new();
-    let mut token = lexer.next()?;
+    let token = lexer.next()?;
     if token == Token::End {
         return Err(lexer.fault_at_token(empty_document(lexer.input_length())));
     }
+    let value = read_value(&mut lexer, token)?;
+    match lexer.next()? {
+        Token::End => Ok(value),
+        _ => Err(lexer.fault_at_token("text after the end of the document")),
+    }
+}
+
+/// What stands at the beginning of a text that may go on beyond what is at hand.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Prefix {
+    /// A value, and the bytes it takes, white space before it included.
+    Value(Json, usize),
+    /// More of the text must be seen first.
+    Incomplete,
+}
+
+/// Reads the one value at the beginning of `bytes`, as [`parse`] would, but for a byte order mark;
+/// what follows it is not looked at. `is_last`: nothing comes after `bytes`.
+///
+/// A fault is named as soon as it is in sight, so that a window need not grow beyond it.
+pub fn parse_prefix(bytes: &[u8], is_last: bool) -> Result<Prefix, ParseError> {
+    let mut lexer = Lexer::inside(bytes);
+    let read = lexer.next().and_then(|token| read_value(&mut lexer, token));
+    match read {
+        // A number that touches the end may go on.
+        Ok(_) if !is_last && lexer.position() == bytes.len() => Ok(Prefix::Incomplete),
+        Ok(value) => Ok(Prefix::Value(value, lexer.position())),
+        Err(fault) if !is_last && lexer.ran_out(&fault) => Ok(Prefix::Incomplete),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Reads the value that begins with `token`, and nothing after it.
+fn read_value(lexer: &mut Lexer<'_>, mut token: Token) -> Result<Json, ParseError> {
+    let mut open: Vec<Open> = Vec::new();
     loop {
         // Here a value is due.
         let mut value = match token {
             Token::ArrayStart => {
-                enter(&mut open, Open::Array(Vec::new()), &lexer)?;
+                enter(&mut open, Open::Array(Vec::new()), lexer)?;
                 token = lexer.next()?;
                 if token != Token::ArrayEnd {
                     continue;
@@ -38,23 +72,22 @@ pub fn parse(bytes: &[u8]) -> Result<Json, ParseError> {
                 close(&mut open)
             }
             Token::ObjectStart => {
-                enter(&mut open, Open::Object(Vec::new(), JsonString::default()), &lexer)?;
+                enter(&mut open, Open::Object(Vec::new(), JsonString::default()), lexer)?;
                 token = lexer.next()?;
                 if token != Token::ObjectEnd {
-                    token = read_key(&mut lexer, token, &mut open)?;
+                    token = read_key(lexer, token, &mut open)?;
                     continue;
                 }
                 close(&mut open)
             }
-            scalar => scalar_value(scalar, &lexer)?,
+            scalar => scalar_value(scalar, lexer)?,
         };
         // Here `value` is complete; it may complete the containers around it.
         loop {
+            let Some(container) = open.last_mut() else { return Ok(value) };
             token = lexer.next()?;
-            match open.last_mut() {
-                None if token == Token::End => return Ok(value),
-                None => return Err(lexer.fault_at_token("text after the end of the document")),
-                Some(Open::Array(elements)) => {
+            match container {
+                Open::Array(elements) => {
                     elements.push(value);
                     match token {
                         Token::Comma => token = lexer.next()?,
@@ -62,21 +95,21 @@ pub fn parse(bytes: &[u8]) -> Result<Json, ParseError> {
                             value = close(&mut open);
                             continue;
                         }
-                        other => return Err(expected(&lexer, &other, "a comma or ]")),
+                        other => return Err(expected(lexer, &other, "a comma or ]")),
                     }
                 }
-                Some(Open::Object(members, key)) => {
+                Open::Object(members, key) => {
                     members.push((std::mem::take(key), value));
                     match token {
                         Token::Comma => {
                             token = lexer.next()?;
-                            token = read_key(&mut lexer, token, &mut open)?;
+                            token = read_key(lexer, token, &mut open)?;
                         }
                         Token::ObjectEnd => {
                             value = close(&mut open);
                             continue;
                         }
-                        other => return Err(expected(&lexer, &other, "a comma or }")),
+                        other => return Err(expected(lexer, &other, "a comma or }")),
                     }
                 }
             }
@@ -102,8 +135,16 @@ fn enter(open: &mut Vec<Open>, container: Open, lexer: &Lexer<'_>) -> Result<(),
 
 fn close(open: &mut Vec<Open>) -> Json {
     match open.pop() {
-        Some(Open::Array(elements)) => Json::Array(elements),
-        Some(Open::Object(members, _)) => Json::Object(members),
+        // Room that was made for growth is given back: in a large document it adds up to more
+        // than the values.
+        Some(Open::Array(mut elements)) => {
+            elements.shrink_to_fit();
+            Json::Array(elements)
+        }
+        Some(Open::Object(mut members, _)) => {
+            members.shrink_to_fit();
+            Json::Object(members)
+        }
         None => Json::Null,
     }
 }
@@ -276,6 +317,33 @@ mod tests {
         assert!(parse(&nested(DEPTH_MAX)).is_ok());
         assert!(message(&nested(DEPTH_MAX + 1)).contains("deeper than 512 levels"));
         assert!(parse(&vec![b'['; 1 << 20]).is_err());
+    }
+
+    #[test]
+    fn a_cut_document_is_incomplete_or_at_fault_where_the_whole_one_is() {
+        let mut generator = crate::json::arbitrary::Generator::seeded(22);
+        for round in 0..600 {
+            let mut source = generator.document();
+            source.extend_from_slice(b" , ");
+            let whole = parse_prefix(&source, true);
+            for cut in 0..source.len() {
+                match parse_prefix(&source[..cut], false) {
+                    Ok(Prefix::Incomplete) => {}
+                    // A byte order mark is for the beginning of a document alone.
+                    other => assert_eq!(other, whole, "{round} {cut}: {}", source.escape_ascii()),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_fault_is_named_before_the_end_is_in_sight() {
+        let mut text = b"{\"a\": 1 {\"b\": 2}".to_vec();
+        text.resize(1000, b' ');
+        let fault = parse_prefix(&text, false).unwrap_err();
+        assert_eq!((fault.offset, fault.line, fault.column), (8, 1, 9));
+        let open = [b"\"a\n".as_slice(), &[b' '; 20]].concat();
+        assert!(parse_prefix(&open, false).is_err());
     }
 
     #[test]

@@ -157,7 +157,8 @@ impl OpenedPack {
                 })
                 .collect(),
             SourceKind::Json { records, .. } => {
-                documents(DocumentKind::Json { records: records.clone() })
+                let (records, beside) = (records.clone(), stream.root_pointers());
+                documents(DocumentKind::Json { records, beside })
             }
             SourceKind::Jsonl { .. } => documents(DocumentKind::Jsonl),
             SourceKind::Csv { .. } => documents(DocumentKind::Csv),

@@ -46,6 +46,24 @@ pub struct StreamPlan {
     pub outputs: Vec<OutputPlan>,
 }
 
+impl StreamPlan {
+    /// What its outputs ask of a document as a whole (`^/...`), as pointers into it.
+    #[must_use]
+    pub fn root_pointers(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for output in &self.outputs {
+            let columns = output.columns.iter().flat_map(|column| &column.from);
+            let skip = output.skip.as_ref().map(|(from, _)| from);
+            for from in columns.chain(&output.each).chain(&output.when).chain(skip) {
+                if let From::Pointer { scope: Scope::Root, pointer } = from {
+                    found.push(pointer.clone());
+                }
+            }
+        }
+        found
+    }
+}
+
 /// Computes fields of a JSON document that a pointer cannot reach.
 pub type ComputeFn = fn(&Json) -> Json;
 

@@ -168,23 +168,31 @@ impl SourceWalk<'_> {
         let mut sources = self.opened.open_sources(self.stream)?;
         let mut wanted = ordinals.iter().copied().peekable();
         while let Some(first) = wanted.peek().copied() {
-            self.stop.check()?;
             let Some(mark) = marks.before(first) else { return Ok(()) };
             let Some(source) = sources.get_mut(mark.source) else { return Ok(()) };
             let mut ordinal = mark.ordinal;
-            let mut visited = 0_u64;
-            source.read(mark.position.as_ref(), &mut |record| {
-                visited += 1;
-                if wanted.next_if_eq(&ordinal).is_some() {
-                    deriver.derive(record, &mut derived)?;
-                    let walk = self.record(record, &derived, ordinal);
-                    walk.rows(&mut StreamTally::default(), sink)?;
-                }
-                ordinal += 1;
+            let mut from = mark.position.clone();
+            let mut in_transaction = 0_u64;
+            // A reader also pauses by itself, where others wait for it.
+            loop {
+                self.stop.check()?;
+                from = source.read(from.as_ref(), &mut |record| {
+                    if wanted.next_if_eq(&ordinal).is_some() {
+                        deriver.derive(record, &mut derived)?;
+                        let walk = self.record(record, &derived, ordinal);
+                        walk.rows(&mut StreamTally::default(), sink)?;
+                    }
+                    ordinal += 1;
+                    in_transaction += 1;
+                    let is_far = wanted.peek().is_none_or(|next| marks.is_nearer(*next, ordinal));
+                    let is_full = in_transaction.is_multiple_of(RECORDS_AT_ONCE);
+                    Ok(if is_far || is_full { Flow::Pause } else { Flow::Continue })
+                })?;
                 let is_far = wanted.peek().is_none_or(|next| marks.is_nearer(*next, ordinal));
-                let is_done = is_far || visited >= RECORDS_AT_ONCE;
-                Ok(if is_done { Flow::Pause } else { Flow::Continue })
-            })?;
+                if from.is_none() || is_far {
+                    break;
+                }
+            }
             // The source ended early: what was there is gone, and the row shown without it.
             if wanted.peek() == Some(&first) {
                 wanted.next();

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::plan::{PackPlan, SourceKind};
-use crate::source::discover::{Discovered, SourceFile, csv_header};
+use crate::source::discover::{Discovered, SourceFile};
+use crate::source::documents::csv_header;
 use crate::source::sqlite::Database;
 
 /// Columns of a Postgres table at most (`MaxHeapAttributeNumber`,
@@ -105,7 +106,7 @@ pub(super) fn files(
 /// A CSV file whose header has something to look at.
 fn csv_file(file: &SourceFile) -> Result<Option<FileCensus>> {
     let mut names = Vec::new();
-    judge("columns", None, &csv_header(&file.path)?, &mut names);
+    judge("columns", None, &csv_header(file)?, &mut names);
     Ok((!names.is_empty()).then(|| FileCensus {
         file: file.relative.clone(),
         unread_tables: Vec::new(),

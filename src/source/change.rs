@@ -5,7 +5,7 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::Result;
-use crate::source::sqlite::{sibling, unreadable_io};
+use crate::source::database::{sibling, unreadable_io};
 
 /// What must stay equal while a source without capture is read: change counter and schema cookie
 /// of the header, and the state of the write-ahead log.

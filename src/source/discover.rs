@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use globset::{Glob, GlobMatcher};
 use sha2::{Digest as _, Sha256};
@@ -9,6 +10,9 @@ use sha2::{Digest as _, Sha256};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::Pack;
 use crate::pack::manifest::{OneOrMany, SourceManifest};
+use crate::source::documents::csv_header;
+use crate::source::scratch::Scratch;
+use crate::source::snapshot::MAKER;
 use crate::source::sqlite;
 
 /// A file that belongs to a stream.
@@ -34,6 +38,8 @@ pub struct StreamFiles {
     pub columns: Option<Vec<String>>,
     /// Documents beside records, by file name.
     pub companions: BTreeMap<String, PathBuf>,
+    /// Copies that are read in place of `SQLite` files; each is made once while this lives.
+    scratch: Vec<Arc<Scratch>>,
 }
 
 impl StreamFiles {
@@ -66,6 +72,9 @@ pub struct Input {
     /// Change token: for `SQLite` header counters and WAL state, for documents one SHA-256 over
     /// all paths and contents.
     pub token: String,
+    /// SHA-256 of the copy that a run with a snapshot reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
     /// Files behind it.
     pub files: u64,
     /// Bytes behind it.
@@ -166,7 +175,12 @@ fn walk(root: &Path, candidates: &mut Vec<Candidate>) -> Result<()> {
         candidates.push(Candidate { path: root.to_path_buf(), relative: name.clone(), name });
         return Ok(());
     }
-    for entry in walkdir::WalkDir::new(root).sort_by_file_name() {
+    // A state folder below the source's holds copies of it, which are not the source.
+    let is_snapshot = |entry: &walkdir::DirEntry| {
+        entry.depth() > 0 && entry.file_type().is_dir() && entry.path().join(MAKER).exists()
+    };
+    let entries = walkdir::WalkDir::new(root).sort_by_file_name().into_iter();
+    for entry in entries.filter_entry(|entry| !is_snapshot(entry)) {
         let entry = entry.map_err(|error| {
             Error::new(ErrorKind::SourceUnreadable, format!("source folder: {error}"))
                 .advice("make the folder readable for this user, or name its readable parts")
@@ -225,6 +239,7 @@ fn databases(
                 .advice(format!("it has: {}", database.tables()?.join(", "))));
             }
             files.add_columns(columns);
+            files.scratch.extend(database.scratch());
             files.files.push(SourceFile {
                 path: candidate.path.clone(),
                 relative: candidate.relative.clone(),
@@ -246,15 +261,16 @@ fn documents(source: &SourceManifest, candidates: &[Candidate]) -> Result<Stream
             continue;
         }
         let (sha256, size_bytes) = hash_file(&candidate.path)?;
-        if source.csv != OneOrMany::None && size_bytes > 0 {
-            files.add_columns(csv_header(&candidate.path)?);
-        }
-        files.files.push(SourceFile {
+        let file = SourceFile {
             path: candidate.path.clone(),
             relative: candidate.relative.clone(),
             sha256,
             size_bytes,
-        });
+        };
+        if source.csv != OneOrMany::None && size_bytes > 0 {
+            files.add_columns(csv_header(&file)?);
+        }
+        files.files.push(file);
     }
     Ok(files)
 }
@@ -294,6 +310,7 @@ fn inputs(stream: &str, source: &SourceManifest, files: &StreamFiles) -> Result<
             stream: stream.to_owned(),
             source: String::new(),
             token: hex::encode(hash.finalize()),
+            sha256: None,
             files: files.files.len() as u64,
             bytes: bytes(&files.files),
         }]);
@@ -306,6 +323,7 @@ fn inputs(stream: &str, source: &SourceManifest, files: &StreamFiles) -> Result<
                 stream: stream.to_owned(),
                 source: file.relative.clone(),
                 token: sqlite::change_token(&file.path)?,
+                sha256: None,
                 files: 1,
                 bytes: file.size_bytes,
             })
@@ -337,22 +355,6 @@ fn file_size(path: &Path) -> Result<u64> {
 fn unreadable(path: &Path, error: &std::io::Error) -> Error {
     Error::new(ErrorKind::SourceUnreadable, format!("{} cannot be read: {error}", path.display()))
         .advice("check the file's permissions")
-}
-
-/// Column names of a CSV file, as its reader sees them.
-pub fn csv_header(path: &Path) -> Result<Vec<String>> {
-    use std::io::Read as _;
-    let mut file = std::fs::File::open(path).map_err(|e| unreadable(path, &e))?;
-    let mut mark = [0; 3];
-    let is_marked = file.read_exact(&mut mark).is_ok() && &mark == b"\xef\xbb\xbf";
-    if !is_marked {
-        file = std::fs::File::open(path).map_err(|e| unreadable(path, &e))?;
-    }
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
-    let header = reader.byte_headers().map_err(|error| {
-        Error::new(ErrorKind::SourceUnreadable, format!("{}: {error}", path.display()))
-    })?;
-    Ok(header.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect())
 }
 
 /// SHA-256 (hexadecimal) and size of a file, read in pieces.

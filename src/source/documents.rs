@@ -1,10 +1,24 @@
 //! JSON documents, JSON lines and CSV files.
+//!
+//! Lines, CSV records and the elements of an array of records are read one at a time, in memory
+//! bounded by the largest of them. A document without `records`, and one whose columns reach from
+//! an element into the array itself (`^` or `^/items/0` of the records at `/items`), is held as a
+//! whole.
+//!
+//! A file's SHA-256 is checked before its first record is handed out, so that nothing of another
+//! file is stored, and again over the very bytes that were parsed, before the end of the file is
+//! reported: it may have been written to in between.
+
+mod array;
+mod csv;
+mod lines;
+mod outline;
+mod whole;
+mod window;
 
 use std::collections::HashMap;
 
-use crate::cast::{Refusal, Value};
 use crate::error::{Error, ErrorKind, Result};
-use crate::json::Json;
 use crate::source::discover::SourceFile;
 use crate::source::{Content, Flow, Locator, Position, SourceRecord, Visitor};
 
@@ -15,6 +29,8 @@ pub enum DocumentKind {
     Json {
         /// Pointer to the array.
         records: Option<String>,
+        /// What columns ask of the document as a whole (`^/...`), as pointers into it.
+        beside: Vec<String>,
     },
     /// One JSON record a line.
     Jsonl,
@@ -29,6 +45,33 @@ pub struct DocumentSource {
     kind: DocumentKind,
     /// For each file whose bytes an earlier file has: that file.
     first_of: Vec<Option<usize>>,
+    /// The file that a pause left open.
+    paused: Option<Box<Paused>>,
+}
+
+#[derive(Debug)]
+struct Paused {
+    at: usize,
+    after: Position,
+    reader: Reader,
+}
+
+/// How a file is read.
+#[derive(Debug)]
+enum Reader {
+    Whole(whole::WholeReader),
+    Array(array::ArrayReader),
+    Lines(lines::LineReader),
+    Csv(csv::CsvReader),
+}
+
+/// Where to go on in a file.
+#[derive(Debug, Clone, Copy, Default)]
+struct Standing {
+    /// The next record.
+    record: u64,
+    /// Where the one before it ends, if that is known.
+    offset: Option<u64>,
 }
 
 impl DocumentSource {
@@ -53,7 +96,7 @@ impl DocumentSource {
                 (first != at && file.size_bytes > 0).then_some(first)
             })
             .collect();
-        Self { files, kind, first_of }
+        Self { files, kind, first_of, paused: None }
     }
 
     /// One name for the whole set.
@@ -74,11 +117,13 @@ impl DocumentSource {
         from: Option<&Position>,
         visit: &mut Visitor<'_>,
     ) -> Result<Option<Position>> {
-        let (start, mut already) = match from {
-            None => (0, 0),
-            Some(Position::Document { path, record }) => {
+        let (mut at, mut standing) = match from {
+            None => (0, Standing::default()),
+            Some(Position::Document { path, record, offset }) => {
                 let at = self.files.partition_point(|file| file.relative < *path);
-                (at, record + 1)
+                let is_here = self.files.get(at).is_some_and(|file| file.relative == *path);
+                let there = Standing { record: record + 1, offset: *offset };
+                (at, if is_here { there } else { Standing::default() })
             }
             Some(_) => {
                 return Err(Error::new(
@@ -88,44 +133,99 @@ impl DocumentSource {
                 .advice("start over with --restart"));
             }
         };
-        for at in start..self.files.len() {
-            let is_resumed = matches!(from, Some(Position::Document { path, .. })
-                if *path == self.files[at].relative);
-            if !is_resumed {
-                already = 0;
+        let mut left_open =
+            self.paused.take().filter(|paused| paused.at == at && Some(&paused.after) == from);
+        while at < self.files.len() {
+            let reader = left_open.take().map(|paused| paused.reader);
+            let paused = self.read_file(at, reader, standing, visit)?;
+            if paused.is_some() {
+                return Ok(paused);
             }
-            if let Some(position) = self.read_file(at, already, visit)? {
-                return Ok(Some(position));
-            }
+            (at, standing) = (at + 1, Standing::default());
         }
         Ok(None)
     }
 
     fn read_file(
-        &self,
+        &mut self,
         at: usize,
-        already: u64,
+        reader: Option<Reader>,
+        standing: Standing,
         visit: &mut Visitor<'_>,
     ) -> Result<Option<Position>> {
         let file = &self.files[at];
-        let position = |record: u64| Position::Document { path: file.relative.clone(), record };
         if let Some(first) = self.first_of[at] {
-            if already > 0 {
+            if standing.record > 0 {
                 return Ok(None);
             }
             let content =
                 Content::Duplicate { of: &self.files[first].relative, sha256: &file.sha256 };
-            return emit(visit, file, Locator::Document, position(0), content);
+            return emit(visit, file, Locator::Document, position_in(file, 0, None), content);
         }
-        let bytes = read_unchanged(file)?;
-        match &self.kind {
-            DocumentKind::Json { records } => {
-                json_file(file, &bytes, records.as_deref(), already, visit)
-            }
-            DocumentKind::Jsonl => json_lines(file, &bytes, already, visit),
-            DocumentKind::Csv => csv_file(file, &bytes, already, visit),
+        let opened = match reader {
+            Some(reader) => Some(reader),
+            None => open(file, &self.kind, standing)?,
+        };
+        let Some(mut reader) = opened else { return Ok(None) };
+        let after = match &mut reader {
+            Reader::Whole(reader) => reader.read(file, visit)?,
+            Reader::Array(reader) => reader.read(file, visit)?,
+            Reader::Lines(reader) => reader.read(file, visit)?,
+            Reader::Csv(reader) => reader.read(file, visit)?,
+        };
+        // What is left to read of it is kept open; a document that is done with must not stay in
+        // memory beside the chunk that is made of it.
+        if !matches!(&reader, Reader::Whole(whole) if whole.is_exhausted()) {
+            self.paused = after.clone().map(|after| Box::new(Paused { at, after, reader }));
         }
+        Ok(after)
     }
+}
+
+/// Opens a file at its next record; None if all of it was handed out.
+fn open(file: &SourceFile, kind: &DocumentKind, standing: Standing) -> Result<Option<Reader>> {
+    Ok(Some(match kind {
+        DocumentKind::Json { records: None, .. } if standing.record > 0 => return Ok(None),
+        DocumentKind::Json { records: None, .. } => {
+            Reader::Whole(whole::WholeReader::open(file, None, standing)?)
+        }
+        DocumentKind::Json { records: Some(records), beside } => {
+            let reaches_in = |pointer: &String| {
+                let below = |outer: &str, inner: &str| {
+                    inner.strip_prefix(outer).is_some_and(|t| t.is_empty() || t.starts_with('/'))
+                };
+                below(pointer, records) || below(records, pointer)
+            };
+            let outline = if beside.iter().any(reaches_in) {
+                None
+            } else {
+                outline::outline(file, records, !beside.is_empty())?
+            };
+            match outline {
+                Some(outline) => Reader::Array(array::ArrayReader::open(file, outline, standing)?),
+                None => Reader::Whole(whole::WholeReader::open(file, Some(records), standing)?),
+            }
+        }
+        DocumentKind::Jsonl => Reader::Lines(lines::LineReader::open(file, standing)?),
+        DocumentKind::Csv => Reader::Csv(csv::CsvReader::open(file, standing)?),
+    }))
+}
+
+/// Column names of a CSV file, as its reader sees them.
+pub fn csv_header(file: &SourceFile) -> Result<Vec<String>> {
+    csv::names(file)
+}
+
+/// The bytes of a document, if it still is the one that was found.
+pub(super) fn unchanged(file: &SourceFile) -> Result<Vec<u8>> {
+    let bytes = std::fs::read(&file.path).map_err(|error| {
+        let detail = format!("{} cannot be read: {error}", file.path.display());
+        Error::new(ErrorKind::SourceUnreadable, detail).advice("check the file's permissions")
+    })?;
+    if hex::encode(crate::canonical::sha256(&bytes)) == file.sha256 {
+        return Ok(bytes);
+    }
+    Err(window::changed(&file.path))
 }
 
 fn emit(
@@ -139,149 +239,6 @@ fn emit(
     Ok((visit(&record)? == Flow::Pause).then_some(record.position))
 }
 
-fn position_in(file: &SourceFile, record: u64) -> Position {
-    Position::Document { path: file.relative.clone(), record }
-}
-
-fn json_file(
-    file: &SourceFile,
-    bytes: &[u8],
-    records: Option<&str>,
-    already: u64,
-    visit: &mut Visitor<'_>,
-) -> Result<Option<Position>> {
-    let root = match crate::json::parse(bytes) {
-        Ok(root) => root,
-        Err(error) => {
-            if already > 0 {
-                return Ok(None);
-            }
-            let refusal = Refusal::new("invalid_json", error.to_string());
-            let content = Content::Broken { bytes, refusal };
-            return emit(visit, file, Locator::Document, position_in(file, 0), content);
-        }
-    };
-    let Some(pointer) = records else {
-        if already > 0 {
-            return Ok(None);
-        }
-        let content = Content::Json { element: &root, root: &root, bytes };
-        return emit(visit, file, Locator::Document, position_in(file, 0), content);
-    };
-    let Some(Json::Array(elements)) = root.pointer(pointer) else {
-        let refusal = Refusal::new("no_records", format!("the document has no array at {pointer}"));
-        let content = Content::Broken { bytes, refusal };
-        return emit(visit, file, Locator::Document, position_in(file, 0), content);
-    };
-    for (index, element) in elements.iter().enumerate() {
-        let index = index as u64;
-        if index < already {
-            continue;
-        }
-        let content = Content::Json { element, root: &root, bytes };
-        let stop = emit(visit, file, Locator::Element(index), position_in(file, index), content)?;
-        if stop.is_some() {
-            return Ok(stop);
-        }
-    }
-    Ok(None)
-}
-
-fn json_lines(
-    file: &SourceFile,
-    bytes: &[u8],
-    already: u64,
-    visit: &mut Visitor<'_>,
-) -> Result<Option<Position>> {
-    for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
-        let index = index as u64;
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if index < already || line.iter().all(u8::is_ascii_whitespace) {
-            continue;
-        }
-        let parsed = crate::json::parse(line);
-        let content = match &parsed {
-            Ok(root) => Content::Json { element: root, root, bytes: line },
-            Err(error) => Content::Broken {
-                bytes: line,
-                refusal: Refusal::new("invalid_json", error.to_string()),
-            },
-        };
-        let locator = Locator::Line(index + 1);
-        let stop = emit(visit, file, locator, position_in(file, index), content)?;
-        if stop.is_some() {
-            return Ok(stop);
-        }
-    }
-    Ok(None)
-}
-
-fn csv_file(
-    file: &SourceFile,
-    bytes: &[u8],
-    already: u64,
-    visit: &mut Visitor<'_>,
-) -> Result<Option<Position>> {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(bytes);
-    let broken = |error: csv::Error| {
-        Error::new(ErrorKind::SourceUnreadable, format!("{}: {error}", file.path.display()))
-    };
-    let header = reader.byte_headers().map_err(broken)?.clone();
-    let names: Vec<String> =
-        header.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
-    let mut record = csv::ByteRecord::new();
-    let mut index = 0_u64;
-    while reader.read_byte_record(&mut record).map_err(broken)? {
-        index += 1;
-        if index <= already {
-            continue;
-        }
-        let line = record.position().map_or(0, csv::Position::line);
-        let values: Vec<Value<'_>> = record.iter().map(Value::Text).collect();
-        // The line as it stands in the file: the fields alone have lost what separated them.
-        let start = record.position().map_or(0, csv::Position::byte);
-        let raw = piece(bytes, start, reader.position().byte());
-        let content = if values.len() == names.len() {
-            Content::Columns { names: &names, values: &values, companion: None }
-        } else {
-            let detail = format!("{} fields where the header has {}", values.len(), names.len());
-            Content::Broken { bytes: raw, refusal: Refusal::new("wrong_field_count", detail) }
-        };
-        let locator = Locator::Line(line);
-        let stop = emit(visit, file, locator, position_in(file, index - 1), content)?;
-        if stop.is_some() {
-            return Ok(stop);
-        }
-    }
-    Ok(None)
-}
-
-fn piece(bytes: &[u8], start: u64, end: u64) -> &[u8] {
-    let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-    // The reader stops between the two bytes of a CRLF.
-    let is_break = |byte: &u8| matches!(byte, b'\r' | b'\n');
-    let piece = &bytes[at(start)..at(end)];
-    let first = piece.iter().position(|byte| !is_break(byte)).unwrap_or(piece.len());
-    let last = piece.iter().rposition(|byte| !is_break(byte)).map_or(first, |last| last + 1);
-    &piece[first..last]
-}
-
-/// Reads a document and refuses it if it is no longer the one that was found.
-fn read_unchanged(file: &SourceFile) -> Result<Vec<u8>> {
-    let bytes = std::fs::read(&file.path).map_err(|error| {
-        let detail = format!("{} cannot be read: {error}", file.path.display());
-        Error::new(ErrorKind::SourceUnreadable, detail)
-    })?;
-    if hex::encode(crate::canonical::sha256(&bytes)) == file.sha256 {
-        return Ok(bytes);
-    }
-    Err(Error::new(
-        ErrorKind::SourceChanged,
-        format!("{} changed while the run was reading it", file.path.display()),
-    )
-    .advice(
-        "stop its writer, or use dual-write; then start over with --restart, which finds what was \
-         stored so far unchanged",
-    ))
+fn position_in(file: &SourceFile, record: u64, offset: Option<u64>) -> Position {
+    Position::Document { path: file.relative.clone(), record, offset }
 }

@@ -3,12 +3,19 @@
 //! A [`StreamSource`] yields the records of one stream from a stored [`Position`] on, in an order
 //! that does not change while the source does not, so that a chunk can be resumed by position.
 
+mod backup;
 mod change;
+mod database;
 pub mod discover;
 pub mod documents;
+mod holders;
 mod ranges;
+pub mod scratch;
+pub mod snapshot;
 pub mod sqlite;
 pub mod survey;
+
+use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +41,9 @@ pub enum Position {
         path: String,
         /// 0-based record inside the document.
         record: u64,
+        /// Offset of the first byte after the record, where the document is read piece by piece.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        offset: Option<u64>,
     },
 }
 
@@ -110,10 +120,11 @@ pub enum Content<'a> {
     Json {
         /// The element.
         element: &'a Json,
-        /// The whole document.
+        /// The whole document; of one that is read element by element, what stands beside the
+        /// array of records, which is empty in it.
         root: &'a Json,
-        /// The bytes of the document.
-        bytes: &'a [u8],
+        /// The bytes of the element: of the document itself, or of the line.
+        bytes: RawBytes<'a>,
     },
     /// A record that could not be read as what it should be.
     Broken {
@@ -129,6 +140,27 @@ pub enum Content<'a> {
         /// Its bytes' SHA-256.
         sha256: &'a str,
     },
+}
+
+/// The bytes of a JSON element.
+#[derive(Debug, Clone, Copy)]
+pub enum RawBytes<'a> {
+    /// They are at hand.
+    Held(&'a [u8]),
+    /// They are all of a large file, which is read again if they are asked for: hardly any is, and
+    /// they would stand in memory beside what was made of them.
+    OnDisk(&'a SourceFile),
+}
+
+impl<'a> RawBytes<'a> {
+    /// The bytes; None if the file is no longer what it was, which ends the run elsewhere.
+    #[must_use]
+    pub fn get(&self) -> Option<Cow<'a, [u8]>> {
+        match self {
+            Self::Held(bytes) => Some(Cow::Borrowed(bytes)),
+            Self::OnDisk(file) => documents::unchanged(file).ok().map(Cow::Owned),
+        }
+    }
 }
 
 /// What a visitor wants next.
@@ -154,6 +186,9 @@ pub enum StreamSource {
 
 impl StreamSource {
     /// Visits the records after `from`; returns the position to go on from, or None at the end.
+    ///
+    /// It may return before the visitor pauses: a read that keeps a database's writers waiting is
+    /// ended after 0.3 s.
     pub fn read(
         &mut self,
         from: Option<&Position>,

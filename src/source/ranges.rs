@@ -7,7 +7,8 @@ use rusqlite::types::Value as Stored;
 
 use crate::cast::Value;
 use crate::error::Result;
-use crate::source::sqlite::{RowOrder, TableSource, unreadable, value_of};
+use crate::source::database::unreadable;
+use crate::source::sqlite::{RowOrder, TableSource, value_of};
 use crate::store::quote_ident;
 
 /// Rows looked at on either end of a segment to guess how densely its rowids lie.
@@ -38,6 +39,8 @@ impl TableSource {
             names: self.names.clone(),
             order: self.order.clone(),
             companion: self.companion.clone(),
+            holds_rows: false,
+            blocks_writers: self.blocks_writers,
         })
     }
 

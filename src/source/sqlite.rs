@@ -1,173 +1,22 @@
-//! `SQLite` files: opened read-only, read in key order, never blocked for longer than a chunk.
+//! Tables and views of `SQLite` files, read in key order, never blocked for longer than a chunk.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, OpenFlags};
 
 use crate::cast::Value;
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
 pub use crate::source::change::change_token;
+pub use crate::source::database::Database;
+use crate::source::database::{CHECKED_WHOLE_BYTES, file_size, unreadable, unreadable_io};
 use crate::source::discover::SourceFile;
 use crate::source::{Content, Flow, KeyPart, Locator, Position, SourceRecord, Visitor};
 use crate::store::quote_ident;
 
-/// How long a locked database is waited for.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Files up to this size are read through within a writer's patience, well below a second.
-const CHECKED_WHOLE_BYTES: u64 = 64 << 20;
-
-/// The sixteen bytes every `SQLite` 3 file begins with.
-const MAGIC: &[u8; 16] = b"SQLite format 3\0";
-
-/// A `SQLite` file opened for reading.
-#[derive(Debug)]
-pub struct Database {
-    pub(super) connection: Connection,
-    path: PathBuf,
-    // The copy that is read where the file could not be read in place; lives as long as its readers.
-    scratch: Option<Arc<tempfile::TempDir>>,
-}
-
 impl Database {
-    /// Opens `path` read-only. Where `SQLite` cannot read without writing (a hot journal, a WAL
-    /// without its index in a read-only folder), file, WAL and journal are copied to scratch.
-    pub fn open(path: &Path) -> Result<Self> {
-        check_header(path)?;
-        if wal_mode_without_wal(path)? && !has_sibling(path, "-shm") {
-            return Self::open_quiet_wal(path);
-        }
-        Self::open_in_place(path)
-    }
-
-    fn open_in_place(path: &Path) -> Result<Self> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection =
-            Connection::open_with_flags(path, flags).map_err(|e| unreadable(path, e))?;
-        connection.busy_timeout(BUSY_TIMEOUT).map_err(|e| unreadable(path, e))?;
-        let probe = connection
-            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
-        match probe {
-            Ok(_) => Ok(Self { connection, path: path.to_path_buf(), scratch: None }),
-            Err(error) if needs_scratch(&error) => Self::open_scratch(path),
-            Err(error) => Err(unreadable(path, error)),
-        }
-    }
-
-    /// A cleanly closed WAL database: opening it in place would leave an empty `-wal` beside it,
-    /// so it is read through `SQLite`'s URI without touching the folder only if nobody has it
-    /// open; a small file is simply copied.
-    fn open_quiet_wal(path: &Path) -> Result<Self> {
-        const COPY_LIMIT_BYTES: u64 = 256 << 20;
-        let size = file_size(path)?;
-        if size <= COPY_LIMIT_BYTES { Self::open_scratch(path) } else { Self::open_in_place(path) }
-    }
-
-    fn open_scratch(path: &Path) -> Result<Self> {
-        let scratch = tempfile::Builder::new().prefix("toolkit-source-").tempdir()?;
-        let name = path.file_name().unwrap_or_default();
-        let copy = scratch.path().join(name);
-        let before = change_token(path)?;
-        for suffix in ["", "-wal", "-journal"] {
-            let from = sibling(path, suffix);
-            if from.exists() {
-                std::fs::copy(&from, sibling(&copy, suffix))
-                    .map_err(|e| unreadable_io(&from, &e))?;
-            }
-        }
-        if change_token(path)? != before {
-            return Err(Error::new(
-                ErrorKind::SourceChanged,
-                format!("{} changed while it was copied to scratch", path.display()),
-            )
-            .advice("stop the application's writes, or run again"));
-        }
-        let connection = Connection::open(&copy).map_err(|e| unreadable(path, e))?;
-        connection
-            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
-            .map_err(|e| unreadable(path, e))?;
-        Ok(Self { connection, path: path.to_path_buf(), scratch: Some(Arc::new(scratch)) })
-    }
-
-    /// Another reader of the same file, or of the same copy of it.
-    pub(super) fn reopen(&self) -> Result<Self> {
-        let Some(scratch) = &self.scratch else { return Self::open(&self.path) };
-        let copy = scratch.path().join(self.path.file_name().unwrap_or_default());
-        let connection = Connection::open(copy).map_err(|e| unreadable(&self.path, e))?;
-        let scratch = Some(Arc::clone(scratch));
-        Ok(Self { connection, path: self.path.clone(), scratch })
-    }
-
-    /// Where the file is.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Names of tables and views, for messages.
-    pub fn tables(&self) -> Result<Vec<String>> {
-        self.strings(
-            "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') \
-             AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name",
-            [],
-        )
-    }
-
-    /// Columns of a table or view, generated ones included; empty if there is none of that name.
-    pub fn columns(&self, table: &str) -> Result<Vec<String>> {
-        self.strings(
-            "SELECT name FROM pragma_table_xinfo(?1) WHERE hidden <> 1 ORDER BY cid",
-            [table],
-        )
-    }
-
-    /// Reads the whole file's structure, so that damage is found before anything is copied.
-    ///
-    /// A large file in rollback-journal mode is not read through at once: that would lock its
-    /// application out of writing. Damage in it is found where it is read.
-    pub fn check(&self) -> Result<()> {
-        if self.blocks_writers()? && file_size(&self.path)? > CHECKED_WHOLE_BYTES {
-            return Ok(());
-        }
-        // Findings about values are for casts, which judge them one by one; they must not hide
-        // damage behind them.
-        let about_values = |finding: &str| {
-            finding == "ok"
-                || finding.starts_with("CHECK constraint failed in")
-                || ["NULL", "TEXT", "NUMERIC", "non-"]
-                    .iter()
-                    .any(|class| finding.starts_with(class) && finding.contains(" value in "))
-        };
-        let findings = self.strings("PRAGMA quick_check(1000)", [])?;
-        let Some(damage) = findings.into_iter().find(|finding| !about_values(finding)) else {
-            return Ok(());
-        };
-        Err(Error::new(
-            ErrorKind::SourceUnreadable,
-            format!("{} is damaged: {damage}", self.path.display()),
-        )
-        .advice("recover it first (`sqlite3 FILE .recover`) or use a backup; nothing was changed"))
-    }
-
-    /// Whether an open read keeps others from writing.
-    fn blocks_writers(&self) -> Result<bool> {
-        let is_copy = self.scratch.is_some();
-        Ok(!is_copy && self.strings("PRAGMA journal_mode", [])? != ["wal"])
-    }
-
-    pub(super) fn strings(&self, sql: &str, params: impl rusqlite::Params) -> Result<Vec<String>> {
-        let mut statement = self.connection.prepare(sql).map_err(|e| unreadable(&self.path, e))?;
-        let rows = statement
-            .query_map(params, |row| row.get::<_, String>(0))
-            .map_err(|e| unreadable(&self.path, e))?;
-        rows.collect::<Result<_, _>>().map_err(|e| unreadable(&self.path, e))
-    }
-
     fn order_of(&self, table: &str) -> Result<RowOrder> {
         let (kind, without_rowid): (String, bool) = self
             .connection
@@ -196,6 +45,9 @@ impl Database {
     }
 }
 
+/// How long one read may keep others from writing: in rollback-journal mode they wait for it.
+const LOCK_MAX: Duration = Duration::from_millis(300);
+
 /// How the rows of a table are ordered and resumed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RowOrder {
@@ -203,7 +55,7 @@ pub(super) enum RowOrder {
     Rowid(&'static str),
     /// By the primary key of a WITHOUT ROWID table.
     Key(Vec<String>),
-    /// No key at all (views): read from the start, counted.
+    /// No key at all (views): evaluated once, and counted.
     Unordered,
 }
 
@@ -216,6 +68,10 @@ pub struct TableSource {
     pub(super) names: Vec<String>,
     pub(super) order: RowOrder,
     pub(super) companion: Option<Companion>,
+    /// Whether the rows of a view are held in `temp.toolkit_rows`.
+    pub(super) holds_rows: bool,
+    /// Whether an open read keeps others from writing.
+    pub(super) blocks_writers: bool,
 }
 
 /// Finds the JSON document beside a record.
@@ -241,6 +97,8 @@ impl TableSource {
             ));
         }
         let order = database.order_of(table)?;
+        // The rows of a view are read from where they are held.
+        let blocks_writers = order != RowOrder::Unordered && database.blocks_writers()?;
         Ok(Self {
             database,
             file: file.clone(),
@@ -248,6 +106,8 @@ impl TableSource {
             names,
             order,
             companion: companion.map(|(pattern, files)| Companion { pattern, files }),
+            holds_rows: false,
+            blocks_writers,
         })
     }
 
@@ -269,7 +129,8 @@ impl TableSource {
         &self.database
     }
 
-    /// Rows by count, or about as many as the greatest rowid says.
+    /// Rows by count, or about as many as the greatest rowid says; 0 where nobody can say without
+    /// locking writers out.
     pub fn estimated_records(&self) -> u64 {
         let table = quote_ident(&self.table);
         // Counting reads a whole B-tree; where that would lock out writers, the greatest rowid
@@ -278,19 +139,48 @@ impl TableSource {
             && file_size(&self.database.path).is_ok_and(|size| size > CHECKED_WHOLE_BYTES);
         let sql = match &self.order {
             RowOrder::Rowid(alias) if is_costly => format!("SELECT max({alias}) FROM {table}"),
+            _ if is_costly => return 0,
             _ => format!("SELECT count(*) FROM {table}"),
         };
         let count = self.database.connection.query_row(&sql, [], |row| row.get::<_, i64>(0));
         count.ok().and_then(|count| u64::try_from(count).ok()).unwrap_or(0)
     }
 
-    /// Visits the rows after `from`, up to and including `to`, until the visitor pauses.
+    /// Evaluates a view once, into a temporary table on disk, so that a pause costs nothing and
+    /// holds nothing. In rollback-journal mode the evaluation itself would lock writers out for as
+    /// long as it takes: there it works on a private copy.
+    fn hold_rows(&mut self) -> Result<()> {
+        if self.holds_rows || self.order != RowOrder::Unordered {
+            return Ok(());
+        }
+        if self.database.blocks_writers()? {
+            self.database = self.database.private_copy()?;
+        }
+        // Columns without a type: values keep the storage class that the view gives them.
+        let held: Vec<String> = (0..self.names.len()).map(|at| format!("c{at}")).collect();
+        let names: Vec<String> = self.names.iter().map(|name| quote_ident(name)).collect();
+        let statements = format!(
+            "PRAGMA temp_store = FILE; CREATE TEMP TABLE toolkit_rows ({}); \
+             INSERT INTO temp.toolkit_rows SELECT {} FROM main.{}",
+            held.join(", "),
+            names.join(", "),
+            quote_ident(&self.table)
+        );
+        let connection = &self.database.connection;
+        connection.execute_batch(&statements).map_err(|e| unreadable(&self.database.path, e))?;
+        self.holds_rows = true;
+        Ok(())
+    }
+
+    /// Visits the rows after `from`, up to and including `to`, until the visitor pauses, or until
+    /// writers have waited for as long as they should.
     pub fn read_range(
         &mut self,
         from: Option<&Position>,
         to: Option<&Position>,
         visit: &mut Visitor<'_>,
     ) -> Result<Option<Position>> {
+        self.hold_rows()?;
         let (sql, parameters) = self.statement(from, to)?;
         let parameters = parameters.iter().map(BoundPart::of).collect::<Result<Vec<_>>>()?;
         let path = self.database.path.clone();
@@ -299,23 +189,15 @@ impl TableSource {
         let mut rows = statement
             .query(rusqlite::params_from_iter(parameters.iter()))
             .map_err(|e| unreadable(&path, e))?;
-        let skip = usize::from(matches!(self.order, RowOrder::Rowid(_)));
-        let mut ordinal = 0_u64;
-        let already = match from {
-            Some(Position::Ordinal(seen)) => *seen,
-            _ => 0,
-        };
+        let skip = usize::from(!matches!(self.order, RowOrder::Key(_)));
+        let started = Instant::now();
         while let Some(row) = rows.next().map_err(|e| unreadable(&path, e))? {
-            ordinal += 1;
-            if ordinal <= already {
-                continue;
-            }
             let mut values = Vec::with_capacity(self.names.len());
             for at in 0..self.names.len() {
                 let value = row.get_ref(at + skip).map_err(|e| unreadable(&path, e))?;
                 values.push(value_of(value));
             }
-            let (locator, position) = self.place(row, ordinal)?;
+            let (locator, position) = self.place(row)?;
             let companion = self.companion_of(&values)?;
             let record = SourceRecord {
                 file: &self.file,
@@ -327,7 +209,8 @@ impl TableSource {
                     companion: companion.as_ref(),
                 },
             };
-            if visit(&record)? == Flow::Pause {
+            let is_paused = visit(&record)? == Flow::Pause;
+            if is_paused || (self.blocks_writers && started.elapsed() > LOCK_MAX) {
                 return Ok(Some(record.position));
             }
         }
@@ -378,7 +261,12 @@ impl TableSource {
                 ))
             }
             (RowOrder::Unordered, None | Some(Position::Ordinal(_))) => {
-                Ok((format!("SELECT {columns} FROM {table}"), vec![]))
+                let seen = match from {
+                    Some(Position::Ordinal(seen)) => i64::try_from(*seen).unwrap_or(i64::MAX),
+                    _ => 0,
+                };
+                let sql = "SELECT rowid, * FROM temp.toolkit_rows WHERE rowid > ?1 ORDER BY rowid";
+                Ok((sql.to_owned(), vec![KeyPart::Integer(seen)]))
             }
             _ => Err(self.keyed_otherwise()),
         }
@@ -395,13 +283,17 @@ impl TableSource {
         .advice("start over with --restart")
     }
 
-    fn place(&self, row: &rusqlite::Row<'_>, ordinal: u64) -> Result<(Locator, Position)> {
+    fn place(&self, row: &rusqlite::Row<'_>) -> Result<(Locator, Position)> {
         match &self.order {
             RowOrder::Rowid(_) => {
                 let id = row.get(0).map_err(|e| unreadable(&self.database.path, e))?;
                 Ok((Locator::Rowid(id), Position::Rowid(id)))
             }
-            RowOrder::Unordered => Ok((Locator::Ordinal(ordinal), Position::Ordinal(ordinal))),
+            RowOrder::Unordered => {
+                let row: i64 = row.get(0).map_err(|e| unreadable(&self.database.path, e))?;
+                let ordinal = row.unsigned_abs();
+                Ok((Locator::Ordinal(ordinal), Position::Ordinal(ordinal)))
+            }
             RowOrder::Key(key) => {
                 let mut parts = Vec::with_capacity(key.len());
                 let mut shown = Vec::with_capacity(key.len());
@@ -509,90 +401,4 @@ impl rusqlite::ToSql for BoundPart {
             Self::Blob(blob) => ValueRef::Blob(blob),
         }))
     }
-}
-
-fn file_size(path: &Path) -> Result<u64> {
-    Ok(std::fs::metadata(path).map_err(|e| unreadable_io(path, &e))?.len())
-}
-
-pub(super) fn sibling(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-fn has_sibling(path: &Path, suffix: &str) -> bool {
-    sibling(path, suffix).exists()
-}
-
-fn wal_mode_without_wal(path: &Path) -> Result<bool> {
-    use std::io::Read as _;
-    let mut header = [0; 20];
-    let mut file = std::fs::File::open(path).map_err(|e| unreadable_io(path, &e))?;
-    if file.read_exact(&mut header).is_err() {
-        return Ok(false);
-    }
-    Ok(header[18] == 2 && !has_sibling(path, "-wal"))
-}
-
-fn check_header(path: &Path) -> Result<()> {
-    use std::io::Read as _;
-    let mut file = std::fs::File::open(path).map_err(|e| unreadable_io(path, &e))?;
-    let mut magic = [0; 16];
-    match file.read_exact(&mut magic) {
-        Ok(()) if &magic == MAGIC => Ok(()),
-        Ok(()) => Err(Error::new(
-            ErrorKind::SourceUnreadable,
-            format!("{} is not a SQLite 3 database", path.display()),
-        )
-        .advice(
-            "its first bytes are not `SQLite format 3`: it is another kind of file, or encrypted \
-             (decrypt it first); nothing was changed",
-        )),
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Err(Error::new(
-            ErrorKind::SourceUnreadable,
-            format!("{} is too short to be a SQLite database", path.display()),
-        )
-        .advice("the application never wrote to it, or it was cut off; use a backup")),
-        Err(error) => Err(unreadable_io(path, &error)),
-    }
-}
-
-fn needs_scratch(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(rusqlite::ErrorCode::CannotOpen | rusqlite::ErrorCode::ReadOnly)
-    )
-}
-
-pub(super) fn unreadable_io(path: &Path, error: &std::io::Error) -> Error {
-    let kind = if error.kind() == std::io::ErrorKind::NotFound {
-        ErrorKind::SourceMissing
-    } else {
-        ErrorKind::SourceUnreadable
-    };
-    Error::new(kind, format!("{} cannot be read: {error}", path.display()))
-        .advice("check that the file is there and that this user may read it")
-}
-
-pub(super) fn unreadable(path: &Path, error: rusqlite::Error) -> Error {
-    use rusqlite::ErrorCode;
-    let (kind, advice) = match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (
-            ErrorKind::Busy,
-            "another process holds a write lock on it; run again when its transaction has ended",
-        ),
-        Some(ErrorCode::DatabaseCorrupt) => (
-            ErrorKind::SourceUnreadable,
-            "the file is damaged: recover it first (`sqlite3 FILE .recover`) or use a backup",
-        ),
-        Some(ErrorCode::NotADatabase) => (
-            ErrorKind::SourceUnreadable,
-            "it is another kind of file, or encrypted: decrypt it first",
-        ),
-        _ => (ErrorKind::SourceUnreadable, "check the file and its permissions"),
-    };
-    Error::new(kind, format!("SQLite file {}: {error}", path.display()))
-        .advice(advice)
-        .because(error)
 }

@@ -1,7 +1,7 @@
 //! Questions about a `SQLite` file as a whole.
 
 use crate::error::Result;
-use crate::source::sqlite::{Database, unreadable};
+use crate::source::database::{Database, unreadable};
 
 /// Rows whose foreign key leads nowhere, by `SQLite`'s own declarations.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -108,10 +108,10 @@ impl Postgres {
 
     /// Whether the server is on this host: the private cluster, a socket or a loopback address.
     pub fn is_local(&self) -> bool {
-        let host = self.options.get_host();
+        let host = self.connector.options.get_host();
         let is_loopback = host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
         self.lease.is_some()
-            || self.options.get_socket().is_some()
+            || self.connector.options.get_socket().is_some()
             || host.starts_with('/')
             || host.eq_ignore_ascii_case("localhost")
             || is_loopback
