@@ -301,7 +301,7 @@ fn a_read_ends_before_a_writer_has_waited_too_long_whatever_its_visitor_does() {
     let mut table = TableSource::open(&file, "log", None).unwrap();
     let (mut from, mut seen, mut reads) = (None, 0, 0);
     loop {
-        let next = table.read(from.as_ref(), &mut |_| {
+        let next = table.read_range(from.as_ref(), None, &mut |_| {
             seen += 1;
             thread::sleep(Duration::from_millis(10));
             Ok(Flow::Continue)

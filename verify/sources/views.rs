@@ -25,7 +25,7 @@ fn some(
     most: usize,
 ) -> (Vec<String>, Option<Position>) {
     let mut rows = Vec::new();
-    let next = view.read(from, &mut |record| {
+    let next = view.read_range(from, None, &mut |record| {
         let Content::Columns { values, .. } = &record.content else { panic!("columns") };
         let shown = values.iter().map(|value| match value {
             Value::Text(text) => format!("'{}'", String::from_utf8_lossy(text)),
