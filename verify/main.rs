@@ -27,5 +27,6 @@ mod preflight;
 mod rejects;
 mod repair;
 mod support;
+mod torture;
 mod unified_schema;
 mod user_pack;
