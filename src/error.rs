@@ -131,8 +131,46 @@ impl From<sqlx::Error> for Error {
             ),
             other => format!("PostgreSQL: {other}"),
         };
-        Self::new(kind, detail).because(error)
+        let mut this = Self::new(kind, detail);
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        this.advice = code.as_deref().and_then(advice_for_sqlstate).map(str::to_owned);
+        this.because(error)
     }
+}
+
+/// What to do where the server's condition, not the statement, is the reason.
+fn advice_for_sqlstate(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "53100" => {
+            "the server has no room left on the disk of the file it names (`SHOW data_directory` \
+             and `\\db` in psql say which that is): free some, then run the same command again; \
+             what was committed is kept"
+        }
+        "53200" => "the server is out of memory: give it more, or end what else uses it",
+        "53300" | "53400" => {
+            "the server has no connection left: end other clients, raise its max_connections or \
+             the role's CONNECTION LIMIT, or lower connections_max"
+        }
+        "25006" => {
+            "it is a standby, or default_transaction_read_only is on for this server, database or \
+             role: name the primary, or switch that off"
+        }
+        "57014" => "statement_timeout_ms of the settings limits statements; 0 is no limit",
+        "55P03" => {
+            "another session holds a lock on it (see pg_locks): wait for that, or raise \
+             lock_timeout_ms"
+        }
+        "57P01" | "57P02" | "57P03" => {
+            "the server is being stopped, started or repaired: wait for it, then run the same \
+             command again; what was committed is kept"
+        }
+        "42P01" | "42703" | "3F000" => {
+            "what the toolkit or the pack made in this database is not whole: `toolkit migrate \
+             status` says what was applied; restore what was dropped from a backup"
+        }
+        "42501" => "grant it to the role of the database URL, or use the role that owns it",
+        _ => return None,
+    })
 }
 
 /// SQLSTATE classes, <https://www.postgresql.org/docs/current/errcodes-appendix.html>.

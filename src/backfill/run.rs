@@ -97,23 +97,42 @@ pub async fn run(
     let opened = &preparation.opened;
     let started = Instant::now();
     let mut conn = postgres.dedicated().await?;
-    lock_pack(&mut conn, &opened.plan.name).await?;
+    lock_pack_after_a_crash(&mut conn, &opened.plan.name).await?;
     let run_id = begin(&mut conn, preparation).await?;
-    let outcome = load(postgres, preparation, &run_id, stop, on_event, &mut conn).await;
-    let (rates, built_indexes) = match outcome {
-        Ok(done) => done,
+    let loaded = load(postgres, preparation, &run_id, stop, on_event, &mut conn).await;
+    let completed = match loaded {
+        Ok(loaded) => complete(&mut conn, preparation, &run_id, started, loaded).await,
+        Err(error) => Err(error),
+    };
+    match completed {
+        Ok(report) => {
+            // What is committed needs no goodbye.
+            let _ = conn.close().await;
+            Ok(report)
+        }
         Err(error) => {
             give_up(postgres, &run_id, &error).await;
-            return Err(error);
+            Err(error)
         }
-    };
+    }
+}
+
+/// Sequences, counts and verdict of a run whose rows are all there.
+async fn complete(
+    conn: &mut PgConnection,
+    preparation: &Preparation,
+    run_id: &str,
+    started: Instant,
+    (rates, built_indexes): (BTreeMap<String, f64>, Vec<String>),
+) -> Result<Report> {
+    let opened = &preparation.opened;
     let mut report = Report {
-        run_id: run_id.clone(),
+        run_id: run_id.to_owned(),
         pack: opened.plan.name.clone(),
         resumed: preparation.resumes.is_some(),
         streams: Vec::new(),
         absent: preparation.absent.clone(),
-        sequences: set_sequences(&mut conn, preparation).await?,
+        sequences: set_sequences(conn, preparation).await?,
         built_indexes,
         changed_sources: changed_sources(preparation).await?,
         rejects: 0,
@@ -123,9 +142,9 @@ pub async fn run(
     };
     let mut totals = Counts::default();
     for stream in &preparation.streams {
-        let counts = counts_of(&mut conn, &run_id, &stream.stream).await?;
+        let counts = counts_of(conn, run_id, &stream.stream).await?;
         totals.add(&counts);
-        resolve_old_rejects(&mut conn, &run_id, opened, &stream.stream).await?;
+        resolve_old_rejects(conn, run_id, opened, &stream.stream).await?;
         let rate = rates.get(&stream.stream).copied().unwrap_or_default();
         report.streams.push(StreamReport { stream: stream.stream.clone(), counts, rate });
     }
@@ -135,8 +154,7 @@ pub async fn run(
     report.seconds = started.elapsed().as_secs_f64();
     let error = (!report.changed_sources.is_empty())
         .then(|| format!("changed while being read: {}", report.changed_sources.join(", ")));
-    end(&mut conn, &run_id, "completed", Some(&totals), error.as_deref()).await?;
-    conn.close().await?;
+    end(conn, run_id, "completed", Some(&totals), error.as_deref()).await?;
     Ok(report)
 }
 
@@ -144,6 +162,11 @@ pub async fn run(
 async fn give_up(postgres: &Postgres, run_id: &str, error: &Error) {
     let status = if error.kind() == ErrorKind::Interrupted { "interrupted" } else { "failed" };
     let Ok(mut conn) = postgres.dedicated().await else { return };
+    // Another invocation may have taken the run over, and its verdict counts.
+    match is_ours(&mut conn, run_id).await {
+        Ok(true) => {}
+        Ok(false) | Err(_) => return,
+    }
     if let Err(error) = end(&mut conn, run_id, status, None, Some(error.detail())).await {
         tracing::warn!("run {run_id} could not be marked {status}: {error}");
     }
@@ -227,6 +250,7 @@ async fn copy_streams(
             }
             tracing::warn!(stream = stream.stream, tries, "{error}; retrying");
             reconnect(postgres, &preparation.pack, stop, conn, tries).await?;
+            require_ours(conn, run_id).await?;
             tries += 1;
         }
         on_event(Event::StreamDone);
@@ -324,6 +348,47 @@ async fn lock_pack(conn: &mut PgConnection, pack: &str) -> Result<()> {
     }
     Err(Error::new(ErrorKind::Busy, format!("another backfill of the pack {pack} is running"))
         .advice("wait for it; after a crash its lock goes within moments"))
+}
+
+/// The session of a killed run may live for moments.
+async fn lock_pack_after_a_crash(conn: &mut PgConnection, pack: &str) -> Result<()> {
+    for wait_ms in [100, 400, 1600] {
+        match lock_pack(conn, pack).await {
+            Err(error) if error.kind() == ErrorKind::Busy => {
+                tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+            }
+            done => return done,
+        }
+    }
+    lock_pack(conn, pack).await
+}
+
+/// Whether this process is the one that carries the run out.
+async fn is_ours(conn: &mut PgConnection, run_id: &str) -> Result<bool> {
+    let is_ours = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM toolkit.run \
+         WHERE run_id = $1::uuid AND status = 'running' AND pid IS NOT DISTINCT FROM $2)",
+    )
+    .bind(run_id)
+    .bind(i32::try_from(std::process::id()).ok())
+    .fetch_one(conn)
+    .await?;
+    Ok(is_ours)
+}
+
+/// Fails where another invocation took the run over, or started anew, while this one had no
+/// session and so no lock. Without a server the next try will tell.
+async fn require_ours(conn: &mut PgConnection, run_id: &str) -> Result<()> {
+    if is_ours(conn, run_id).await.unwrap_or(true) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Busy,
+        format!("another invocation took run {run_id} over while this one was cut off"),
+    )
+    .advice(
+        "toolkit.run says how far that one is; nothing is lost, and nothing is left to do here",
+    ))
 }
 
 async fn begin(conn: &mut PgConnection, preparation: &Preparation) -> Result<String> {

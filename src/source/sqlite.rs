@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
 pub use crate::source::change::change_token;
 use crate::source::discover::SourceFile;
+use crate::source::scratch::Scratch;
 use crate::source::{Content, Flow, KeyPart, Locator, Position, SourceRecord, Visitor};
 use crate::store::quote_ident;
 
@@ -30,7 +31,7 @@ pub struct Database {
     pub(super) connection: Connection,
     path: PathBuf,
     // The copy that is read where the file could not be read in place; lives as long as this.
-    scratch: Option<tempfile::TempDir>,
+    scratch: Option<Scratch>,
 }
 
 impl Database {
@@ -68,7 +69,7 @@ impl Database {
     }
 
     fn open_scratch(path: &Path) -> Result<Self> {
-        let scratch = tempfile::Builder::new().prefix("toolkit-source-").tempdir()?;
+        let scratch = Scratch::create()?;
         let name = path.file_name().unwrap_or_default();
         let copy = scratch.path().join(name);
         let before = change_token(path)?;

@@ -65,9 +65,9 @@ impl Cluster {
             .process_group(0);
         become_user(&mut keeper, user.as_ref());
         let keeper = keeper.spawn().unwrap();
-        let settings: Vec<String> = settings.iter().map(|setting| format!("-c {setting}")).collect();
-        let this =
-            Self { folder, data, programs, user, settings: settings.join(" "), keeper };
+        let settings: Vec<String> =
+            settings.iter().map(|setting| format!("-c {setting}")).collect();
+        let this = Self { folder, data, programs, user, settings: settings.join(" "), keeper };
         let mut initdb = this.program("initdb");
         initdb.args(["-U", "verify", "-A", "trust", "-E", "UTF8", "--locale", "C", "-N"]);
         let made = initdb.arg("-D").arg(&this.data).output().unwrap();
@@ -101,17 +101,18 @@ impl Cluster {
             assert!(begun.elapsed() < WAIT_MAX, "orphans: {:?}", self.processes());
             sleep(Duration::from_millis(5));
         }
+        // Its number may still be that of a process nobody has waited for.
+        for left in [self.data.join("postmaster.pid"), self.folder.join(".s.PGSQL.5432.lock")] {
+            let _ = fs::remove_file(left);
+        }
         let options = format!(
             "-c listen_addresses= -c unix_socket_directories={} -c fsync=off \
              -c max_connections=40 {} {more}",
             self.folder.display(),
             self.settings
         );
-        let log = fs::File::options()
-            .append(true)
-            .create(true)
-            .open(self.folder.join("log"))
-            .unwrap();
+        let log =
+            fs::File::options().append(true).create(true).open(self.folder.join("log")).unwrap();
         let status = self
             .program("pg_ctl")
             .args(["start", "--wait", "--silent", "--timeout", "60", "-D"])

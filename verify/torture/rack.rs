@@ -65,7 +65,7 @@ impl Tally {
     }
 }
 
-/// Strikes until the plan is fulfilled. Every round begins afresh, is struck one to six times
+/// Strikes until the plan is fulfilled. Every round begins afresh, is struck one to ten times
 /// with a run after each blow, ends with an undisturbed run, and is audited.
 #[expect(clippy::print_stderr, reason = "a failure is replayed by its seed")]
 pub(crate) async fn torture(scenario: &mut impl Scenario, plan: Plan) -> Tally {
@@ -79,7 +79,7 @@ pub(crate) async fn torture(scenario: &mut impl Scenario, plan: Plan) -> Tally {
         let mut dice = ChaCha8Rng::seed_from_u64(plan.seed ^ u64::from(tally.rounds));
         tally.rounds += 1;
         scenario.begin().await;
-        let blows = dice.random_range(1..=6).min(plan.kills - tally.total());
+        let blows = dice.random_range(1..=10).min(plan.kills - tally.total());
         for _ in 0..blows {
             let blow = Blow::draw(&mut dice);
             struck_run(scenario, blow, calm, &mut dice, &mut tally).await;
@@ -176,10 +176,5 @@ fn undisturbed(scenario: &impl Scenario) {
 
 fn spawn(mut command: Command, said: &Path) -> Child {
     let file = File::create(said).unwrap();
-    command
-        .stdin(Stdio::null())
-        .stdout(file.try_clone().unwrap())
-        .stderr(file)
-        .spawn()
-        .unwrap()
+    command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap()
 }
