@@ -21,6 +21,7 @@ mod embedded;
 mod json_oracle;
 mod migrate;
 mod migrate_command;
+mod outages;
 mod pack_check;
 mod parity;
 mod preflight;

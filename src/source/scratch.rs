@@ -48,6 +48,16 @@ impl Scratch {
         Err(unusable(std::io::Error::other("it is removed by somebody at once")))
     }
 
+    /// The failure of a copy for which there is no room.
+    pub(super) fn full(&self, source: &Path, error: &std::io::Error) -> Error {
+        let place = self.folder.path().parent().unwrap_or(self.path());
+        Error::new(
+            ErrorKind::Io,
+            format!("{} cannot be copied to {}: {error}", source.display(), place.display()),
+        )
+        .advice("free space there, or set TMPDIR to a folder with room for the file")
+    }
+
     /// Where it is.
     pub(super) fn path(&self) -> &Path {
         self.folder.path()

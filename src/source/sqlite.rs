@@ -76,8 +76,12 @@ impl Database {
         for suffix in ["", "-wal", "-journal"] {
             let from = sibling(path, suffix);
             if from.exists() {
-                std::fs::copy(&from, sibling(&copy, suffix))
-                    .map_err(|e| unreadable_io(&from, &e))?;
+                std::fs::copy(&from, sibling(&copy, suffix)).map_err(|e| match e.kind() {
+                    std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                        scratch.full(&from, &e)
+                    }
+                    _ => unreadable_io(&from, &e),
+                })?;
             }
         }
         if change_token(path)? != before {

@@ -142,6 +142,24 @@ impl Cluster {
             .unwrap();
     }
 
+    /// Makes the stopped server one that only repeats another's writes.
+    pub(crate) fn make_standby(&self) {
+        fs::write(self.data.join("standby.signal"), "").unwrap();
+        self.give(&self.data.join("standby.signal"));
+    }
+
+    /// Makes a folder that the server owns.
+    pub(crate) fn give_folder(&self, folder: &Path) {
+        fs::create_dir(folder).unwrap();
+        self.give(folder);
+    }
+
+    fn give(&self, path: &Path) {
+        if let Some(user) = &self.user {
+            chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
+        }
+    }
+
     /// kill -9 of the postmaster.
     pub(crate) fn kill(&self) {
         if let Some(pid) = self.postmaster() {
