@@ -133,10 +133,19 @@ impl From<sqlx::Error> for Error {
         };
         let mut this = Self::new(kind, detail);
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-        this.advice = code.as_deref().and_then(advice_for_sqlstate).map(str::to_owned);
+        this.advice = match code.as_deref() {
+            Some(code) => advice_for_sqlstate(code),
+            None if kind == ErrorKind::StoreUnreachable => Some(ADVICE_AWAY),
+            None => None,
+        }
+        .map(str::to_owned);
         this.because(error)
     }
 }
+
+/// What to do when the server went away or is about to come back.
+const ADVICE_AWAY: &str = "the server is being stopped, started or repaired, or the connection \
+    broke: wait for it, then run the same command again; what was committed is kept";
 
 /// What to do where the server's condition, not the statement, is the reason.
 fn advice_for_sqlstate(code: &str) -> Option<&'static str> {
@@ -160,10 +169,7 @@ fn advice_for_sqlstate(code: &str) -> Option<&'static str> {
             "another session holds a lock on it (see pg_locks): wait for that, or raise \
              lock_timeout_ms"
         }
-        "57P01" | "57P02" | "57P03" => {
-            "the server is being stopped, started or repaired: wait for it, then run the same \
-             command again; what was committed is kept"
-        }
+        "57P01" | "57P02" | "57P03" | "57P05" | "25P03" => ADVICE_AWAY,
         "42P01" | "42703" | "3F000" => {
             "what the toolkit or the pack made in this database is not whole: `toolkit migrate \
              status` says what was applied; restore what was dropped from a backup"

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Uid;
 
-use crate::support::backfill::Move;
+use crate::support::backfill::{Move, Report};
 use crate::support::{stderr, stdout, toolkit};
 use crate::torture::cluster::Cluster;
 
@@ -213,24 +213,22 @@ async fn a_recovering_standby_and_a_read_only_database_are_refused_in_words() {
 #[tokio::test]
 async fn time_limits_of_role_and_database_do_not_end_a_run() {
     let scene = Move::own(TABLE, STREAM, &rows(5000)).await;
-    let version: i32 = sqlx::query_scalar("SELECT current_setting('server_version_num')::int4")
-        .fetch_one(&scene.pool)
-        .await
-        .unwrap();
-    let mut limits =
-        vec!["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"];
-    if version >= 140_000 {
-        limits.push("idle_session_timeout");
-    }
+    let limits = [
+        ("statement_timeout", 500),
+        ("lock_timeout", 500),
+        ("idle_in_transaction_session_timeout", 1),
+    ];
     let set: Vec<String> = limits
         .iter()
-        .map(|limit| {
-            format!("EXECUTE format('ALTER DATABASE %I SET {limit} = 1', current_database());")
+        .map(|(limit, ms)| {
+            format!("EXECUTE format('ALTER DATABASE %I SET {limit} = {ms}', current_database());")
         })
         .collect();
     scene.execute(&format!("DO $$ BEGIN {} END $$", set.concat())).await;
-    let report = scene.backfill(0, &["--chunk-records", "500"]);
-    assert_eq!(report.records("items", "inserted"), 5000);
+    let output = scene.run(&["--chunk-records", "500"]);
+    assert_says(&output, 0, &[]);
+    assert!(!stderr(&output).contains("retrying"), "{}", stderr(&output));
+    assert_eq!(Report::of(&output).records("items", "inserted"), 5000);
 }
 
 /// A file system of `megabytes`, unmounted in the end.
