@@ -6,6 +6,7 @@
 mod change;
 pub mod discover;
 pub mod documents;
+mod holder;
 mod scratch;
 pub mod sqlite;
 pub mod survey;

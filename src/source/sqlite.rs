@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
 pub use crate::source::change::change_token;
 use crate::source::discover::SourceFile;
+use crate::source::holder::holders;
 use crate::source::scratch::Scratch;
 use crate::source::{Content, Flow, KeyPart, Locator, Position, SourceRecord, Visitor};
 use crate::store::quote_ident;
@@ -39,6 +40,7 @@ impl Database {
     /// without its index in a read-only folder), file, WAL and journal are copied to scratch.
     pub fn open(path: &Path) -> Result<Self> {
         check_header(path)?;
+        check_length(path)?;
         if wal_mode_without_wal(path)? && !has_sibling(path, "-shm") {
             return Self::open_quiet_wal(path);
         }
@@ -548,6 +550,22 @@ fn check_header(path: &Path) -> Result<()> {
     }
 }
 
+/// `SQLite`'s own limit, which it reports as a file that cannot be opened.
+fn check_length(path: &Path) -> Result<()> {
+    const PATH_BYTES_MAX: usize = 512 - "-journal".len();
+    let full = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    if full.as_os_str().len() <= PATH_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::SourceUnreadable,
+        format!("the path of {} is longer than SQLite can open", path.display()),
+    )
+    .advice(format!(
+        "give it a shorter one, of at most {PATH_BYTES_MAX} bytes, by a move or a link"
+    )))
+}
+
 fn needs_scratch(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),
@@ -582,6 +600,13 @@ pub(super) fn unreadable(path: &Path, error: rusqlite::Error) -> Error {
         ),
         _ => (ErrorKind::SourceUnreadable, "check the file and its permissions"),
     };
+    let mut advice = advice.to_owned();
+    if kind == ErrorKind::Busy {
+        let holders = holders(path);
+        if !holders.is_empty() {
+            advice = format!("{} holds a lock on it; {advice}", holders.join(", "));
+        }
+    }
     Error::new(kind, format!("SQLite file {}: {error}", path.display()))
         .advice(advice)
         .because(error)
