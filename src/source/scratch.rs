@@ -4,8 +4,8 @@
 //! folder unlocked: whoever makes the next one removes it. The lock is the system's, so it ends
 //! with its process however that ends, and no clock decides what is old.
 
-use std::fs::{File, TryLockError};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -64,18 +64,40 @@ impl Scratch {
     }
 }
 
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        empty(self.folder.path());
+    }
+}
+
+/// Removes the copies and then the lock, so that whoever is killed here leaves a folder that is
+/// locked by nobody, or an empty one.
+fn empty(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name() != LOCK {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    let _ = std::fs::remove_file(folder.join(LOCK));
+}
+
 /// Removes the folders below `place` whose owners are gone. Others' folders stay: they cannot be
 /// opened, or not be removed.
 fn sweep(place: &Path) {
-    let dead = |folder: &PathBuf| match File::open(folder.join(LOCK)) {
-        Ok(lock) => !matches!(lock.try_lock(), Err(TryLockError::WouldBlock)),
-        Err(_) => false,
-    };
     for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
         let is_ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
-        if is_ours && entry.file_type().is_ok_and(|kind| kind.is_dir()) && dead(&entry.path()) {
-            let _ = std::fs::remove_dir_all(entry.path());
+        if !is_ours || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
         }
+        // Held until the folder is gone: its maker may be about to lock it.
+        let lock = File::open(entry.path().join(LOCK));
+        match &lock {
+            Ok(lock) if lock.try_lock().is_ok() => empty(&entry.path()),
+            Ok(_) => continue,
+            Err(_) => {}
+        }
+        // Without a lock only an empty one goes: its maker was killed, or makes another.
+        let _ = std::fs::remove_dir(entry.path());
     }
 }
 
@@ -96,9 +118,11 @@ mod tests {
         living.lock().unwrap();
         let (killed, goes) = made("toolkit-source-killed");
         drop(killed);
+        let unlocked = place.path().join("toolkit-source-unlocked");
+        std::fs::create_dir(&unlocked).unwrap();
         let (_other, alien) = made("something-else");
         sweep(place.path());
         assert!(stays.exists() && alien.exists());
-        assert!(!goes.exists());
+        assert!(!goes.exists() && !unlocked.exists());
     }
 }

@@ -16,7 +16,7 @@ use sqlx::{ConnectOptions, Connection, Executor};
 use toolkit::store::embedded::Programs;
 use toolkit::store::{quote_ident, sql};
 
-/// Stops the server of data folder $3 with pg_ctl $2 and removes $1 when the test ends, however.
+/// Stops the server of data folder $3 with `pg_ctl` $2 and removes $1 when the test ends, however.
 const KEEPER: &str = "read -r _ignored; \"$2\" stop -D \"$3\" -m immediate; rm -rf \"$1\"";
 
 const WAIT_MAX: Duration = Duration::from_mins(1);
