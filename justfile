@@ -17,6 +17,10 @@ lint:
 test *ARGS:
     cargo test {{ARGS}}
 
+# Strikes a backfill and its server a thousand times; TOOLKIT_TORTURE_SEED replays a failure.
+torture KILLS="1000":
+    TOOLKIT_TORTURE_KILLS={{KILLS}} cargo test --test verify torture:: -- --nocapture
+
 # Benchmarks; TOOLKIT_BENCH_SHORT=1 shortens them.
 bench *ARGS:
     cargo bench {{ARGS}}

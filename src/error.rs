@@ -131,8 +131,52 @@ impl From<sqlx::Error> for Error {
             ),
             other => format!("PostgreSQL: {other}"),
         };
-        Self::new(kind, detail).because(error)
+        let mut this = Self::new(kind, detail);
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        this.advice = match code.as_deref() {
+            Some(code) => advice_for_sqlstate(code),
+            None if kind == ErrorKind::StoreUnreachable => Some(ADVICE_AWAY),
+            None => None,
+        }
+        .map(str::to_owned);
+        this.because(error)
     }
+}
+
+/// What to do when the server went away or is about to come back.
+const ADVICE_AWAY: &str = "the server is being stopped, started or repaired, or the connection \
+    broke: wait for it, then run the same command again; what was committed is kept";
+
+/// What to do where the server's condition, not the statement, is the reason.
+fn advice_for_sqlstate(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "53100" => {
+            "the server has no room left on the disk of the file it names (`SHOW data_directory` \
+             and `\\db` in psql say which that is): free some, then run the same command again; \
+             what was committed is kept"
+        }
+        "53200" => "the server is out of memory: give it more, or end what else uses it",
+        "53300" | "53400" => {
+            "the server has no connection left: end other clients, raise its max_connections or \
+             the role's CONNECTION LIMIT, or lower connections_max"
+        }
+        "25006" => {
+            "it is a standby, or default_transaction_read_only is on for this server, database or \
+             role: name the primary, or switch that off"
+        }
+        "57014" => "statement_timeout_ms of the settings limits statements; 0 is no limit",
+        "55P03" => {
+            "another session holds a lock on it (see pg_locks): wait for that, or raise \
+             lock_timeout_ms"
+        }
+        "57P01" | "57P02" | "57P03" | "57P05" | "25P03" => ADVICE_AWAY,
+        "42P01" | "42703" | "3F000" => {
+            "what the toolkit or the pack made in this database is not whole: `toolkit migrate \
+             status` says what was applied; restore what was dropped from a backup"
+        }
+        "42501" => "grant it to the role of the database URL, or use the role that owns it",
+        _ => return None,
+    })
 }
 
 /// SQLSTATE classes, <https://www.postgresql.org/docs/current/errcodes-appendix.html>.

@@ -19,6 +19,9 @@ async fn sessions_are_pinned_whatever_the_database_would_have_them_be() {
         "bytea_output TO 'escape'",
         "statement_timeout TO '1min'",
         "row_security TO on",
+        "idle_in_transaction_session_timeout TO '10s'",
+        "default_transaction_isolation TO 'serializable'",
+        "transform_null_equals TO on",
     ] {
         let statement = format!("ALTER DATABASE {} SET {setting}", quote_ident(&name));
         pool.execute(sql(statement)).await.unwrap();
@@ -44,8 +47,17 @@ async fn sessions_are_pinned_whatever_the_database_would_have_them_be() {
             ("statement_timeout", "0"),
             ("lock_timeout", "1234ms"),
             ("standard_conforming_strings", "on"),
+            ("idle_in_transaction_session_timeout", "0"),
+            ("default_transaction_isolation", "read committed"),
+            ("transform_null_equals", "off"),
         ] {
             assert_eq!(show(connection, setting).await, value, "{setting}");
+        }
+        if postgres.server_version_num() >= 140_000 {
+            assert_eq!(show(connection, "idle_session_timeout").await, "0");
+            let noticed = show(connection, "client_connection_check_interval").await;
+            let is_linux = show_version(connection).await.contains("linux");
+            assert_eq!(noticed == "1s", is_linux, "a killed client is not noticed: {noticed}");
         }
     }
     drop(pooled);
@@ -59,6 +71,10 @@ async fn show(connection: &mut PgConnection, setting: &str) -> String {
         .fetch_one(connection)
         .await
         .unwrap()
+}
+
+async fn show_version(connection: &mut PgConnection) -> String {
+    sqlx::query_scalar("SELECT version()").fetch_one(connection).await.unwrap()
 }
 
 #[tokio::test]

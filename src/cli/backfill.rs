@@ -260,25 +260,52 @@ fn counted(event: preflight::Event) -> backfill::Event {
     }
 }
 
-/// An interrupted run says how to go on.
+/// A run that was stopped or cut off says how to go on.
 fn resumable(error: Error, args: &Args) -> Error {
-    if error.kind() != ErrorKind::Interrupted {
-        return error;
-    }
     let sources: Vec<String> =
-        args.source.iter().map(|path| format!("--source {}", path.display())).collect();
+        args.source.iter().map(|path| format!("--source {}", shell_word(path))).collect();
     let mut more: Vec<String> =
         args.stream.iter().map(|name| format!(" --stream {name}")).collect();
     more.extend(args.workers.map(|workers| format!(" --workers {workers}")));
-    Error::new(ErrorKind::Interrupted, "stopped on request; committed chunks are kept").advice(
-        format!(
-            "resume with: toolkit backfill --pack {} {}{}{}",
-            args.pack,
-            sources.join(" "),
-            more.concat(),
-            if args.snapshot { " --snapshot" } else { "" }
-        ),
-    )
+    if args.snapshot {
+        more.push(" --snapshot".to_owned());
+    }
+    let resume = format!(
+        "resume with: toolkit backfill --pack {} {}{}",
+        shell_word(args.pack.as_ref()),
+        sources.join(" "),
+        more.concat()
+    );
+    match error.kind() {
+        ErrorKind::Interrupted => {
+            Error::new(ErrorKind::Interrupted, "stopped on request; committed chunks are kept")
+                .advice(resume)
+        }
+        ErrorKind::StoreUnreachable
+        | ErrorKind::StoreConflict
+        | ErrorKind::StoreExhausted
+        | ErrorKind::StoreFailed
+        | ErrorKind::StoreDenied
+        | ErrorKind::SourceUnreadable
+        | ErrorKind::Io => {
+            let advice = match error.advice_text() {
+                Some(advice) => format!("{advice}\n        {resume}"),
+                None => format!("committed chunks are kept; when the cause is gone {resume}"),
+            };
+            error.advice(advice)
+        }
+        _ => error,
+    }
+}
+
+/// A path as a shell takes it.
+fn shell_word(path: &std::path::Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |letter: char| letter.is_alphanumeric() || "_./-=:@%+,".contains(letter);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 impl Report for Preparation {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::cast::PgType;
 use crate::cast::redact::Redactor;
 use crate::config::Settings;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::pack::Pack;
 use crate::pack::compile::compile;
 use crate::pack::manifest::OneOrMany;
@@ -97,7 +97,11 @@ fn check_whole(pack: &Pack, discovered: &Discovered, streams: &[String]) -> Resu
 
 /// The redactor of this installation, with the pack's secret member names.
 pub fn open_redactor(settings: &Settings, pack: &Pack) -> Result<Redactor> {
-    std::fs::create_dir_all(&settings.state_dir)?;
+    std::fs::create_dir_all(&settings.state_dir).map_err(|error| {
+        let folder = settings.state_dir.display();
+        Error::new(ErrorKind::Io, format!("the state folder {folder} cannot be made: {error}"))
+            .advice("name one this user may write with --state-dir or TOOLKIT_STATE_DIR")
+    })?;
     let redactor = Redactor::load_or_create(&settings.state_dir.join("redaction.key"))?;
     Ok(redactor.with_members(pack.manifest.defaults.redact_members.clone()))
 }

@@ -47,6 +47,7 @@ impl Database {
     /// To remove them is for their application alone: it may have just opened them.
     pub fn open_with_room(path: &Path, patience: Duration, room: u64) -> Result<Self> {
         check_header(path)?;
+        check_length(path)?;
         if is_quiet_wal(path)? {
             if file_size(path)? <= room {
                 return Self::open_scratch(path, patience);
@@ -77,8 +78,12 @@ impl Database {
             for suffix in ["", "-wal", "-journal"] {
                 let from = sibling(path, suffix);
                 if from.exists() {
-                    std::fs::copy(&from, sibling(copy, suffix))
-                        .map_err(|e| unreadable_io(&from, &e))?;
+                    std::fs::copy(&from, sibling(copy, suffix)).map_err(|e| match e.kind() {
+                        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                            scratch::full(&from, &e)
+                        }
+                        _ => unreadable_io(&from, &e),
+                    })?;
                 }
             }
             if change_token(path)? == token {
@@ -236,6 +241,22 @@ fn check_header(path: &Path) -> Result<()> {
         .advice("the application never wrote to it, or it was cut off; use a backup")),
         Err(error) => Err(unreadable_io(path, &error)),
     }
+}
+
+/// `SQLite`'s own limit, which it reports as a file that cannot be opened.
+fn check_length(path: &Path) -> Result<()> {
+    const PATH_BYTES_MAX: usize = 512 - "-journal".len();
+    let full = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    if full.as_os_str().len() <= PATH_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::SourceUnreadable,
+        format!("the path of {} is longer than SQLite can open", path.display()),
+    )
+    .advice(format!(
+        "give it a shorter one, of at most {PATH_BYTES_MAX} bytes, by a move or a link"
+    )))
 }
 
 fn needs_scratch(error: &rusqlite::Error) -> bool {

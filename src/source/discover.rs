@@ -1,6 +1,6 @@
 //! Finding a pack's sources below the folders and files a user names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -94,6 +94,8 @@ impl Discovered {
 
 struct Candidate {
     path: PathBuf,
+    /// The path, with the root's links resolved.
+    identity: PathBuf,
     relative: String,
     name: String,
 }
@@ -118,7 +120,9 @@ pub fn discover_each(pack: &Pack, roots: &[PathBuf]) -> Result<(Discovered, Vec<
         walk(root, &mut candidates)?;
     }
     candidates.sort_by(|a, b| a.relative.cmp(&b.relative));
-    candidates.dedup_by(|a, b| a.path == b.path);
+    // One folder may be named twice, or with a folder of its own.
+    let mut seen = HashSet::new();
+    candidates.retain(|candidate| seen.insert(candidate.identity.clone()));
     let mut found = Discovered::default();
     let mut errors = Vec::new();
     for stream in &pack.manifest.streams {
@@ -170,9 +174,15 @@ fn walk(root: &Path, candidates: &mut Vec<Candidate>) -> Result<()> {
         Error::new(kind, detail)
             .advice("give --source a folder, or a file of the pack; it may be given several times")
     })?;
+    let real_root = std::fs::canonicalize(root).map_err(|e| unreadable(root, &e))?;
     if !kind.is_dir() {
-        let name = root.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        candidates.push(Candidate { path: root.to_path_buf(), relative: name.clone(), name });
+        let name = shown_name(root.file_name().unwrap_or_default());
+        candidates.push(Candidate {
+            path: root.to_path_buf(),
+            identity: real_root,
+            relative: name.clone(),
+            name,
+        });
         return Ok(());
     }
     // A state folder below the source's holds copies of it, which are not the source.
@@ -185,19 +195,46 @@ fn walk(root: &Path, candidates: &mut Vec<Candidate>) -> Result<()> {
             Error::new(ErrorKind::SourceUnreadable, format!("source folder: {error}"))
                 .advice("make the folder readable for this user, or name its readable parts")
         })?;
-        if !entry.file_type().is_file() && !entry.path_is_symlink() {
+        if entry.file_type().is_dir() {
             continue;
         }
         let below = entry.path().strip_prefix(root).unwrap_or(entry.path());
-        let parts: Vec<_> =
-            below.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+        let parts: Vec<_> = below.components().map(|part| shown_name(part.as_os_str())).collect();
         candidates.push(Candidate {
             path: entry.path().to_path_buf(),
+            identity: real_root.join(below),
             relative: parts.join("/"),
-            name: entry.file_name().to_string_lossy().into_owned(),
+            name: shown_name(entry.file_name()),
         });
     }
     Ok(())
+}
+
+/// A file name as text; bytes that are no UTF-8 as `\xFF`, so that different names stay different.
+fn shown_name(name: &std::ffi::OsStr) -> String {
+    let mut shown = String::with_capacity(name.len());
+    for chunk in name.as_encoded_bytes().utf8_chunks() {
+        shown.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            shown.push_str(&format!("\\x{byte:02X}"));
+        }
+    }
+    shown
+}
+
+/// Refuses what cannot be read from its beginning to its end twice: reading a pipe would wait for
+/// its writer, a device may have no end.
+fn require_file(path: &Path) -> Result<()> {
+    let kind = std::fs::metadata(path).map_err(|e| unreadable(path, &e))?.file_type();
+    if kind.is_file() {
+        return Ok(());
+    }
+    let what = if kind.is_dir() { "a folder" } else { "a pipe, a socket or a device" };
+    Err(Error::new(
+        ErrorKind::SourceUnreadable,
+        format!("{} is {what}, not a file", path.display()),
+    )
+    .advice("move it out of the source folder, or put the file there that the pack looks for"))
 }
 
 fn matcher(pattern: &str) -> Result<GlobMatcher> {
@@ -229,6 +266,7 @@ fn databases(
         }
         for candidate in matches {
             let table = source.table.as_ref().map_or("", |table| table.get_ref().as_str());
+            require_file(&candidate.path)?;
             let database = sqlite::Database::open(&candidate.path)?;
             let columns = database.columns(table)?;
             if columns.is_empty() {
@@ -260,6 +298,8 @@ fn documents(source: &SourceManifest, candidates: &[Candidate]) -> Result<Stream
         if !globs.iter().any(|glob| glob.is_match(&candidate.name)) {
             continue;
         }
+        require_file(&candidate.path)?;
+        require_other_name(&files, candidate)?;
         let (sha256, size_bytes) = hash_file(&candidate.path)?;
         let file = SourceFile {
             path: candidate.path.clone(),
@@ -273,6 +313,23 @@ fn documents(source: &SourceManifest, candidates: &[Candidate]) -> Result<Stream
         files.files.push(file);
     }
     Ok(files)
+}
+
+/// Checkpoints and rejects name a document by its path below the source folder.
+fn require_other_name(files: &StreamFiles, candidate: &Candidate) -> Result<()> {
+    let Some(last) = files.files.last().filter(|last| last.relative == candidate.relative) else {
+        return Ok(());
+    };
+    Err(Error::new(
+        ErrorKind::Usage,
+        format!(
+            "two documents are called {}: {} and {}",
+            candidate.relative,
+            last.path.display(),
+            candidate.path.display()
+        ),
+    )
+    .advice("give --source the folder above both, so that their names differ"))
 }
 
 fn companions(pattern: &str, candidates: &[Candidate]) -> Result<BTreeMap<String, PathBuf>> {
@@ -292,6 +349,7 @@ fn companions(pattern: &str, candidates: &[Candidate]) -> Result<BTreeMap<String
     let glob = matcher(&any)?;
     let mut found = BTreeMap::new();
     for candidate in candidates.iter().filter(|candidate| glob.is_match(&candidate.name)) {
+        require_file(&candidate.path)?;
         found.entry(candidate.name.clone()).or_insert_with(|| candidate.path.clone());
     }
     Ok(found)

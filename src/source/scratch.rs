@@ -73,6 +73,16 @@ fn folder() -> PathBuf {
     std::env::temp_dir()
 }
 
+/// The failure of a copy for which there is no room.
+pub(super) fn full(source: &Path, error: &std::io::Error) -> Error {
+    let place = folder();
+    Error::new(
+        ErrorKind::Io,
+        format!("{} cannot be copied to {}: {error}", source.display(), place.display()),
+    )
+    .advice("free space there, or set TMPDIR to a folder with room for the file")
+}
+
 /// Bytes that scratch can take.
 pub(super) fn free_bytes() -> u64 {
     nix::sys::statvfs::statvfs(&folder()).map_or(0, |found| {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
@@ -220,12 +220,32 @@ fn place(options: &PgConnectOptions) -> String {
     }
 }
 
+/// How long a server that starts, or has no connection left, is left alone between two tries.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Connects within `timeout`. A server that answers that it is starting, recovering or full is
+/// asked again until then.
 async fn connect_once(options: &PgConnectOptions, timeout: Duration) -> Result<PgConnection> {
-    match tokio::time::timeout(timeout, PgConnection::connect_with(options)).await {
-        Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(e)) => Err(explain(options, e)),
-        Err(_) => Err(unreachable(options, &format!(" within {} ms", timeout.as_millis()))),
+    let start = Instant::now();
+    loop {
+        let left = timeout.saturating_sub(start.elapsed());
+        match tokio::time::timeout(left, PgConnection::connect_with(options)).await {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(e)) if is_passing(&e) && start.elapsed() + RECONNECT_PAUSE < timeout => {
+                tokio::time::sleep(RECONNECT_PAUSE).await;
+            }
+            Ok(Err(e)) => return Err(explain(options, e)),
+            Err(_) => {
+                return Err(unreachable(options, &format!(" within {} ms", timeout.as_millis())));
+            }
+        }
     }
+}
+
+/// Whether the server itself says that it will take connections later.
+fn is_passing(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    matches!(code.as_deref(), Some("57P03" | "53300"))
 }
 
 fn unreachable(options: &PgConnectOptions, limit: &str) -> Error {
