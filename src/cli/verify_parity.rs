@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::record::shown as escaped;
 use super::{Outcome, Output, Report, output};
 use crate::config::Settings;
 use crate::error::Result;
@@ -222,11 +223,12 @@ fn difference_text(difference: &Difference) -> String {
         .key
         .iter()
         .map(|(column, value)| match value {
-            serde_json::Value::String(text) => format!("{column}={text}"),
+            serde_json::Value::String(text) => format!("{column}={}", escaped(text)),
             other => format!("{column}={other}"),
         })
         .collect();
-    let place = difference.locator.as_deref().map(|l| format!("  ({l})")).unwrap_or_default();
+    let place = difference.locator.as_deref().map(escaped);
+    let place = place.map(|place| format!("  ({place})")).unwrap_or_default();
     let head = format!(
         "{:<11} {} [{}] {}{place}",
         difference.kind.name().to_uppercase(),
@@ -243,7 +245,7 @@ fn difference_text(difference: &Difference) -> String {
         (Kind::Unaccounted, _) => {
             format!(
                 "{head}\n            {}",
-                difference.source_value.as_deref().unwrap_or_default()
+                difference.source_value.as_deref().map(escaped).unwrap_or_default()
             )
         }
         _ => head,
@@ -251,7 +253,7 @@ fn difference_text(difference: &Difference) -> String {
 }
 
 fn shown(value: Option<&str>) -> String {
-    value.map_or_else(|| "NULL".to_owned(), |text| format!("'{text}'"))
+    value.map_or_else(|| "NULL".to_owned(), |text| format!("'{}'", escaped(text)))
 }
 
 fn verdict(report: &parity::Report) -> String {

@@ -12,6 +12,7 @@
 mod accounts;
 mod difference;
 mod fold;
+mod recorded;
 mod report;
 mod resolve;
 mod sample;
@@ -21,6 +22,6 @@ mod walk;
 
 pub(crate) use accounts::Accounts;
 pub use difference::{Difference, Kind};
-pub use report::{OutsideSlices, Report, SampleBound, StreamResult, UnitResult, Verdict};
+pub use report::{OutsideSlices, Recorded, Report, SampleBound, StreamResult, UnitResult, UnmappedColumns, Verdict};
 pub use verify::{Level, Options, verify};
 pub(crate) use walk::each_row;

@@ -16,7 +16,10 @@ use crate::pack::{OpenedPack, join_error};
 use crate::parity::accounts::Accounts;
 use crate::parity::difference::{Difference, Kind};
 use crate::parity::fold::{Side, SourceFold, fold_source};
-use crate::parity::report::{OutsideSlices, Report, StreamResult, UnitResult, Verdict};
+use crate::parity::report::{
+    OutsideSlices, Recorded, Report, StreamResult, UnitResult, Verdict,
+};
+use crate::parity::recorded::{recorded, snapshot_time, unmapped_columns};
 use crate::parity::resolve::{KeyState, Resolution, RowPair, groups};
 use crate::parity::sample::{Sample, Sampled, bound};
 use crate::parity::store;
@@ -92,6 +95,10 @@ pub async fn verify(
         level => verification.buckets(level == Level::Full).await?,
     };
     let outside_slices = verification.outside_slices().await?;
+    let units = verification.units;
+    let is_full = options.level == Level::Full;
+    let recorded = if is_full { recorded(&mut conn, &opened).await? } else { HashMap::new() };
+    let snapshot_at = snapshot_time(&mut conn).await?;
     sqlx::raw_sql("COMMIT").execute(&mut conn).await?;
     found.unaccounted(&opened, options.differences_max);
     let differing_rows =
@@ -110,19 +117,23 @@ pub async fn verify(
         pack: opened.plan.name.clone(),
         level: options.level.name().to_owned(),
         verdict: if is_clean { Verdict::Clean } else { Verdict::Differences },
-        streams: found.stream_results(&opened),
+        streams: found.stream_results(&opened, recorded),
         units: found.units,
         differences: found.differences,
         differing_rows,
         not_checked: not_checked(&opened),
         outside_slices,
+        unmapped_columns: unmapped_columns(&opened, &units),
         changed_sources,
         snapshot_lsn: lsn,
+        snapshot_at,
         seconds: started.elapsed().as_secs_f64(),
     };
     let settings = json!({
         "level": options.level.name(),
         "streams": options.streams,
+        "looked_in": opened.roots,
+        "pack_folder": opened.pack.folder,
         "differences_max": options.differences_max,
         "sample": match options.level {
             Level::Sample { n, seed } => json!({ "n": n, "seed": seed }),
@@ -232,6 +243,10 @@ impl Verification<'_> {
                 result.missing = left.rows.saturating_sub(right.rows);
                 result.extra = right.rows.saturating_sub(left.rows);
             }
+            if full {
+                result.source_root = Some(hex::encode(left.buckets.root()));
+                result.target_root = Some(hex::encode(right.buckets.root()));
+            }
             let mut differences = self.fetch(unit, &resolution).await?;
             found.units.push(result);
             found.differences.append(&mut differences);
@@ -250,6 +265,8 @@ impl Verification<'_> {
             duplicates: found.count(Kind::Duplicate),
             superseded: found.superseded,
             sample: None,
+            source_root: None,
+            target_root: None,
         }
     }
 
@@ -473,7 +490,11 @@ impl Found {
         }
     }
 
-    fn stream_results(&self, opened: &OpenedPack) -> Vec<StreamResult> {
+    fn stream_results(
+        &self,
+        opened: &OpenedPack,
+        mut recorded: HashMap<usize, Recorded>,
+    ) -> Vec<StreamResult> {
         self.tallies
             .iter()
             .enumerate()
@@ -487,6 +508,7 @@ impl Found {
                     superseded: tally.superseded,
                     ledgered: tally.ledgered,
                     unaccounted: tally.unaccounted,
+                    recorded: recorded.remove(&stream),
                 })
             })
             .collect()
