@@ -8,6 +8,7 @@
 //! | [`cli`] | arguments, output, one file per command; the only place that prints |
 //! | [`config`] | flag > environment > `toolkit.toml` > default, resolved once into `Settings` |
 //! | [`error`] | the one error with its kind, detail, advice and cause |
+//! | [`whole_file`] | files that are written whole or not at all |
 //! | [`interrupt`] | the wish to stop, as a token long work looks at |
 //! | [`store`] | connections: Postgres by URL or embedded, `SQLite` read-only |
 //! | [`pack`] | `pack.toml`: parse, validate, compile into typed plans |
@@ -47,5 +48,6 @@ pub mod repair;
 pub mod source;
 pub mod store;
 pub mod unified;
+pub mod whole_file;
 
 pub use error::{Error, ErrorKind, Result};

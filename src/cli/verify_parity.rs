@@ -4,11 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::record::shown as escaped;
+use super::report_file::{self, ReportFile};
 use super::{Outcome, Output, Report, output};
 use crate::config::Settings;
 use crate::error::Result;
 use crate::pack::Pack;
-use crate::parity::{self, Difference, Kind, Level, Options, UnitResult, Verdict};
+use crate::parity::{
+    self, Difference, Kind, Level, Options, StoredRun, UnitResult, Verdict, stored_run,
+};
 use crate::store::Postgres;
 
 /// Arguments of `toolkit verify-parity`.
@@ -30,11 +33,21 @@ Kinds of difference:
 Rejects, skips, superseded rows and ledgered values that backfill recorded are accounted for and
 are no differences.
 
+--report writes what was found to a file as well; the name says the format, and --report may be
+repeated. Files appear whole, after the comparison; one that could not be written is refused before
+it starts.
+
+  FILE.html       one page to read, send or print: verdict, counts, differences side by side,
+                  history, what was not checked; needs no network and no script
+  FILE.json       what --format json prints
+  FILE.junit.xml  a test case per table and stream, for a CI system
+
 Exit codes: 0 parity, 1 differences, 2 could not check.
 
 Examples:
   toolkit verify-parity --pack unified --source /data/app --level full
   toolkit verify-parity --pack unified --source /data/app --level sample --n 4096
+  toolkit verify-parity --pack unified --source /data/app --report parity.html --report p.junit.xml
   toolkit --format json verify-parity --pack unified --source /data/app | jq .differences")]
 pub struct Args {
     /// Built-in pack, or the folder of your own pack.toml
@@ -58,6 +71,9 @@ pub struct Args {
     /// Differing rows that are named; all are counted
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     max_differences: u32,
+    /// Write the result to this file as well: .html (a page), .json or .junit.xml; may be repeated
+    #[arg(long, value_name = "FILE", value_parser = report_file::parse)]
+    report: Vec<ReportFile>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -70,12 +86,12 @@ enum LevelName {
 /// Runs the command.
 pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Outcome> {
     let pack = Pack::find(&args.pack)?;
+    report_file::check(&args.report, None)?;
     let postgres = Postgres::connect(settings).await?;
-    let report = with_postgres(&args, pack, settings, output, &postgres).await;
+    let found = with_postgres(&args, pack, settings, output, &postgres).await;
     let closed = postgres.close().await;
-    let report = report?;
+    let report = found?;
     closed?;
-    output.report(&report)?;
     Ok(match report.verdict {
         Verdict::Clean => Outcome::Success,
         Verdict::Differences => Outcome::Differences,
@@ -104,7 +120,15 @@ async fn with_postgres(
         streams: args.stream.clone(),
         differences_max: args.max_differences as usize,
     };
-    parity::verify(postgres, opened, &options, output.stop()).await
+    let report = parity::verify(postgres, opened, &options, output.stop()).await?;
+    output.report(&report)?;
+    if !args.report.is_empty() {
+        let mut conn = postgres.dedicated().await?;
+        let stored =
+            StoredRun { report: report.clone(), ..stored_run(&mut conn, &report.run_id).await? };
+        report_file::write(&args.report, &stored, output)?;
+    }
+    Ok(report)
 }
 
 impl Report for parity::Report {

@@ -12,16 +12,26 @@
 mod accounts;
 mod difference;
 mod fold;
+mod junit;
+mod limits;
+mod page;
 mod recorded;
 mod report;
 mod resolve;
 mod sample;
 mod store;
+mod stored;
 mod verify;
 mod walk;
 
 pub(crate) use accounts::Accounts;
 pub use difference::{Difference, Kind};
-pub use report::{OutsideSlices, Recorded, Report, SampleBound, StreamResult, UnitResult, UnmappedColumns, Verdict};
+pub use junit::junit;
+pub use page::page;
+pub use report::{
+    OutsideSlices, Recorded, Report, SampleBound, StreamResult, UnitResult, UnmappedColumns,
+    Verdict,
+};
+pub use stored::{PastRun, Provenance, SampleSettings, StoredRun, StoredSettings, stored_run};
 pub use verify::{Level, Options, verify};
 pub(crate) use walk::each_row;

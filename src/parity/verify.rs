@@ -16,10 +16,8 @@ use crate::pack::{OpenedPack, join_error};
 use crate::parity::accounts::Accounts;
 use crate::parity::difference::{Difference, Kind};
 use crate::parity::fold::{Side, SourceFold, fold_source};
-use crate::parity::report::{
-    OutsideSlices, Recorded, Report, StreamResult, UnitResult, Verdict,
-};
 use crate::parity::recorded::{recorded, snapshot_time, unmapped_columns};
+use crate::parity::report::{OutsideSlices, Recorded, Report, StreamResult, UnitResult, Verdict};
 use crate::parity::resolve::{KeyState, Resolution, RowPair, groups};
 use crate::parity::sample::{Sample, Sampled, bound};
 use crate::parity::store;
