@@ -22,6 +22,7 @@
 //! | [`preflight`] | a census of the sources, and what a backfill will make of them |
 //! | [`ledger`] | reading rejects and ledger entries, acknowledging rejects |
 //! | [`parity`] | compare, sample, account, report |
+//! | [`certificate`] | what a clean verification proved, as a file that can be checked later |
 //! | [`repair`] | reviewable repair plans and their execution |
 //! | [`unified`] | the Rust transforms of the pack `unified` |
 //! | [`demo`] | the seeded generator and the narrated demo |
@@ -32,6 +33,7 @@
 pub mod backfill;
 pub mod canonical;
 pub mod cast;
+pub mod certificate;
 pub mod cli;
 pub mod config;
 pub mod demo;

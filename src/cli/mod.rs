@@ -10,6 +10,7 @@
 //! ends the process at once).
 
 pub mod backfill;
+pub mod certificate;
 pub mod demo;
 pub mod embedded;
 pub mod ledger;
@@ -120,6 +121,8 @@ enum Command {
     VerifyParity(verify_parity::Args),
     /// Verifications made before: show one again, or write it as a page
     Parity(parity::Args),
+    /// Check later whether what was proved still holds
+    Certificate(certificate::Args),
     /// Make differences good: a plan to review, then its execution
     Repair(repair::Args),
     /// Show a pack's mapping, or check it against the database and the sources
@@ -139,6 +142,7 @@ impl Command {
             Self::Ledger(args) => ledger::run(args, settings, output).await,
             Self::VerifyParity(args) => verify_parity::run(args, settings, output).await,
             Self::Parity(args) => parity::run(args, settings, output).await,
+            Self::Certificate(args) => certificate::run(args, settings, output).await,
             Self::Repair(args) => repair::run(args, settings, output).await,
             Self::Pack(args) => pack::run(args, settings, output).await,
             Self::Ping(args) => ping::run(args, settings, output).await,

@@ -1,14 +1,15 @@
 //! `toolkit verify-parity`: proof that source and target hold the same.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::record::shown as escaped;
 use super::report_file::{self, ReportFile};
 use super::{Outcome, Output, Report, output};
+use crate::certificate;
 use crate::config::Settings;
-use crate::error::Result;
-use crate::pack::Pack;
+use crate::error::{Error, ErrorKind, Result};
+use crate::pack::{OpenedPack, Pack, join_error};
 use crate::parity::{
     self, Difference, Kind, Level, Options, StoredRun, UnitResult, Verdict, stored_run,
 };
@@ -42,6 +43,10 @@ it starts.
   FILE.json       what --format json prints
   FILE.junit.xml  a test case per table and stream, for a CI system
 
+--certificate writes, if nothing differs, a file that says so: roots and counts of both sides,
+fingerprints of the sources and the pack, and its own SHA-256. `toolkit certificate check FILE` says
+later whether it still holds. If anything differs no certificate is written.
+
 Exit codes: 0 parity, 1 differences, 2 could not check.
 
 Examples:
@@ -74,6 +79,9 @@ pub struct Args {
     /// Write the result to this file as well: .html (a page), .json or .junit.xml; may be repeated
     #[arg(long, value_name = "FILE", value_parser = report_file::parse)]
     report: Vec<ReportFile>,
+    /// If nothing differs, write a certificate to this file; only for whole packs at level full
+    #[arg(long, value_name = "FILE", conflicts_with = "stream")]
+    certificate: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -86,7 +94,11 @@ enum LevelName {
 /// Runs the command.
 pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Outcome> {
     let pack = Pack::find(&args.pack)?;
-    report_file::check(&args.report, None)?;
+    if args.certificate.is_some() && args.level != LevelName::Full {
+        return Err(Error::new(ErrorKind::Usage, "a certificate needs --level full")
+            .advice("only a comparison of every row proves what a certificate says"));
+    }
+    report_file::check(&args.report, args.certificate.as_deref())?;
     let postgres = Postgres::connect(settings).await?;
     let found = with_postgres(&args, pack, settings, output, &postgres).await;
     let closed = postgres.close().await;
@@ -120,15 +132,40 @@ async fn with_postgres(
         streams: args.stream.clone(),
         differences_max: args.max_differences as usize,
     };
-    let report = parity::verify(postgres, opened, &options, output.stop()).await?;
+    let report = parity::verify(postgres, Arc::clone(&opened), &options, output.stop()).await?;
     output.report(&report)?;
-    if !args.report.is_empty() {
-        let mut conn = postgres.dedicated().await?;
-        let stored =
-            StoredRun { report: report.clone(), ..stored_run(&mut conn, &report.run_id).await? };
-        report_file::write(&args.report, &stored, output)?;
+    if args.report.is_empty() && args.certificate.is_none() {
+        return Ok(report);
+    }
+    let mut conn = postgres.dedicated().await?;
+    let stored = stored_run(&mut conn, &report.run_id).await?;
+    let stored = Arc::new(StoredRun { report: report.clone(), ..stored });
+    report_file::write(&args.report, &stored, output)?;
+    if let Some(path) = &args.certificate {
+        certify(stored, opened, path, output).await?;
     }
     Ok(report)
+}
+
+async fn certify(
+    run: Arc<StoredRun>,
+    opened: Arc<OpenedPack>,
+    path: &Path,
+    output: &Output,
+) -> Result<()> {
+    if run.report.verdict != Verdict::Clean {
+        let older = if path.exists() { "; the one there is an older one" } else { "" };
+        output.note(format!(
+            "no certificate was written to {}: there are differences{older}",
+            path.display()
+        ));
+        return Ok(());
+    }
+    let issued = tokio::task::spawn_blocking(move || certificate::issue(&run, &opened));
+    let issued = issued.await.map_err(join_error)??;
+    let digest = certificate::write(&issued, path)?;
+    output.note(format!("certificate written to {}, SHA-256 {digest}", path.display()));
+    Ok(())
 }
 
 impl Report for parity::Report {
