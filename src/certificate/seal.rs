@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::canonical::sha256;
 use crate::certificate::{Certificate, FORMAT_VERSION};
 use crate::error::{Error, ErrorKind, Result};
+use crate::json::Json;
 use crate::whole_file::write_whole;
 
 /// The member that holds the digest of all others.
@@ -56,7 +57,10 @@ pub fn read(path: &Path) -> Result<Sealed> {
         Error::new(ErrorKind::Usage, format!("{} is no certificate: {error}", path.display()))
             .advice("`toolkit verify-parity --certificate FILE` writes one")
     };
-    // From the text, not from the parsed value, which would hide a member that is there twice.
+    let parsed = crate::json::parse(text.as_bytes()).map_err(|error| not_one(&error))?;
+    if let Some(name) = twice(&parsed) {
+        return Err(not_one(&format!("its member `{name}` is there twice")));
+    }
     let members: Members = serde_json::from_str(&text).map_err(|error| not_one(&error))?;
     if members.format_version != FORMAT_VERSION {
         return Err(Error::new(
@@ -78,6 +82,20 @@ pub fn read(path: &Path) -> Result<Sealed> {
     let certificate: Certificate =
         serde_json::from_str(&without_digest).map_err(|error| not_one(&error))?;
     Ok(Sealed { certificate, stated: members.sha256, computed })
+}
+
+/// A member that is there twice anywhere: of two a reader may see one and a program the other.
+fn twice(json: &Json) -> Option<String> {
+    let members = json.members();
+    for (at, (name, value)) in members.iter().enumerate() {
+        if members[..at].iter().any(|(earlier, _)| earlier == name) {
+            return Some(String::from_utf8_lossy(name).into_owned());
+        }
+        if let Some(found) = twice(value) {
+            return Some(found);
+        }
+    }
+    json.iter().find_map(twice)
 }
 
 /// What must be there before anything else is looked at.

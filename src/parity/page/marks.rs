@@ -10,6 +10,9 @@ const CELLS_MAX: usize = 250_000;
 /// Marked characters named by code point at most.
 const NAMED_MAX: usize = 8;
 
+/// Equal letters at two cut ends that mean something.
+const CHANCE_MAX: usize = 8;
+
 /// A stretch of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
@@ -86,12 +89,13 @@ impl<'t> Shown<'t> {
 }
 
 /// Splits both values into common and differing stretches. Where both were cut, their ends are not
-/// those of the values, and equal letters there are chance.
+/// those of the values, and a few equal letters there are chance.
 fn differing(left: &[char], right: &[char], are_cut: bool) -> (Vec<Piece>, Vec<Piece>) {
     let head = left.iter().zip(right).take_while(|(a, b)| a == b).count();
     let (left_rest, right_rest) = (&left[head..], &right[head..]);
     let from_end = left_rest.iter().rev().zip(right_rest.iter().rev());
-    let tail = if are_cut { 0 } else { from_end.take_while(|(a, b)| a == b).count() };
+    let tail = from_end.take_while(|(a, b)| a == b).count();
+    let tail = if are_cut && tail < CHANCE_MAX { 0 } else { tail };
     let left_middle = &left_rest[..left_rest.len() - tail];
     let right_middle = &right_rest[..right_rest.len() - tail];
     let mut pieces = (Vec::new(), Vec::new());
