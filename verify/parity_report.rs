@@ -1,4 +1,4 @@
-//! A verification as a page, JSON and JUnit: complete, readable, and safe to open.
+//! A verification as a page, JSON and `JUnit`: complete, readable, and safe to open.
 
 mod browser;
 mod files;

@@ -26,15 +26,18 @@ enum Format {
 /// For clap: the path, or why its name says no format.
 pub(super) fn parse(argument: &str) -> std::result::Result<ReportFile, String> {
     let path = PathBuf::from(argument);
-    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    let format = if name.ends_with(".html") || name.ends_with(".htm") {
-        Format::Page
-    } else if name.ends_with(".junit.xml") {
-        Format::Junit
-    } else if name.ends_with(".json") {
-        Format::Json
-    } else {
-        return Err("the name says the format: .html for a page, .json, or .junit.xml".to_owned());
+    let extension =
+        |path: &Path| path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let stem = path.file_stem().map(PathBuf::from).unwrap_or_default();
+    let format = match (extension(&path).as_str(), extension(&stem).as_str()) {
+        ("html" | "htm", _) => Format::Page,
+        ("json", _) => Format::Json,
+        ("xml", "junit") => Format::Junit,
+        _ => {
+            return Err(
+                "the name says the format: .html for a page, .json, or .junit.xml".to_owned()
+            );
+        }
     };
     Ok(ReportFile { path, format })
 }

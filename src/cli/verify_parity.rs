@@ -189,6 +189,13 @@ impl Report for parity::Report {
                 outside.rows, outside.table
             ));
         }
+        for unmapped in &self.unmapped_columns {
+            text.push_str(&format!(
+                "\n\nNOT COMPARED: columns of {} that the pack does not fill: {}",
+                unmapped.table,
+                unmapped.columns.join(", ")
+            ));
+        }
         if !self.changed_sources.is_empty() {
             text.push_str(&format!(
                 "\n\nCHANGED while being read: {}; what differs may be due to that, so verify \

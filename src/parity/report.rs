@@ -131,9 +131,9 @@ pub struct UnitResult {
     /// The sample, if only a sample was compared.
     pub sample: Option<SampleBound>,
     /// Root over the rows the source makes the target hold, hexadecimal; at level full. Equal to
-    /// the target's when all rows are equal; a row that gave way to a newer one of the target is
-    /// in neither the source's root nor left out of the target's, so that the two differ at parity
-    /// as well.
+    /// the target's root when every row is equal. Where the target rightly holds something newer
+    /// (`superseded`), the source's row is left out here and the newer one is in the target's
+    /// root, so that the two differ although nothing is wrong.
     #[serde(default)]
     pub source_root: Option<String>,
     /// Root over the rows the target holds.

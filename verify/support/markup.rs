@@ -57,7 +57,7 @@ pub(crate) fn elements(document: &str) -> Vec<Element> {
         if name == "script" || name == "style" {
             let end = rest.find(&format!("</{name}>")).expect("the end of raw text");
             let last = all.len() - 1;
-            all[last].text = rest[..end].to_owned();
+            rest[..end].clone_into(&mut all[last].text);
             rest = &rest[end + name.len() + 3..];
         } else if !closes && !VOID.contains(&name.as_str()) {
             open.push(all.len() - 1);

@@ -28,6 +28,12 @@ fn columns<'c, R>(all: &'c [Column<R>], rows: &[R]) -> (Vec<&'c Column<R>>, Stri
     (kept, format!("<p><small>None anywhere: {}.</small></p>", names.join(", ")))
 }
 
+fn headings<R>(columns: &[&Column<R>]) -> String {
+    let cells: Vec<String> =
+        columns.iter().map(|c| format!("<th scope=\"col\">{}</th>", c.heading)).collect();
+    cells.concat()
+}
+
 const TABLE_COLUMNS: &[Column<UnitResult>] = &[
     Column { heading: "Missing", is_kept: true, number: |unit| unit.missing },
     Column { heading: "Extra", is_kept: true, number: |unit| unit.extra },
@@ -39,8 +45,7 @@ const TABLE_COLUMNS: &[Column<UnitResult>] = &[
 fn tables(report: &Report) -> String {
     let is_sample = report.level == "sample";
     let (columns, none) = columns(TABLE_COLUMNS, &report.units);
-    let headings: String =
-        columns.iter().map(|c| format!("<th scope=\"col\">{}</th>", c.heading)).collect();
+    let headings = headings(&columns);
     let mut html = format!(
         "<section id=\"tables\"><h2>Tables</h2><p>What the sources make each table hold, against \
          what it holds.</p><div class=\"wide\"><table class=\"counts\"><thead><tr>\
@@ -164,8 +169,7 @@ const RATED: &[&str] = &["Rejected", "Left out by a rule", "Gave way to newer"];
 
 fn streams(report: &Report) -> String {
     let (columns, none) = columns(STREAM_COLUMNS, &report.streams);
-    let headings: String =
-        columns.iter().map(|c| format!("<th scope=\"col\">{}</th>", c.heading)).collect();
+    let headings = headings(&columns);
     let mut html = format!(
         "<section id=\"streams\"><h2>Streams</h2><p>What became of every record. A stream is one \
          source table, or one kind of document. Refused and changed values are kept in \

@@ -62,7 +62,7 @@ fn provenance(run: &StoredRun) -> String {
     let version = from.pack_version.map_or(String::new(), |version| format!(" version {version}"));
     let rows: u64 = report.units.iter().map(|unit| unit.source_rows + unit.target_rows).sum();
     let speed = if report.seconds >= 1.0 {
-        format!(", {} rows a second", thousands((rows as f64 / report.seconds) as u64))
+        format!(", {:.0} rows a second", rows as f64 / report.seconds)
     } else {
         String::new()
     };

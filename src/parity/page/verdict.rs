@@ -214,7 +214,9 @@ fn source_flags(run: &StoredRun) -> String {
     if looked_in.is_empty() {
         return " --source PATH".to_owned();
     }
-    looked_in.iter().map(|path| format!(" --source {}", quoted(path))).collect()
+    let flags: Vec<String> =
+        looked_in.iter().map(|path| format!(" --source {}", quoted(path))).collect();
+    flags.concat()
 }
 
 /// A word for a shell: quoted if it needs to be.
