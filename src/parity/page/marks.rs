@@ -423,11 +423,11 @@ mod tests {
         assert!(right.contains("<mark>YY</mark>"), "{right}");
         assert_eq!(left.matches("<mark").count(), 1, "{left}");
         assert!(left.ends_with("\u{2026}</span>"), "{left}");
-        let left =
-            "A hierarchical model for assigning posts to IP addresses as an alternative to t";
+        let left = "A hierarchical model for assigning posts to addresses; all of what follows \
+                    is plain and without a mark";
         let right = left.replace('e', "e\u{301}");
         let cut = |text: &str| format!("{}...", text.chars().take(SHOWN_MAX).collect::<String>());
-        let (left, _) = marked(&cut(&format!("{left} others")), &cut(&right));
+        let (left, _) = marked(&cut(left), &cut(&right));
         assert!(!left.contains("<mark>"), "nothing of the source's text is missing: {left}");
     }
 
@@ -435,7 +435,9 @@ mod tests {
     fn markup_in_a_value_is_text() {
         let (left, right) = marked("<script>alert(1)</script>", "<b onclick='x' id=\"y\">&");
         for html in [left, right] {
-            let without = html.replace("<mark>", "").replace("</mark>", "");
+            let without = ["<mark>", "</mark>", "<i title=\"space\">", "</i>"]
+                .iter()
+                .fold(html.clone(), |html, own| html.replace(own, ""));
             assert!(!without.contains(['<', '>', '\'', '"']), "{html}");
         }
     }
