@@ -8,6 +8,7 @@
 //! | [`cli`] | arguments, output, one file per command; the only place that prints |
 //! | [`config`] | flag > environment > `toolkit.toml` > default, resolved once into `Settings` |
 //! | [`error`] | the one error with its kind, detail, advice and cause |
+//! | [`whole_file`] | files that are written whole or not at all |
 //! | [`interrupt`] | the wish to stop, as a token long work looks at |
 //! | [`store`] | connections: Postgres by URL or embedded, `SQLite` read-only |
 //! | [`pack`] | `pack.toml`: parse, validate, compile into typed plans |
@@ -21,6 +22,7 @@
 //! | [`preflight`] | a census of the sources, and what a backfill will make of them |
 //! | [`ledger`] | reading rejects and ledger entries, acknowledging rejects |
 //! | [`parity`] | compare, sample, account, report |
+//! | [`certificate`] | what a clean verification proved, as a file that can be checked later |
 //! | [`repair`] | reviewable repair plans and their execution |
 //! | [`unified`] | the Rust transforms of the pack `unified` |
 //! | [`demo`] | the seeded generator and the narrated demo |
@@ -31,6 +33,7 @@
 pub mod backfill;
 pub mod canonical;
 pub mod cast;
+pub mod certificate;
 pub mod cli;
 pub mod config;
 pub mod demo;
@@ -47,5 +50,6 @@ pub mod repair;
 pub mod source;
 pub mod store;
 pub mod unified;
+pub mod whole_file;
 
 pub use error::{Error, ErrorKind, Result};

@@ -72,6 +72,23 @@ impl Buckets {
         self.sums[bucket].count
     }
 
+    /// One digest over all buckets: the same for the same rows, in whatever order they were folded
+    /// in, and another one as soon as a row is added, lost or changed.
+    ///
+    /// SHA-256 of `"toolkit table root 1\n"` and, per bucket, its count as `u64` and its sum as
+    /// `u128`, big-endian.
+    #[must_use]
+    pub fn root(&self) -> Digest {
+        use sha2::{Digest as _, Sha256};
+        let mut hash = Sha256::new();
+        hash.update(b"toolkit table root 1\n");
+        for sum in &self.sums {
+            hash.update(sum.count.to_be_bytes());
+            hash.update(sum.sum.to_be_bytes());
+        }
+        hash.finalize().into()
+    }
+
     /// Count and sum over all buckets.
     #[must_use]
     pub fn total(&self) -> BucketSum {
@@ -86,5 +103,35 @@ impl Buckets {
 impl Default for Buckets {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::canonical::sha256;
+
+    fn root(rows: &[(u8, u8)]) -> Digest {
+        let mut buckets = Buckets::new();
+        for (key, row) in rows {
+            buckets.add(&sha256(&[*key]), &sha256(&[*row]));
+        }
+        buckets.root()
+    }
+
+    #[test]
+    fn a_root_depends_on_every_row_and_not_on_their_order() {
+        let all = root(&[(1, 1), (2, 2), (3, 3)]);
+        assert_eq!(all, root(&[(3, 3), (1, 1), (2, 2)]));
+        let others: [&[(u8, u8)]; 5] = [
+            &[(1, 1), (2, 2)],
+            &[(1, 1), (2, 2), (3, 4)],
+            &[(1, 2), (2, 1), (3, 3)],
+            &[(1, 1), (2, 2), (3, 3), (3, 3)],
+            &[],
+        ];
+        for other in others {
+            assert_ne!(all, root(other), "{other:?}");
+        }
     }
 }

@@ -10,12 +10,14 @@
 //! ends the process at once).
 
 pub mod backfill;
+pub mod certificate;
 pub mod demo;
 pub mod embedded;
 pub mod ledger;
 pub mod migrate;
 pub mod output;
 pub mod pack;
+pub mod parity;
 pub mod ping;
 pub mod rejects;
 pub mod repair;
@@ -24,6 +26,7 @@ pub mod verify_parity;
 mod preflight;
 mod progress;
 mod record;
+mod report_file;
 mod signals;
 
 use std::future::Future;
@@ -116,6 +119,10 @@ enum Command {
     Ledger(ledger::Args),
     /// Prove that the target holds what the source holds, or name each difference
     VerifyParity(verify_parity::Args),
+    /// Verifications made before: show one again, or write it as a page
+    Parity(parity::Args),
+    /// Check later whether what was proved still holds
+    Certificate(certificate::Args),
     /// Make differences good: a plan to review, then its execution
     Repair(repair::Args),
     /// Show a pack's mapping, or check it against the database and the sources
@@ -134,6 +141,8 @@ impl Command {
             Self::Rejects(args) => rejects::run(args, settings, output).await,
             Self::Ledger(args) => ledger::run(args, settings, output).await,
             Self::VerifyParity(args) => verify_parity::run(args, settings, output).await,
+            Self::Parity(args) => parity::run(args, settings, output).await,
+            Self::Certificate(args) => certificate::run(args, settings, output).await,
             Self::Repair(args) => repair::run(args, settings, output).await,
             Self::Pack(args) => pack::run(args, settings, output).await,
             Self::Ping(args) => ping::run(args, settings, output).await,

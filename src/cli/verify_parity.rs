@@ -1,15 +1,19 @@
 //! `toolkit verify-parity`: proof that source and target hold the same.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::record::shown as escaped;
+use super::report_file::{self, ReportFile};
 use super::{Outcome, Output, Report, output};
 use crate::backfill::newest_snapshot;
+use crate::certificate;
 use crate::config::Settings;
-use crate::error::Result;
-use crate::pack::Pack;
+use crate::error::{Error, ErrorKind, Result};
+use crate::pack::{OpenedPack, Pack, join_error};
 use crate::parity::{
-    self, Difference, Digests, Independent, Kind, Level, Options, UnitResult, Verdict,
+    self, Difference, Digests, Independent, Kind, Level, Options, StoredRun, UnitResult, Verdict,
+    stored_run,
 };
 use crate::store::Postgres;
 
@@ -36,12 +40,26 @@ records per stream, or with --independent of all.
 Rejects, skips, superseded rows and ledgered values that backfill recorded are accounted for and
 are no differences.
 
+--report writes what was found to a file as well; the name says the format, and --report may be
+repeated. Files appear whole, after the comparison; one that could not be written is refused before
+it starts.
+
+  FILE.html       one page to read, send or print: verdict, counts, differences side by side,
+                  history, what was not checked; needs no network and no script
+  FILE.json       what --format json prints
+  FILE.junit.xml  a test case per table and stream, for a CI system
+
+--certificate writes, if nothing differs, a file that says so: roots and counts of both sides,
+fingerprints of the sources and the pack, and its own SHA-256. `toolkit certificate check FILE` says
+later whether it still holds. If anything differs no certificate is written.
+
 Exit codes: 0 parity, 1 differences, 2 could not check.
 
 Examples:
   toolkit verify-parity --pack unified --source /data/app --level full
   toolkit verify-parity --pack unified --source /data/app --level sample --n 4096
   toolkit verify-parity --pack unified --snapshot
+  toolkit verify-parity --pack unified --source /data/app --report parity.html --report p.junit.xml
   toolkit --format json verify-parity --pack unified --source /data/app | jq .differences")]
 pub struct Args {
     /// Built-in pack, or the folder of your own pack.toml
@@ -75,6 +93,12 @@ pub struct Args {
     /// (fastest on one host); auto: client for the private cluster, sockets and loopback
     #[arg(long, value_enum, default_value_t = DigestName::Auto)]
     digest: DigestName,
+    /// Write the result to this file as well: .html (a page), .json or .junit.xml; may be repeated
+    #[arg(long, value_name = "FILE", value_parser = report_file::parse)]
+    report: Vec<ReportFile>,
+    /// If nothing differs, write a certificate to this file; only for whole packs at level full
+    #[arg(long, value_name = "FILE", conflicts_with = "stream")]
+    certificate: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -94,12 +118,16 @@ enum LevelName {
 /// Runs the command.
 pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Outcome> {
     let pack = Pack::find(&args.pack)?;
+    if args.certificate.is_some() && args.level != LevelName::Full {
+        return Err(Error::new(ErrorKind::Usage, "a certificate needs --level full")
+            .advice("only a comparison of every row proves what a certificate says"));
+    }
+    report_file::check(&args.report, args.certificate.as_deref())?;
     let postgres = Postgres::connect(settings).await?;
-    let report = with_postgres(&args, pack, settings, output, &postgres).await;
+    let found = with_postgres(&args, pack, settings, output, &postgres).await;
     let closed = postgres.close().await;
-    let report = report?;
+    let report = found?;
     closed?;
-    output.report(&report)?;
     Ok(match report.verdict {
         Verdict::Clean => Outcome::Success,
         Verdict::Differences => Outcome::Differences,
@@ -146,7 +174,40 @@ async fn with_postgres(
         },
         ..Options::default()
     };
-    parity::verify(postgres, opened, &options, output.stop()).await
+    let report = parity::verify(postgres, Arc::clone(&opened), &options, output.stop()).await?;
+    output.report(&report)?;
+    if args.report.is_empty() && args.certificate.is_none() {
+        return Ok(report);
+    }
+    let mut conn = postgres.dedicated().await?;
+    let stored = stored_run(&mut conn, &report.run_id).await?;
+    let stored = Arc::new(StoredRun { report: report.clone(), ..stored });
+    report_file::write(&args.report, &stored, output)?;
+    if let Some(path) = &args.certificate {
+        certify(stored, opened, path, output).await?;
+    }
+    Ok(report)
+}
+
+async fn certify(
+    run: Arc<StoredRun>,
+    opened: Arc<OpenedPack>,
+    path: &Path,
+    output: &Output,
+) -> Result<()> {
+    if run.report.verdict != Verdict::Clean {
+        let older = if path.exists() { "; the one there is an older one" } else { "" };
+        output.note(format!(
+            "no certificate was written to {}: there are differences{older}",
+            path.display()
+        ));
+        return Ok(());
+    }
+    let issued = tokio::task::spawn_blocking(move || certificate::issue(&run, &opened));
+    let issued = issued.await.map_err(join_error)??;
+    let digest = certificate::write(&issued, path)?;
+    output.note(format!("certificate written to {}, SHA-256 {digest}", path.display()));
+    Ok(())
 }
 
 impl Report for parity::Report {
@@ -171,6 +232,13 @@ impl Report for parity::Report {
             text.push_str(&format!(
                 "\n\nNOT COMPARED: {} rows of {}, which are in no slice of the pack",
                 outside.rows, outside.table
+            ));
+        }
+        for unmapped in &self.unmapped_columns {
+            text.push_str(&format!(
+                "\n\nNOT COMPARED: columns of {} that the pack does not fill: {}",
+                unmapped.table,
+                unmapped.columns.join(", ")
             ));
         }
         if !self.changed_sources.is_empty() {
@@ -295,11 +363,12 @@ fn difference_text(difference: &Difference) -> String {
         .key
         .iter()
         .map(|(column, value)| match value {
-            serde_json::Value::String(text) => format!("{column}={text}"),
+            serde_json::Value::String(text) => format!("{column}={}", escaped(text)),
             other => format!("{column}={other}"),
         })
         .collect();
-    let place = difference.locator.as_deref().map(|l| format!("  ({l})")).unwrap_or_default();
+    let place = difference.locator.as_deref().map(escaped);
+    let place = place.map(|place| format!("  ({place})")).unwrap_or_default();
     let head = format!(
         "{:<11} {} [{}] {}{place}",
         difference.kind.name().to_uppercase(),
@@ -321,7 +390,7 @@ fn difference_text(difference: &Difference) -> String {
         (Kind::Unaccounted, _) => {
             format!(
                 "{head}\n            {}",
-                difference.source_value.as_deref().unwrap_or_default()
+                difference.source_value.as_deref().map(escaped).unwrap_or_default()
             )
         }
         _ => head,
@@ -329,7 +398,7 @@ fn difference_text(difference: &Difference) -> String {
 }
 
 fn shown(value: Option<&str>) -> String {
-    value.map_or_else(|| "NULL".to_owned(), |text| format!("'{text}'"))
+    value.map_or_else(|| "NULL".to_owned(), |text| format!("'{}'", escaped(text)))
 }
 
 fn verdict(report: &parity::Report) -> String {

@@ -1,6 +1,6 @@
 //! One difference, and how its values are shown.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::canonical::{display_field, display_row, fields_of};
 use crate::cast::redact::Redactor;
@@ -8,7 +8,7 @@ use crate::cast::redact_shown;
 use crate::pack::plan::OutputPlan;
 
 /// How a row differs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// In the source, not in the target.
@@ -26,6 +26,16 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them, the plainest first.
+    pub const ALL: [Self; 6] = [
+        Self::Missing,
+        Self::Extra,
+        Self::Changed,
+        Self::Duplicate,
+        Self::Unaccounted,
+        Self::Miscast,
+    ];
+
     /// As stored in `toolkit.parity_difference`.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -41,7 +51,7 @@ impl Kind {
 }
 
 /// One difference: a row, or one column of a row.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Difference {
     /// Stream.
     pub stream: String,
@@ -53,7 +63,8 @@ pub struct Difference {
     pub key: serde_json::Map<String, serde_json::Value>,
     /// Column, for a changed value.
     pub column: Option<String>,
-    /// Value the source yields, shortened around the first difference; NULL is None. Of a miscast
+    /// Value the source yields, shortened around the first difference, otherwise as it is, control
+    /// characters included: whoever shows it escapes it for the medium. NULL is None. Of a miscast
     /// value: what the second way read.
     pub source_value: Option<String>,
     /// Value the target holds; of a miscast value what the cast read.
@@ -67,7 +78,7 @@ pub struct Difference {
 }
 
 /// Longest value shown, in characters.
-const SHOWN_MAX: usize = 80;
+pub(super) const SHOWN_MAX: usize = 80;
 
 /// The key of a row by column.
 pub(super) fn key_of(
@@ -123,8 +134,10 @@ fn redacted(text: &str, redactor: &Redactor) -> String {
     String::from_utf8_lossy(&redact_shown(text.as_bytes(), redactor)).into_owned()
 }
 
-/// Both values, cut to a window around the first character in which they differ. Characters that
-/// a terminal would hide or act on are escaped.
+/// Marks the end at which a value was cut.
+pub(super) const CUT: &str = "...";
+
+/// Both values, cut to the same window around the first character in which they differ.
 pub(super) fn shorten_pair(
     left: Option<String>,
     right: Option<String>,
@@ -135,24 +148,24 @@ pub(super) fn shorten_pair(
         }
         _ => 0,
     };
-    let start = first_difference.saturating_sub(SHOWN_MAX / 4);
+    let is_long = |text: &Option<String>| {
+        text.as_ref().is_some_and(|text| text.chars().nth(SHOWN_MAX).is_some())
+    };
+    let start = if is_long(&left) || is_long(&right) {
+        first_difference.saturating_sub(SHOWN_MAX / 4)
+    } else {
+        0
+    };
     let cut = |text: String| window(&text, start);
     (left.map(cut), right.map(cut))
 }
 
 fn window(text: &str, start: usize) -> String {
-    let start = if text.chars().count() <= SHOWN_MAX { 0 } else { start };
-    let mut shown = if start > 0 { "...".to_owned() } else { String::new() };
+    let mut shown = if start > 0 { CUT.to_owned() } else { String::new() };
     let mut rest = text.chars().skip(start);
-    for letter in rest.by_ref().take(SHOWN_MAX) {
-        if letter.is_control() {
-            shown.extend(letter.escape_default());
-        } else {
-            shown.push(letter);
-        }
-    }
+    shown.extend(rest.by_ref().take(SHOWN_MAX));
     if rest.next().is_some() {
-        shown.push_str("...");
+        shown.push_str(CUT);
     }
     shown
 }
@@ -172,7 +185,10 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_are_visible() {
-        assert_eq!(window("a\u{0}b\r\n", 0), "a\\u{0}b\\r\\n");
+    fn a_short_value_is_shown_from_where_the_long_one_is() {
+        let (left, right) =
+            shorten_pair(Some("a".repeat(70) + "X"), Some("a".repeat(70) + "Y" + &"b".repeat(90)));
+        assert_eq!(left.unwrap(), format!("...{}X", "a".repeat(20)));
+        assert!(right.unwrap().starts_with(&format!("...{}Yb", "a".repeat(20))));
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 use tokio::sync::mpsc;
@@ -43,7 +43,7 @@ pub enum Independent {
 }
 
 /// What the second reading of one column said.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndependentResult {
     /// Stream.
     pub stream: String,

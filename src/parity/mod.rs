@@ -13,13 +13,18 @@ mod accounts;
 mod difference;
 mod fold;
 mod independent;
+mod junit;
+mod limits;
 mod marks;
+mod page;
 mod passes;
+mod recorded;
 mod report;
 mod resolve;
 mod sample;
 mod spool;
 mod store;
+mod stored;
 mod target;
 mod verify;
 mod walk;
@@ -27,6 +32,12 @@ mod walk;
 pub(crate) use accounts::Accounts;
 pub use difference::{Difference, Kind};
 pub use independent::{Independent, IndependentResult};
-pub use report::{OutsideSlices, Report, SampleBound, StreamResult, UnitResult, Verdict};
+pub use junit::junit;
+pub use page::page;
+pub use report::{
+    OutsideSlices, Recorded, Report, SampleBound, StreamResult, UnitResult, UnmappedColumns,
+    Verdict,
+};
+pub use stored::{PastRun, Provenance, SampleSettings, StoredRun, StoredSettings, stored_run};
 pub use verify::{Digests, Level, Options, verify};
 pub(crate) use walk::each_row;

@@ -66,7 +66,10 @@ impl Passes<'_> {
                 Resolution::default()
             };
             let mut result = self.unit_result(unit, left.rows, target.rows, &resolution);
-            if !full {
+            if full {
+                result.source_root = Some(hex::encode(left.buckets.root()));
+                result.target_root = Some(hex::encode(target.buckets.root()));
+            } else {
                 result.missing = left.rows.saturating_sub(target.rows);
                 result.extra = target.rows.saturating_sub(left.rows);
             }
@@ -112,6 +115,8 @@ impl Passes<'_> {
             duplicates: found.count(Kind::Duplicate),
             superseded: found.superseded,
             sample: None,
+            source_root: None,
+            target_root: None,
         }
     }
 

@@ -1,12 +1,12 @@
 //! What a verification found.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::parity::difference::Difference;
 use crate::parity::independent::IndependentResult;
 
 /// The verdict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Nothing differs.
@@ -15,8 +15,13 @@ pub enum Verdict {
     Differences,
 }
 
-/// A whole verification.
-#[derive(Debug, Clone, Serialize)]
+/// A whole verification; as JSON, what `--format json` prints and `--report out.json` holds.
+///
+/// Every field is always there; `null` says that there is no such value (of a sample at another
+/// level, of a column where a whole row is missing). Counts are integers, digests and roots
+/// hexadecimal, `seconds` and `upper_bound` floats. Fields are added between versions, and none is
+/// taken away or changes its meaning.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
     /// Its id in `toolkit.parity_run`.
     pub run_id: String,
@@ -42,17 +47,21 @@ pub struct Report {
     pub not_checked: Vec<String>,
     /// Rows of checked tables that no slice of the pack covers, and so nothing was compared with.
     pub outside_slices: Vec<OutsideSlices>,
+    /// Columns of checked tables that the pack does not fill, and so were not compared.
+    pub unmapped_columns: Vec<UnmappedColumns>,
     /// Sources that changed while they were read; looked for only where something differs, which
     /// may then be due to that.
     pub changed_sources: Vec<String>,
     /// Log position of the snapshot that was read.
     pub snapshot_lsn: String,
+    /// When the snapshot was taken, by the server's clock: RFC 3339 in UTC.
+    pub snapshot_at: String,
     /// Seconds from start to end.
     pub seconds: f64,
 }
 
 /// Rows of a table that are in no slice.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutsideSlices {
     /// The table.
     pub table: String,
@@ -60,8 +69,17 @@ pub struct OutsideSlices {
     pub rows: u64,
 }
 
+/// Columns of a table that no output of the pack writes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnmappedColumns {
+    /// The table.
+    pub table: String,
+    /// Its columns that were not compared.
+    pub columns: Vec<String>,
+}
+
 /// How the records of a stream are accounted for.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StreamResult {
     /// Stream.
     pub stream: String,
@@ -77,10 +95,27 @@ pub struct StreamResult {
     pub ledgered: u64,
     /// Rejects and changed values without a record of them.
     pub unaccounted: u64,
+    /// What backfill has recorded about the stream; at level full.
+    #[serde(default)]
+    pub recorded: Option<Recorded>,
+}
+
+/// The recorded rejects and ledger entries of a stream, as counts and roots: digests that do not
+/// depend on order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// Rejects, in whatever state.
+    pub rejects: u64,
+    /// Root over their places, records, reasons and states, hexadecimal.
+    pub rejects_root: String,
+    /// Ledger entries.
+    pub ledger: u64,
+    /// Root over their identities, hexadecimal.
+    pub ledger_root: String,
 }
 
 /// One slice of a target table.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct UnitResult {
     /// Slice.
     pub target: String,
@@ -100,6 +135,15 @@ pub struct UnitResult {
     pub superseded: u64,
     /// The sample, if only a sample was compared.
     pub sample: Option<SampleBound>,
+    /// Root over the rows the source makes the target hold, hexadecimal; at level full. Equal to
+    /// the target's root when every row is equal. Where the target rightly holds something newer
+    /// (`superseded`), the source's row is left out here and the newer one is in the target's
+    /// root, so that the two differ although nothing is wrong.
+    #[serde(default)]
+    pub source_root: Option<String>,
+    /// Root over the rows the target holds.
+    #[serde(default)]
+    pub target_root: Option<String>,
 }
 
 impl UnitResult {
@@ -111,7 +155,7 @@ impl UnitResult {
 }
 
 /// What a sample says about the whole.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct SampleBound {
     /// Keys sampled, uniformly over the keys of both sides.
     pub n: u64,

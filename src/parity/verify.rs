@@ -1,6 +1,7 @@
 //! A whole verification: snapshot, first pass on both sides at once, second pass where it is
 //! needed, verdict, stored result.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,7 +16,8 @@ use crate::parity::difference::{Difference, Kind};
 use crate::parity::independent::{Independent, IndependentResult};
 use crate::parity::marks::Marks;
 use crate::parity::passes::Passes;
-use crate::parity::report::{Report, StreamResult, UnitResult, Verdict};
+use crate::parity::recorded::{recorded, snapshot_time, unmapped_columns};
+use crate::parity::report::{Recorded, Report, StreamResult, UnitResult, Verdict};
 use crate::parity::store;
 use crate::parity::target::begin_snapshot;
 use crate::parity::walk::StreamTally;
@@ -137,6 +139,10 @@ pub async fn verify(
         passes.second_reading(options.independent, &mut found).await?;
     }
     let outside_slices = passes.outside_slices().await?;
+    let units = passes.units;
+    let is_full = options.level == Level::Full;
+    let recorded = if is_full { recorded(&mut conn, &opened).await? } else { HashMap::new() };
+    let snapshot_at = snapshot_time(&mut conn).await?;
     sqlx::raw_sql("COMMIT").execute(&mut conn).await?;
     found.unaccounted(&opened, options.differences_max);
     let differing_rows = found.units.iter().map(UnitResult::differing).sum::<u64>()
@@ -157,20 +163,24 @@ pub async fn verify(
         level: options.level.name().to_owned(),
         digests: if in_server { "server" } else { "client" }.to_owned(),
         verdict: if is_clean { Verdict::Clean } else { Verdict::Differences },
-        streams: found.stream_results(&opened),
+        streams: found.stream_results(&opened, recorded),
         units: found.units,
         independent: found.independent,
         differences: found.differences,
         differing_rows,
         not_checked: not_checked(&opened),
         outside_slices,
+        unmapped_columns: unmapped_columns(&opened, &units),
         changed_sources,
         snapshot_lsn: lsn,
+        snapshot_at,
         seconds: started.elapsed().as_secs_f64(),
     };
     let settings = json!({
         "level": options.level.name(),
         "streams": options.streams,
+        "looked_in": opened.roots,
+        "pack_folder": opened.pack.folder,
         "differences_max": options.differences_max,
         "independent": match options.independent {
             Independent::Sample { n, seed } => json!({ "n": n, "seed": seed }),
@@ -276,7 +286,11 @@ impl Found {
         }
     }
 
-    fn stream_results(&self, opened: &OpenedPack) -> Vec<StreamResult> {
+    fn stream_results(
+        &self,
+        opened: &OpenedPack,
+        mut recorded: HashMap<usize, Recorded>,
+    ) -> Vec<StreamResult> {
         self.tallies
             .iter()
             .enumerate()
@@ -290,6 +304,7 @@ impl Found {
                     superseded: tally.superseded,
                     ledgered: tally.ledgered,
                     unaccounted: tally.unaccounted,
+                    recorded: recorded.remove(&stream),
                 })
             })
             .collect()

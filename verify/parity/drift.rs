@@ -84,7 +84,7 @@ const TEXTS: &[Case] = &[
     ),
     (
         "UPDATE things SET note = replace(note, chr(13), '') WHERE id = 'e'",
-        &[r"changed public.things id=e note: 'line\r\nend' -> 'line\nend'"],
+        &["changed public.things id=e note: 'line\r\nend' -> 'line\nend'"],
     ),
     (
         "UPDATE things SET note = left(note, 5) WHERE id = 'a'",

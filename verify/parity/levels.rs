@@ -124,17 +124,18 @@ async fn the_report_is_json_of_one_shape_and_exit_codes_are_0_1_and_2() {
         value.as_object().unwrap().keys().map(ToString::to_string).collect()
     };
     let report: Value = serde_json::from_str(&stdout(&differs)).unwrap();
-    let expected = "run_id pack level digests verdict streams units differences differing_rows independent \
-        not_checked outside_slices changed_sources snapshot_lsn seconds";
+    let expected = "run_id pack level digests verdict streams units differences differing_rows \
+        independent not_checked outside_slices unmapped_columns changed_sources snapshot_lsn \
+        snapshot_at seconds";
     assert_eq!(names(&report).join(" "), expected);
     let expected = "stream target kind key column source_value target_value source_digest \
         target_digest locator";
     assert_eq!(names(&report["differences"][0]).join(" "), expected);
     let expected = "target source_rows target_rows missing extra changed duplicates superseded \
-        sample";
+        sample source_root target_root";
     assert_eq!(names(&report["units"][0]).join(" "), expected);
     assert_eq!(names(&report["units"][0]["sample"]).join(" "), "n differing upper_bound");
-    let expected = "stream read rejected skipped superseded ledgered unaccounted";
+    let expected = "stream read rejected skipped superseded ledgered unaccounted recorded";
     assert_eq!(names(&report["streams"][0]).join(" "), expected);
     assert_eq!((&report["verdict"], &report["level"]), (&"differences".into(), &"sample".into()));
     assert_eq!(report["differences"][0]["key"], serde_json::json!({ "id": "7" }));

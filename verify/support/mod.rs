@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "modules of the harness use different parts")]
 
 pub(crate) mod backfill;
+pub(crate) mod markup;
 mod server;
 pub(crate) mod world;
 

@@ -1,0 +1,244 @@
+//! The verdict in words a newcomer understands, and what to do next.
+
+use std::collections::BTreeSet;
+
+use crate::parity::difference::Kind;
+use crate::parity::limits::{bound_text, thousands};
+use crate::parity::page::{command, count, escape, split_slice};
+use crate::parity::report::{Report, UnitResult, Verdict};
+use crate::parity::stored::StoredRun;
+
+/// One sentence: what was found.
+pub(super) fn headline(report: &Report) -> String {
+    let source: u64 = report.units.iter().map(|unit| unit.source_rows).sum();
+    let target: u64 = report.units.iter().map(|unit| unit.target_rows).sum();
+    let tables = tables_of(report.units.iter().filter(|unit| unit.differing() > 0));
+    let rows: u64 = report.units.iter().map(UnitResult::differing).sum();
+    let unaccounted = report.differing_rows.saturating_sub(rows);
+    if report.verdict == Verdict::Clean {
+        return match report.level.as_str() {
+            _ if source == 0 && target == 0 => "No rows on either side".to_owned(),
+            "counts" => format!("Row counts agree: {} on both sides", count(target, "row")),
+            "sample" => {
+                let n = report.units.iter().filter_map(|unit| unit.sample).map(|s| s.n).sum();
+                format!("No difference in {} that were sampled", count(n, "row"))
+            }
+            _ if target == 1 => "The one row is equal".to_owned(),
+            _ => format!("All {} rows are equal", thousands(target)),
+        };
+    }
+    let missing_record = match unaccounted {
+        0 => String::new(),
+        1 => "1 refused or changed value has no record".to_owned(),
+        n => format!("{} refused or changed values have no record", thousands(n)),
+    };
+    if rows == 0 {
+        return missing_record;
+    }
+    let verb = if rows == 1 { "differs" } else { "differ" };
+    let found = format!("{} {verb} in {}", count(rows, "row"), count(tables, "table"));
+    let found = match report.level.as_str() {
+        "counts" => format!("Row counts of {} do not agree", count(tables, "table")),
+        "sample" => format!("At least {found}"),
+        _ => found,
+    };
+    if unaccounted == 0 { found } else { format!("{found}, and {missing_record}") }
+}
+
+/// The verdict as the page's first block.
+pub(super) fn block(run: &StoredRun, limits: usize) -> String {
+    let report = &run.report;
+    let is_clean = report.verdict == Verdict::Clean;
+    let (class, sign) = if is_clean { ("good", "\u{2713}") } else { ("bad", "\u{2717}") };
+    let mut html = format!(
+        "<section class=\"verdict {class}\" id=\"verdict\"><p class=\"what\">Parity of pack \
+         <b>{}</b></p><h1><span aria-hidden=\"true\">{sign}</span> {}</h1><p>{}</p>",
+        escape(&report.pack),
+        escape(&headline(report)),
+        escape(&explanation(report))
+    );
+    if !is_clean {
+        html.push_str(&kinds(report));
+    }
+    if limits > 0 {
+        let things = if limits == 1 { "1 thing was" } else { "Some things were" };
+        html.push_str(&format!(
+            "<p class=\"caution\"><span aria-hidden=\"true\">!</span> {things} not checked: \
+             <a href=\"#not-checked\">what, and why</a>.</p>"
+        ));
+    }
+    html.push_str("</section>");
+    if !is_clean {
+        html.push_str(&next_steps(run));
+    }
+    html
+}
+
+/// Tables behind slices; a slice is called `schema.table[column=value]`.
+fn tables_of<'u>(units: impl Iterator<Item = &'u UnitResult>) -> u64 {
+    let tables: BTreeSet<&str> = units
+        .map(|unit| split_slice(&unit.target).map_or(&*unit.target, |(table, _)| table))
+        .collect();
+    tables.len() as u64
+}
+
+fn explanation(report: &Report) -> String {
+    let tables = count(tables_of(report.units.iter()), "table");
+    let superseded: u64 = report.units.iter().map(|unit| unit.superseded).sum();
+    let how = match report.level.as_str() {
+        "counts" => format!("Counted were the rows of {tables}, in the sources and in Postgres."),
+        "sample" => match report.units.as_slice() {
+            [one] => one.sample.map(bound_text).unwrap_or_default(),
+            _ => format!("Rows were chosen at random in {tables} and compared byte for byte."),
+        },
+        _ => format!(
+            "Every row that the sources yield was compared, byte for byte, with what Postgres \
+             holds in {tables}."
+        ),
+    };
+    let newer = match superseded {
+        0 => String::new(),
+        n => format!(" {}: there the target rightly holds something newer.", count(n, "row")),
+    };
+    let when = report.snapshot_at.get(..16).unwrap_or(&report.snapshot_at).replace('T', " ");
+    let when = if when.is_empty() { String::new() } else { format!(" As of {when} UTC.") };
+    format!("{how}{newer}{when}")
+}
+
+/// The kinds with their counts, the kinds that occur only.
+fn kinds(report: &Report) -> String {
+    let sum = |get: fn(&UnitResult) -> u64| report.units.iter().map(get).sum::<u64>();
+    let rows = sum(UnitResult::differing);
+    let miscast: u64 = report.independent.iter().map(|result| result.differing).sum();
+    let mut html = String::from("<ul class=\"kinds\">");
+    for (kind, number) in [
+        (Kind::Changed, sum(|unit| unit.changed)),
+        (Kind::Missing, sum(|unit| unit.missing)),
+        (Kind::Extra, sum(|unit| unit.extra)),
+        (Kind::Duplicate, sum(|unit| unit.duplicates)),
+        (Kind::Unaccounted, report.differing_rows.saturating_sub(rows + miscast)),
+        (Kind::Miscast, miscast),
+    ] {
+        if number > 0 {
+            html.push_str(&format!(
+                "<li><b class=\"number\">{}</b> <b class=\"kind {}\">{}</b> <span>{}</span></li>",
+                thousands(number),
+                kind.name(),
+                kind.name(),
+                meaning(kind)
+            ));
+        }
+    }
+    html.push_str("</ul>");
+    html
+}
+
+/// What a kind means.
+pub(super) fn meaning(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Missing => "in the source, not in Postgres",
+        Kind::Extra => "in Postgres, not in the source",
+        Kind::Changed => "in both, with another value",
+        Kind::Duplicate => "more than once under one key",
+        Kind::Unaccounted => "refused or stored changed, and not recorded",
+        Kind::Miscast => "read otherwise by a second, independent way",
+    }
+}
+
+fn next_steps(run: &StoredRun) -> String {
+    let report = &run.report;
+    let mut steps = Vec::new();
+    if !report.changed_sources.is_empty() {
+        steps.push(format!(
+            "Sources changed while they were read. Verify again when the application is still: \
+             {}",
+            command(&reproduce(run))
+        ));
+    }
+    if report.units.iter().any(|unit| unit.missing + unit.extra + unit.changed > 0) {
+        if report.level == "counts" {
+            steps.push(format!(
+                "Find which rows they are: {}",
+                command(&reproduce(run).replace("--level counts", "--level full"))
+            ));
+        } else {
+            steps.push(format!(
+                "Let the sources decide. This writes a plan to read, and changes nothing: {}",
+                command(&format!(
+                    "toolkit repair plan --run {} --out repair.json",
+                    quoted(&report.run_id)
+                ))
+            ));
+            let sources = source_flags(run);
+            let pack = run.provenance.settings.pack_folder.as_ref();
+            let pack = pack.map(|pack| format!(" --pack {}", quoted(pack))).unwrap_or_default();
+            steps.push(format!(
+                "When the plan is right, carry it out: {}",
+                command(&format!("toolkit repair apply repair.json{pack}{sources}"))
+            ));
+        }
+    }
+    if report.units.iter().any(|unit| unit.duplicates > 0) {
+        steps.push("Remove the wrong ones of the duplicate rows by hand.".to_owned());
+    }
+    if report.streams.iter().any(|stream| stream.unaccounted > 0) {
+        steps.push(format!(
+            "Run the backfill again, so that it records what it refused or changed: {}",
+            command(&format!("toolkit backfill --pack {}{}", pack(run), source_flags(run)))
+        ));
+    }
+    let steps: Vec<String> = steps.iter().map(|step| format!("<li>{step}</li>")).collect();
+    format!("<section id=\"next\"><h2>What to do</h2><ol>{}</ol></section>", steps.join(""))
+}
+
+/// The command that makes this comparison again.
+pub(super) fn reproduce(run: &StoredRun) -> String {
+    let mut line = format!(
+        "toolkit verify-parity --pack {}{} --level {}",
+        pack(run),
+        source_flags(run),
+        run.report.level
+    );
+    if let Some(sample) = run.provenance.settings.sample {
+        line.push_str(&format!(" --n {} --seed {}", sample.n, sample.seed));
+    }
+    for stream in &run.provenance.settings.streams {
+        line.push_str(&format!(" --stream {}", quoted(stream)));
+    }
+    line
+}
+
+fn pack(run: &StoredRun) -> String {
+    quoted(run.provenance.settings.pack_folder.as_ref().unwrap_or(&run.report.pack))
+}
+
+fn source_flags(run: &StoredRun) -> String {
+    let looked_in = &run.provenance.settings.looked_in;
+    if looked_in.is_empty() {
+        return " --source PATH".to_owned();
+    }
+    let flags: Vec<String> =
+        looked_in.iter().map(|path| format!(" --source {}", quoted(path))).collect();
+    flags.concat()
+}
+
+/// A word for a shell: quoted if it needs to be.
+fn quoted(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&byte);
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_for_a_shell_are_quoted_only_where_they_must() {
+        assert_eq!(quoted("/data/app"), "/data/app");
+        assert_eq!(quoted("my app's"), r"'my app'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
+}
