@@ -10,6 +10,7 @@
 mod backfill;
 mod backfill_errors;
 mod backfill_faults;
+mod backfill_references;
 mod backfill_targets;
 mod backfill_twins;
 mod canonical;

@@ -6,13 +6,18 @@
 
 pub mod chunk;
 pub mod counts;
+mod dangling;
+mod held;
 mod indexes;
 mod merge;
+mod orphans;
 mod prepare;
 mod resume;
 mod run;
 mod sequences;
 mod stream;
+mod ties;
+mod triggers;
 mod twins;
 mod unchanged;
 mod write;

@@ -27,6 +27,8 @@ pub struct Options {
     pub limits: ChunkLimits,
     /// Never drop indexes, however empty the target is.
     pub keep_indexes: bool,
+    /// Switch the targets' user triggers off for what is written.
+    pub disable_triggers: bool,
 }
 
 /// What a run would do.

@@ -10,13 +10,13 @@ use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
 use crate::backfill::counts::Counts;
-use crate::backfill::indexes;
 use crate::backfill::merge::can_copy_direct;
 use crate::backfill::prepare::{Preparation, StreamPreparation};
 use crate::backfill::resume::{settings_json, show};
 use crate::backfill::sequences::set_sequences;
 use crate::backfill::stream::Copying;
 use crate::backfill::write::to_json;
+use crate::backfill::{held, indexes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
 use crate::pack::{OpenedPack, join_error};
@@ -173,6 +173,7 @@ async fn load(
         }
     }
     let rates = copy_streams(postgres, preparation, run_id, stop, on_event, conn).await?;
+    held::settle(conn, preparation, run_id, stop).await?;
     built.extend(indexes::restore(conn).await?);
     Ok((rates, built))
 }
@@ -294,6 +295,7 @@ async fn copy_stream(
         run_id,
         direct: outputs.iter().map(|output| initial_load && can_copy_direct(output)).collect(),
         initial_load,
+        disable_triggers: preparation.options.disable_triggers,
         limits: preparation.options.limits,
         stop,
         on_chunk,
@@ -444,7 +446,18 @@ async fn resolve_old_rejects(
     .bind(run_id)
     .bind(&opened.plan.name)
     .bind(stream)
-    .bind(files)
+    .bind(&files)
+    .execute(&mut *conn)
+    .await?;
+    // A reference that is no longer stored as NULL: its entry is history, and says so.
+    sqlx::query(
+        "UPDATE toolkit.ledger SET rule = 'orphan_found' WHERE pack = $2 AND stream = $3 \
+         AND run_id <> $1::uuid AND rule = 'orphan' AND source = ANY($4)",
+    )
+    .bind(run_id)
+    .bind(&opened.plan.name)
+    .bind(stream)
+    .bind(&files)
     .execute(conn)
     .await?;
     Ok(())

@@ -22,6 +22,7 @@ pub(super) struct Copying<'a> {
     pub(super) run_id: &'a str,
     pub(super) direct: Vec<bool>,
     pub(super) initial_load: bool,
+    pub(super) disable_triggers: bool,
     pub(super) limits: ChunkLimits,
     pub(super) stop: &'a Stop,
     pub(super) on_chunk: &'a (dyn Fn(&Counts, usize) + Sync),
@@ -45,6 +46,7 @@ impl Copying<'_> {
                 chunk_no,
                 direct: &self.direct,
                 initial_load: self.initial_load,
+                disable_triggers: self.disable_triggers,
             };
             let counts = write_chunk(conn, place, &chunk).await?;
             (self.on_chunk)(&counts, chunk.bytes);

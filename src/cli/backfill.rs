@@ -58,7 +58,7 @@ pub struct Args {
     #[arg(long)]
     dry_run: bool,
     /// Count what the sources hold and what each cast will make of it, and change nothing
-    #[arg(long, conflicts_with_all = ["dry_run", "restart", "keep_indexes"])]
+    #[arg(long, conflicts_with_all = ["dry_run", "restart", "keep_indexes", "disable_triggers"])]
     preflight: bool,
     /// Start over instead of resuming an unfinished run
     #[arg(long)]
@@ -66,6 +66,9 @@ pub struct Args {
     /// Keep the target's indexes during a first load into empty tables, which is slower
     #[arg(long)]
     keep_indexes: bool,
+    /// Switch the targets' own triggers off while their rows are written (needs the tables' owner)
+    #[arg(long)]
+    disable_triggers: bool,
     /// Rejects that still count as success: a number, or a percentage of the records read
     #[arg(long, value_name = "N|P%", default_value = "0", value_parser = tolerance)]
     max_rejects: Tolerance,
@@ -137,6 +140,7 @@ async fn with_postgres(
         restart: args.restart,
         limits: args.limits(),
         keep_indexes: args.keep_indexes,
+        disable_triggers: args.disable_triggers,
     };
     let preparation = backfill::prepare(settings, postgres, pack, &args.source, options).await?;
     if args.dry_run {

@@ -11,7 +11,7 @@ use toml::Spanned;
 use self::slices::Slices;
 use crate::canonical::Layout;
 use crate::cast::redact::Redactor;
-use crate::cast::{CastOptions, ColumnCast, PgType, Value};
+use crate::cast::{CastOptions, ColumnCast, PgType, Policy, Value};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::fault::{Fault, first_error};
 use crate::pack::manifest::{
@@ -209,6 +209,7 @@ impl Compiler<'_> {
             .unique_keys
             .iter()
             .any(|unique| unique.iter().all(|name| key_names.contains(&name.as_str())));
+        let orphan_null = self.orphan_null(place, &columns, &key);
         let unit = self.slices.feed(table, &constants, &columns, feed, place.at());
         let pointer = |text: &Spanned<String>| reference::parse(text.get_ref());
         Some(OutputPlan {
@@ -222,6 +223,8 @@ impl Compiler<'_> {
             when: view.when.map(pointer),
             skip: view.skip.map(|skip| (pointer(&skip.empty), skip.rule.clone())),
             constants,
+            orphan_null,
+            is_content: false,
             key_is_unique,
             unit,
             table: Arc::clone(table),
@@ -330,6 +333,40 @@ impl Compiler<'_> {
         }
         // An empty key is a fault of its own already.
         (!key.is_empty() && key.len() == wanted.len()).then_some(key)
+    }
+
+    /// Columns whose orphans are stored as NULL; the policy said of a column that cannot be one.
+    fn orphan_null(
+        &mut self,
+        place: &Place<'_>,
+        columns: &[PlannedColumn],
+        key: &[usize],
+    ) -> Vec<usize> {
+        let mut found = Vec::new();
+        for (position, column) in columns.iter().enumerate() {
+            let foreign = &place.table.foreign_keys;
+            let leads = foreign.iter().any(|key| key.simple && key.columns.contains(&column.name));
+            let may_be_null = leads
+                && !key.contains(&position)
+                && place.table.column(&column.name).is_some_and(|column| !column.not_null);
+            if may_be_null && column.cast.orphan() == Policy::Null {
+                found.push(position);
+                continue;
+            }
+            let entry = place.view.columns.get(&column.name);
+            let own = entry.and_then(|entry| entry.get_ref().options().on.clone());
+            if let Some(entry) = entry
+                && own.is_some_and(|on| on.orphan == Policy::Null)
+            {
+                let detail = format!(
+                    "column `{}`: orphan = \"null\" is for nullable columns of a foreign key \
+                     outside the `key`",
+                    column.name
+                );
+                self.faults.push(place.fault(entry.span().start, detail));
+            }
+        }
+        found
     }
 
     fn conflict_column(&mut self, place: &Place<'_>, columns: &[PlannedColumn]) -> Option<usize> {

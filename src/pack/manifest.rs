@@ -356,6 +356,7 @@ impl Defaults {
             too_long: fit(on.too_long),
             json_duplicate_keys: on.json_duplicate_keys,
             unreadable,
+            orphan: if nullable { on.orphan } else { Policy::Reject },
         }
     }
 }

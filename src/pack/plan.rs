@@ -103,6 +103,10 @@ pub struct OutputPlan {
     pub layout: Layout,
     /// Constant key columns as (position, Postgres text): the stream's slice of the table.
     pub constants: Vec<(usize, String)>,
+    /// The target has no key: a row is known by all it holds, and may be there several times.
+    pub is_content: bool,
+    /// Positions of the columns of foreign keys that become NULL where they lead to no row.
+    pub orphan_null: Vec<usize>,
     /// Whether a unique key of the target is covered by the plan's key.
     pub key_is_unique: bool,
     /// Position in [`PackPlan::units`].

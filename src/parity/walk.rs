@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::TryStreamExt as _;
 use sqlx::postgres::PgConnection;
 
-use crate::canonical::{Digest, TupleReader, copy_expression, display_row, sha256};
+use crate::canonical::{Digest, TupleReader, copy_expression, display_row, sha256, with_nulls};
 use crate::derive::{
     Derived, Deriver, Fate, LedgerEntry, note_entries, output_name, reject_entries, row_locator,
     skip_entries,
@@ -172,10 +172,16 @@ impl RecordWalk<'_> {
         tally: &mut StreamTally,
         sink: &mut dyn FnMut(&Expected<'_>) -> Result<()>,
     ) -> Result<()> {
+        // With the record's own row goes what is derived from it.
+        let mut is_lost = false;
         for row in &self.derived.rows {
+            if is_lost {
+                continue;
+            }
             let output = &self.plan.outputs[row.output];
-            let tuple = self.derived.fields(row);
-            let digest = output.layout.row_digest(tuple);
+            let mut tuple = self.derived.fields(row);
+            let mut digest = output.layout.row_digest(tuple);
+            let patched;
             let mut account = None;
             if !self.accounts.is_plain() {
                 let place = (
@@ -185,6 +191,7 @@ impl RecordWalk<'_> {
                 );
                 if self.accounts.has_reject(&place, &refused_sha256(output, tuple)) {
                     tally.rejected += 1;
+                    is_lost = row.output == 0;
                     continue;
                 }
                 account = self.accounts.row(&place, &digest);
@@ -195,6 +202,13 @@ impl RecordWalk<'_> {
                         continue;
                     }
                     Some(_) => tally.superseded += u64::from(row.output == 0),
+                }
+                let nulled = self.accounts.nulled(&place, output, tuple);
+                if !nulled.is_empty() {
+                    tally.ledgered += nulled.len() as u64;
+                    patched = with_nulls(tuple, &nulled);
+                    tuple = &patched;
+                    digest = output.layout.row_digest(tuple);
                 }
             }
             sink(&Expected {

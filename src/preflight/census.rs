@@ -175,8 +175,8 @@ async fn left_to_postgres(
                 .bind(&table.name)
                 .fetch_all(&mut *conn)
                 .await?;
-        of_table.extend(table.triggers.iter().map(|trigger| format!("trigger {trigger}")));
-        if table.partitioned {
+        of_table.extend(table.triggers.iter().map(|trigger| format!("trigger {}", trigger.name)));
+        if table.is_partitioned() {
             of_table.push("a partition for every row".to_owned());
         }
         let foreign = output.columns.iter().filter_map(|column| match column.cast.ty() {

@@ -152,7 +152,7 @@ impl<'p> Predictor<'p> {
                         references.store(self.index, row.output, tally.output, fields);
                     }
                     Verdict::Dangling(detail) => {
-                        count(&mut tally.refused, "foreign_key", &place, &detail);
+                        count(&mut tally.refused, "orphan", &place, &detail);
                         fate = RowFate::Rejected;
                     }
                 }
@@ -235,7 +235,7 @@ impl<'p> Predictor<'p> {
                 tally.rows.stored -= rows;
                 tally.rows.rejected += rows;
                 let reason = Reason { count: 0, first, detail };
-                tally.refused.entry("foreign_key".to_owned()).or_insert(reason).count += rows;
+                tally.refused.entry("orphan".to_owned()).or_insert(reason).count += rows;
             }
             for seen in tally.seen.iter().chain(tally.uniques.iter().map(|unique| &unique.seen)) {
                 references.budget.give_back(seen.len());

@@ -89,7 +89,7 @@ impl References {
         stream: usize,
         output: &OutputPlan,
     ) -> Result<Vec<Child>> {
-        let rows = sqlx::query(include_str!("../sql/preflight/foreign_keys.sql"))
+        let rows = sqlx::query(include_str!("../sql/catalog/foreign_keys.sql"))
             .bind(&output.table.schema)
             .bind(&output.table.name)
             .fetch_all(&mut *conn)

@@ -101,6 +101,23 @@ impl Move {
         Report::of(&output)
     }
 
+    /// Exit code of a full verification.
+    pub(crate) fn parity(&self) -> i32 {
+        self.verify().status.code().unwrap()
+    }
+
+    pub(crate) fn verify(&self) -> Output {
+        let mut command = self.command(&["verify-parity", "--pack", &self.pack, "--level", "full"]);
+        command.arg("--source").arg(&self.source).output().unwrap()
+    }
+
+    /// A full verification finds no difference.
+    #[track_caller]
+    pub(crate) fn is_clean(&self) {
+        let output = self.verify();
+        assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
+    }
+
     #[track_caller]
     pub(crate) fn succeeds(&self, arguments: &[&str]) {
         let output = self.command(arguments).output().unwrap();
