@@ -9,6 +9,7 @@ use sqlx::{Connection as _, Row as _};
 use crate::backfill::chunk::{OutputRows, RowRef};
 use crate::backfill::counts::RowCounts;
 use crate::backfill::orphans;
+use crate::backfill::stage::{create_stage, fill_stage, stage_rows, staged_value};
 use crate::backfill::unchanged::split_unchanged;
 use crate::canonical::{COPY_SIGNATURE, Digest, select_expression};
 use crate::cast::PgType;
@@ -215,81 +216,6 @@ fn swallowed(output: &OutputPlan) -> Refused {
     }
 }
 
-pub(super) fn stage_name(output: &OutputPlan) -> String {
-    let digest = crate::canonical::sha256(
-        format!("{}\0{}\0{}", output.table.display_name(), output.name, output.unit).as_bytes(),
-    );
-    format!("toolkit_stage_{}", hex::encode(&digest[..8]))
-}
-
-/// Staging columns: what COPY carries. Types known only as text are cast on the way out.
-async fn create_stage(conn: &mut PgConnection, output: &OutputPlan) -> Result<()> {
-    let columns: Vec<String> = output
-        .columns
-        .iter()
-        .enumerate()
-        .map(|(position, column)| {
-            let ty = match column.cast.ty() {
-                PgType::Other(_) => "text".to_owned(),
-                _ => output
-                    .catalog_column(position)
-                    .map_or_else(|| "text".to_owned(), |c| c.declared_type.clone()),
-            };
-            format!("{} {ty}", quote_ident(&column.name))
-        })
-        .collect();
-    let name = stage_name(output);
-    let is_there: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
-        .bind(format!("pg_temp.{}", quote_ident(&name)))
-        .fetch_one(&mut *conn)
-        .await?;
-    if is_there {
-        return Ok(());
-    }
-    // One stage per connection and output; its rows live for one batch, so compressing wide
-    // values in it would be wasted.
-    let mut statement = format!(
-        "CREATE TEMP TABLE {} (toolkit_ord int4, {}) ON COMMIT DELETE ROWS;",
-        quote_ident(&name),
-        columns.join(", ")
-    );
-    for column in output.columns.iter().filter(|column| is_wide(column.cast.ty())) {
-        statement.push_str(&format!(
-            "ALTER TABLE pg_temp.{} ALTER COLUMN {} SET STORAGE EXTERNAL;",
-            quote_ident(&name),
-            quote_ident(&column.name)
-        ));
-    }
-    sqlx::raw_sql(sql(statement)).execute(&mut *conn).await?;
-    Ok(())
-}
-
-fn is_wide(ty: &PgType) -> bool {
-    matches!(ty, PgType::Text(_) | PgType::Json | PgType::Jsonb | PgType::Bytea | PgType::Other(_))
-}
-
-/// Puts a batch, numbered, into the staging table in place of what was there; its name.
-pub(super) async fn fill_stage(
-    conn: &mut PgConnection,
-    output: &OutputPlan,
-    rows: &OutputRows,
-    batch: &[RowRef],
-) -> Result<String> {
-    let stage = format!("pg_temp.{}", quote_ident(&stage_name(output)));
-    sqlx::raw_sql(sql(format!("TRUNCATE {stage}"))).execute(&mut *conn).await?;
-    let statement = format!(
-        "COPY {stage} (toolkit_ord, {}) FROM STDIN (FORMAT binary)",
-        column_list(output.column_names())
-    );
-    let count = i16::try_from(output.columns.len() + 1).unwrap_or(i16::MAX).to_be_bytes();
-    let numbered = batch
-        .iter()
-        .enumerate()
-        .map(|(at, row)| (count, Some(u32::try_from(at).unwrap_or(u32::MAX)), rows.fields(row)));
-    send(conn, &statement, numbered).await?;
-    Ok(stage)
-}
-
 async fn merge_batch(
     conn: &mut PgConnection,
     output: &OutputPlan,
@@ -343,11 +269,12 @@ fn merge_statement(output: &OutputPlan, conflict: ConflictRule, stage: &str) -> 
         .collect();
     let overriding = if needs_overriding(output) { " OVERRIDING SYSTEM VALUE" } else { "" };
     let judged = judged(output, conflict, stage);
+    let rows = stage_rows(output, stage);
     let update = if sets.is_empty() {
         String::new()
     } else {
         format!(
-            ", updated AS (UPDATE {target} AS t SET {} FROM {stage} AS s \
+            ", updated AS (UPDATE {target} AS t SET {} FROM {rows} AS s \
              JOIN judged AS j ON j.ord = s.toolkit_ord \
              WHERE j.class = 'update' AND {key_match} RETURNING 1)",
             sets.join(", ")
@@ -361,7 +288,7 @@ fn merge_statement(output: &OutputPlan, conflict: ConflictRule, stage: &str) -> 
     format!(
         "WITH judged AS MATERIALIZED ({judged}), \
          inserted AS (INSERT INTO {target} ({columns}){overriding} \
-           SELECT {} FROM {stage} AS s JOIN judged AS j ON j.ord = s.toolkit_ord \
+           SELECT {} FROM {rows} AS s JOIN judged AS j ON j.ord = s.toolkit_ord \
            WHERE j.class = 'insert' ORDER BY s.toolkit_ord RETURNING 1)\
          {update} \
          SELECT 'insert' AS class, count(*) AS rows, NULL::int4 AS ord, NULL::bytea AS digest \
@@ -376,9 +303,10 @@ fn merge_statement(output: &OutputPlan, conflict: ConflictRule, stage: &str) -> 
 
 /// What becomes of each staged row: its number, class, and the digest of what keeps its place.
 pub(super) fn judged(output: &OutputPlan, conflict: ConflictRule, stage: &str) -> String {
+    let rows = stage_rows(output, stage);
     if output.is_content {
         return format!(
-            "SELECT s.toolkit_ord AS ord, 'insert' AS class, NULL::bytea AS digest FROM {stage} AS s"
+            "SELECT s.toolkit_ord AS ord, 'insert' AS class, NULL::bytea AS digest FROM {rows} AS s"
         );
     }
     let target = output.table.sql_name();
@@ -399,7 +327,7 @@ pub(super) fn judged(output: &OutputPlan, conflict: ConflictRule, stage: &str) -
                 {otherwise} END AS class, \
            CASE WHEN t.{first_key} IS NOT NULL AND {loses} \
                 THEN sha256(record_send(ROW({held}))) END AS digest \
-         FROM {stage} AS s LEFT JOIN {target} AS t ON {key_match}"
+         FROM {rows} AS s LEFT JOIN {target} AS t ON {key_match}"
     )
 }
 
@@ -474,16 +402,6 @@ pub(super) fn held_columns(output: &OutputPlan) -> String {
         })
         .collect();
     columns.join(", ")
-}
-
-/// A staged column as a value of the target's type.
-pub(super) fn staged_value(output: &OutputPlan, position: usize) -> String {
-    let column = &output.columns[position];
-    let staged = format!("s.{}", quote_ident(&column.name));
-    match column.cast.ty() {
-        PgType::Other(ty) => format!("{staged}::{ty}"),
-        _ => staged,
-    }
 }
 
 fn needs_overriding(output: &OutputPlan) -> bool {

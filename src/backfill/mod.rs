@@ -5,6 +5,7 @@
 //! command; `--dry-run` stops after [`Preparation`].
 
 pub mod chunk;
+mod content;
 pub mod counts;
 mod dangling;
 mod held;
@@ -15,6 +16,7 @@ mod prepare;
 mod resume;
 mod run;
 mod sequences;
+mod stage;
 mod stream;
 mod ties;
 mod triggers;

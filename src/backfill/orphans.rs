@@ -7,7 +7,8 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
 use super::chunk::{OutputRows, RowRef};
-use super::merge::{Refused, fill_stage, judged, staged_value};
+use super::merge::{Refused, judged};
+use super::stage::{fill_stage, is_widest, staged_value};
 use crate::error::Result;
 use crate::pack::manifest::ConflictRule;
 use crate::pack::plan::OutputPlan;
@@ -26,6 +27,10 @@ pub(super) async fn take_out(
     rows: &OutputRows,
     batch: &mut Vec<RowRef>,
 ) -> Result<Vec<(RowRef, Refused)>> {
+    // Rows that are numbered by their place cannot be told apart once some are deleted.
+    if is_widest(output) {
+        return Ok(Vec::new());
+    }
     let mut savepoint = conn.begin().await?;
     let stage = fill_stage(&mut savepoint, output, rows, batch).await?;
     // A row that stays as it is, or gives way, refers to nothing new.

@@ -42,6 +42,10 @@ pub struct Preparation {
     pub streams: Vec<StreamPreparation>,
     /// Streams of the pack without any source here.
     pub absent: Vec<String>,
+    /// User triggers of the targets that will fire, or would without `disable_triggers`.
+    pub triggers: Vec<String>,
+    /// Whether they are switched off.
+    pub disable_triggers: bool,
     #[serde(skip)]
     pub(crate) opened: Arc<OpenedPack>,
     #[serde(skip)]
@@ -105,6 +109,9 @@ pub async fn prepare(
             absent.push(stream.name.clone());
             continue;
         }
+        for output in &stream.outputs {
+            output.table.require_writable(&mut conn).await?;
+        }
         let mut sources = opened.open_sources(index)?;
         let initial_load = initial_load(&mut conn, &opened, index, &sources).await?;
         streams.push(StreamPreparation {
@@ -125,6 +132,8 @@ pub async fn prepare(
         ));
     }
     Ok(Preparation {
+        triggers: triggers(&opened, &streams),
+        disable_triggers: options.disable_triggers,
         pack: opened.plan.name.clone(),
         resumes,
         streams,
@@ -144,10 +153,10 @@ async fn initial_load(
     sources: &[StreamSource],
 ) -> Result<bool> {
     for output in &opened.plan.streams[stream].outputs {
-        if !output.key_is_unique && !source_guards_key(output, sources)? {
+        if !output.key_is_unique && !output.is_content && !source_guards_key(output, sources)? {
             return Ok(false);
         }
-        let (condition, values) = slice_condition(output);
+        let (condition, values) = slice_condition(output, 1);
         let statement =
             format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {condition})", output.table.sql_name());
         let mut query = sqlx::query_scalar::<_, bool>(sql(statement));
@@ -161,13 +170,27 @@ async fn initial_load(
     Ok(true)
 }
 
-fn slice_condition(output: &OutputPlan) -> (String, Vec<String>) {
+/// A sentence for each user trigger of the targets.
+fn triggers(opened: &OpenedPack, streams: &[StreamPreparation]) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for output in streams.iter().flat_map(|s| &opened.plan.streams[s.index].outputs) {
+        for sentence in output.table.trigger_sentences() {
+            if !found.contains(&sentence) {
+                found.push(sentence);
+            }
+        }
+    }
+    found
+}
+
+/// Which rows are the output's slice, with parameters from `first` on, and their values.
+pub(super) fn slice_condition(output: &OutputPlan, first: usize) -> (String, Vec<String>) {
     let parts: Vec<String> = output
         .constants
         .iter()
         .enumerate()
         .map(|(at, (position, _))| {
-            format!("{}::text = ${}", quote_ident(&output.columns[*position].name), at + 1)
+            format!("{}::text = ${}", quote_ident(&output.columns[*position].name), at + first)
         })
         .collect();
     let condition = if parts.is_empty() { "true".to_owned() } else { parts.join(" AND ") };

@@ -13,10 +13,10 @@ use crate::backfill::counts::Counts;
 use crate::backfill::merge::can_copy_direct;
 use crate::backfill::prepare::{Preparation, StreamPreparation};
 use crate::backfill::resume::{settings_json, show};
-use crate::backfill::sequences::set_sequences;
+use crate::backfill::sequences::{Sequences, set_sequences};
 use crate::backfill::stream::Copying;
 use crate::backfill::write::to_json;
-use crate::backfill::{held, indexes};
+use crate::backfill::{content, held, indexes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
 use crate::pack::{OpenedPack, join_error};
@@ -60,6 +60,12 @@ pub struct Report {
     pub streams: Vec<StreamReport>,
     /// Streams of the pack without any source here.
     pub absent: Vec<String>,
+    /// User triggers of the targets.
+    pub triggers: Vec<String>,
+    /// Whether they were switched off for what this run wrote.
+    pub triggers_disabled: bool,
+    /// Sequences that need somebody's attention.
+    pub sequence_notes: Vec<String>,
     /// Sequences that were moved forward, as `sequence -> value`.
     pub sequences: BTreeMap<String, i64>,
     /// Indexes built after the load, of this run or of one that was killed before it could.
@@ -107,13 +113,17 @@ pub async fn run(
             return Err(error);
         }
     };
+    let Sequences { moved, notes } = set_sequences(&mut conn, preparation).await?;
     let mut report = Report {
         run_id: run_id.clone(),
         pack: opened.plan.name.clone(),
         resumed: preparation.resumes.is_some(),
         streams: Vec::new(),
         absent: preparation.absent.clone(),
-        sequences: set_sequences(&mut conn, preparation).await?,
+        triggers: preparation.triggers.clone(),
+        triggers_disabled: preparation.disable_triggers,
+        sequence_notes: notes,
+        sequences: moved,
         built_indexes,
         changed_sources: changed_sources(preparation).await?,
         rejects: 0,
@@ -135,6 +145,7 @@ pub async fn run(
     report.seconds = started.elapsed().as_secs_f64();
     let error = (!report.changed_sources.is_empty())
         .then(|| format!("changed while being read: {}", report.changed_sources.join(", ")));
+    content::forget(&mut conn, &opened.plan.name).await?;
     end(&mut conn, &run_id, "completed", Some(&totals), error.as_deref()).await?;
     conn.close().await?;
     Ok(report)
@@ -289,6 +300,7 @@ async fn copy_stream(
     let opened = &preparation.opened;
     let initial_load = begin_stream(conn, run_id, stream).await?;
     let outputs = &opened.plan.streams[stream.index].outputs;
+    content::remember(conn, run_id, &opened.plan, outputs).await?;
     let copying = Copying {
         opened,
         stream: stream.index,

@@ -6,6 +6,7 @@ use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
 use crate::backfill::chunk::{Chunk, OutputRows, RowRef};
+use crate::backfill::content;
 use crate::backfill::counts::{Counts, RowCounts};
 use crate::backfill::held;
 use crate::backfill::merge::{self, Refused, Superseded, Written};
@@ -85,6 +86,7 @@ async fn try_chunk(
             .copied()
             .collect();
         let twins = known_twins.take_out(&scene, &mut chosen);
+        let found = content::take_held(&mut tx, &place, &scene, &mut chosen).await?;
         let mut held = held::with_their_records(&mut chosen, &held_records);
         let untouched = chosen.len() == rows.rows.len();
         let mut written = if place.direct[index] && untouched && !chosen.is_empty() {
@@ -97,6 +99,7 @@ async fn try_chunk(
         written.counts.held += held.len() as u64;
         held::store(&mut tx, &place, &scene, &held).await?;
         written.counts.add(&twins.counts);
+        written.counts.unchanged += found;
         written.refused.extend(twins.refused);
         if index == 0 {
             refused_records.extend(written.refused.iter().map(|(row, _)| row.record));
@@ -190,6 +193,9 @@ impl Scene<'_> {
     }
 
     fn key(&self, row: &RowRef) -> String {
+        if self.output().is_content {
+            return String::new();
+        }
         let text = crate::canonical::display_key(self.output(), self.fields(row));
         text.chars().take(400).collect()
     }
@@ -202,7 +208,7 @@ impl Scene<'_> {
             output: output_name(self.stream, self.index),
             source: self.source(row),
             locator: self.locator(row),
-            key: Some(self.key(row)),
+            key: Some(self.key(row)).filter(|key| !key.is_empty()),
             column: None,
             reason: why.reason.clone(),
             detail: why.detail.clone(),

@@ -237,6 +237,7 @@ impl Report for Preparation {
             text.push_str(&format!("\n\nresumes run {run}"));
         }
         text.push_str(&absent(&self.absent));
+        text.push_str(&triggers(&self.triggers, self.disable_triggers));
         text
     }
 }
@@ -249,6 +250,12 @@ fn unique(names: &[String]) -> Vec<String> {
         }
     }
     seen
+}
+
+fn triggers(sentences: &[String], disabled: bool) -> String {
+    let so = if disabled { "switched off: " } else { "" };
+    let lines: Vec<String> = sentences.iter().map(|sentence| format!("\n{so}{sentence}")).collect();
+    if lines.is_empty() { String::new() } else { format!("\n{}", lines.concat()) }
 }
 
 fn absent(streams: &[String]) -> String {
@@ -290,6 +297,10 @@ impl Report for backfill::Report {
             }
         }
         let mut text = format!("{table}{}", absent(&self.absent));
+        text.push_str(&triggers(&self.triggers, self.triggers_disabled));
+        for note in &self.sequence_notes {
+            text.push_str(&format!("\n{note}"));
+        }
         for (sequence, value) in &self.sequences {
             text.push_str(&format!("\nsequence {sequence} set to {value}"));
         }

@@ -20,7 +20,7 @@ use crate::pack::manifest::{
 use crate::pack::order::copy_order;
 use crate::pack::plan::{From, OutputPlan, PackPlan, PlannedColumn, SourceKind, StreamPlan};
 use crate::pack::{Pack, builtin, lint, reference};
-use crate::store::catalog::{Column, Table, split_name};
+use crate::store::catalog::{COLUMNS_MAX, Column, Table, split_name};
 
 /// Columns of the tables that were found, by stream name.
 pub type SourceColumns = BTreeMap<String, Vec<String>>;
@@ -133,11 +133,20 @@ impl Compiler<'_> {
                 let (schema, table) = match split_name(name) {
                     Ok(parts) => parts,
                     Err(error) => {
-                        self.faults.push(Fault::new(at, error.detail()).of(stream_name));
+                        let fault = Fault::new(at, error.detail()).of(stream_name);
+                        let advice = error.advice_text().map(str::to_owned);
+                        self.faults.push(Fault { advice, ..fault });
                         continue;
                     }
                 };
                 if let Some(table) = Table::read(conn, &schema, &table).await? {
+                    if let Some(what) = table.kind.refusal() {
+                        let detail = format!("{name} is {what}: no rows can be loaded into it");
+                        self.faults.push(Fault::new(at, detail).of(stream_name).advice(
+                            "name the table that keeps the rows, and let the other read from it",
+                        ));
+                        continue;
+                    }
                     self.tables.insert(name.clone(), Arc::new(table));
                 } else {
                     let detail = format!("the database has no table {name}");
@@ -224,7 +233,7 @@ impl Compiler<'_> {
             skip: view.skip.map(|skip| (pointer(&skip.empty), skip.rule.clone())),
             constants,
             orphan_null,
-            is_content: false,
+            is_content: view.key.is_content,
             key_is_unique,
             unit,
             table: Arc::clone(table),
@@ -244,6 +253,17 @@ impl Compiler<'_> {
         if mapping.is_empty() {
             let detail = format!("no column of the source has a name of {table_name}");
             self.faults.push(place.fault(place.at(), detail));
+            return None;
+        }
+        if mapping.len() > COLUMNS_MAX {
+            let detail = format!(
+                "{} columns are mapped to {table_name}; a PostgreSQL table has at most {COLUMNS_MAX}",
+                mapping.len()
+            );
+            self.faults.push(place.fault(place.at(), detail).advice(
+                "map the columns that are needed and `ignore` the others, collect some in a jsonb \
+                 column, or split the table into several outputs",
+            ));
             return None;
         }
         let before = self.faults.len();
@@ -321,9 +341,12 @@ impl Compiler<'_> {
     }
 
     fn key(&mut self, place: &Place<'_>, columns: &[PlannedColumn]) -> Option<Vec<usize>> {
+        if place.view.key.is_content {
+            return Some((0..columns.len()).collect());
+        }
         let mut key = Vec::new();
         let wanted = place.view.key;
-        for name in wanted {
+        for name in wanted.iter() {
             let found = columns.iter().position(|column| column.name == *name.get_ref());
             key.extend(found);
             if found.is_none() {
@@ -468,7 +491,13 @@ fn forgotten_columns(
         }
         used.extend(view.columns.iter().flat_map(|(name, entry)| entry.get_ref().sources(name)));
     }
-    let is_used = |name: &str| used.iter().any(|used| used.eq_ignore_ascii_case(name));
+    let is_used = |name: &str| {
+        used.iter().any(|used| {
+            used.eq_ignore_ascii_case(name)
+                || matches!(reference::parse(used), From::Column(column)
+                    if column.eq_ignore_ascii_case(name))
+        })
+    };
     let forgotten: Vec<&str> =
         source_columns.iter().map(String::as_str).filter(|name| !is_used(name)).collect();
     if forgotten.is_empty() {
@@ -499,7 +528,8 @@ fn same_name_mapping(place: &Place<'_>) -> Columns {
     let columns = place.table.columns.iter().filter(|column| !column.generated);
     columns
         .filter_map(|column| {
-            let source = ColumnManifest::From(source_name(&column.name)?);
+            let source = reference::to_column(&source_name(&column.name)?);
+            let source = ColumnManifest::From(source);
             Some((column.name.clone(), Spanned::new(place.view.target.span(), source)))
         })
         .collect()

@@ -159,7 +159,7 @@ impl std::fmt::Display for From {
     /// As it is written in `pack.toml`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Column(name) => f.write_str(name),
+            Self::Column(name) => f.write_str(&crate::pack::reference::to_column(name)),
             Self::Pointer { scope: Scope::Element, pointer } => f.write_str(pointer),
             Self::Pointer { scope: Scope::Root, pointer } => write!(f, "^{pointer}"),
             Self::Pointer { scope: Scope::Computed, pointer } => write!(f, "+{pointer}"),

@@ -22,6 +22,8 @@ pub(super) struct KeyState {
     pub(super) gave_way: Vec<RowAccount>,
     /// Digests of the rows the target holds.
     pub(super) target: Vec<Digest>,
+    /// Whether just as many rows must be there.
+    pub(super) is_content: bool,
 }
 
 /// What a key turned out to be.
@@ -36,6 +38,7 @@ pub(super) enum Judgement {
 impl KeyState {
     /// Adds a row of the source.
     pub(super) fn expect(&mut self, expected: &Expected<'_>) {
+        self.is_content |= expected.is_content;
         if is_required(expected) {
             self.required.push(expected.row);
         } else if let Some(account) = expected.account {
@@ -52,6 +55,12 @@ impl KeyState {
         // A table without a unique key may rightly hold a key as often as the source has it.
         if held == required && self.gave_way.is_empty() {
             return Judgement::Equal;
+        }
+        if self.is_content {
+            return Judgement::Differs(match (held.len(), required.len()) {
+                (held, required) if held < required => Kind::Missing,
+                _ => Kind::Duplicate,
+            });
         }
         required.dedup();
         match self.target.as_slice() {

@@ -30,6 +30,8 @@ pub(crate) struct Expected<'a> {
     pub(crate) account: Option<&'a RowAccount>,
     pub(crate) record: &'a SourceRecord<'a>,
     pub(crate) element: u32,
+    /// Rows without a key: as many as the source has must be there.
+    pub(crate) is_content: bool,
 }
 
 impl Expected<'_> {
@@ -220,6 +222,7 @@ impl RecordWalk<'_> {
                 account,
                 record: self.record,
                 element: row.element,
+                is_content: output.is_content,
             })?;
         }
         Ok(())

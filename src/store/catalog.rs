@@ -7,6 +7,9 @@ use crate::cast::PgType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{quote_ident, quote_qualified};
 
+/// Columns of a table at most (`MaxHeapAttributeNumber` in `src/include/access/htup_details.h`).
+pub const COLUMNS_MAX: usize = 1_600;
+
 /// A table of the target database.
 #[derive(Debug, Clone)]
 pub struct Table {
@@ -39,6 +42,19 @@ pub enum Kind {
     MaterializedView,
     /// A foreign table.
     Foreign,
+}
+
+impl Kind {
+    /// What it is, if no rows can be loaded into it.
+    #[must_use]
+    pub fn refusal(self) -> Option<&'static str> {
+        match self {
+            Self::Table | Self::Partitioned => None,
+            Self::View => Some("a view"),
+            Self::MaterializedView => Some("a materialized view"),
+            Self::Foreign => Some("a foreign table"),
+        }
+    }
 }
 
 /// A user trigger that fires on writes; of a partitioned table, also those of its partitions.
@@ -121,6 +137,17 @@ impl Table {
         format!("{}.{}", shown(&self.schema), shown(&self.name))
     }
 
+    /// A sentence for each user trigger that fires on rows written to it.
+    #[must_use]
+    pub fn trigger_sentences(&self) -> Vec<String> {
+        let sentence = |trigger: &Trigger| {
+            let may = if trigger.changes_rows { ", and may change or drop them" } else { "" };
+            let (schema, table) = (&trigger.schema, &trigger.table);
+            format!("trigger {} of {schema}.{table} fires on rows written{may}", trigger.name)
+        };
+        self.triggers.iter().map(sentence).collect()
+    }
+
     /// Whether it is a partitioned parent.
     #[must_use]
     pub fn is_partitioned(&self) -> bool {
@@ -131,6 +158,43 @@ impl Table {
     #[must_use]
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// Refuses a table whose rows the session's role cannot read and write.
+    pub async fn require_writable(&self, conn: &mut PgConnection) -> Result<()> {
+        let row = sqlx::query(include_str!("../sql/catalog/privileges.sql"))
+            .bind(&self.schema)
+            .bind(&self.name)
+            .fetch_one(conn)
+            .await?;
+        let role: String = row.try_get("role")?;
+        let name = self.display_name();
+        let denied = |what: String, advice: String| {
+            Err(Error::new(ErrorKind::StoreDenied, what).advice(advice))
+        };
+        if !row.try_get::<bool, _>("usage")? {
+            let schema = quote_ident(&self.schema);
+            return denied(
+                format!("role {role} may not use the schema of {name}"),
+                format!("GRANT USAGE ON SCHEMA {schema} TO {}", quote_ident(&role)),
+            );
+        }
+        let missing: Vec<String> = row.try_get("missing")?;
+        if !missing.is_empty() {
+            let missing = missing.join(", ");
+            return denied(
+                format!("role {role} lacks {missing} on {name}"),
+                format!("GRANT {missing} ON {} TO {}", self.sql_name(), quote_ident(&role)),
+            );
+        }
+        if row.try_get::<bool, _>("hidden")? {
+            return denied(
+                format!("row-level security hides rows of {name} from role {role}"),
+                "use the table's owner, or a role with BYPASSRLS: what is hidden cannot be compared"
+                    .to_owned(),
+            );
+        }
+        Ok(())
     }
 
     /// Reads the table from the catalog; None if there is no such table.
