@@ -8,10 +8,13 @@
 #![allow(clippy::print_stdout)]
 
 mod backfill;
+mod backfill_content;
 mod backfill_errors;
 mod backfill_faults;
 mod backfill_references;
+mod backfill_sequences;
 mod backfill_targets;
+mod backfill_triggers;
 mod backfill_twins;
 mod canonical;
 mod cast_oracle;
@@ -19,6 +22,7 @@ mod cli_errors;
 mod connections;
 mod demo;
 mod embedded;
+mod hostile_schemas;
 mod json_oracle;
 mod migrate;
 mod migrate_command;

@@ -18,6 +18,9 @@ use crate::store::quote_ident;
 /// How long a locked database is waited for.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Columns of a result at most (`SQLITE_MAX_COLUMN`).
+const RESULT_COLUMNS_MAX: usize = 2_000;
+
 /// Files up to this size are read through within a writer's patience, well below a second.
 const CHECKED_WHOLE_BYTES: u64 = 64 << 20;
 
@@ -181,7 +184,9 @@ impl Database {
         let columns = self.columns(table)?;
         let free = ["rowid", "_rowid_", "oid"]
             .into_iter()
-            .find(|alias| !columns.iter().any(|column| column.eq_ignore_ascii_case(alias)));
+            .find(|alias| !columns.iter().any(|column| column.eq_ignore_ascii_case(alias)))
+            // A result has no room for the rowid beside all of them.
+            .filter(|_| columns.len() < RESULT_COLUMNS_MAX);
         Ok(free.map_or(RowOrder::Unordered, RowOrder::Rowid))
     }
 }

@@ -24,17 +24,21 @@ SELECT a.attname::text                                            AS name,
        a.attgenerated::text                                       AS generated,
        d.adbin IS NOT NULL                                        AS has_default,
        coalesce(coll.collisdeterministic, true)                   AS deterministic,
-       coalesce(
-           pg_catalog.pg_get_serial_sequence(
-               quote_ident($1) || '.' || quote_ident($2), a.attname),
-           -- A sequence somebody else owns, named in the default.
-           (SELECT quote_ident(sn.nspname) || '.' || quote_ident(s.relname)
-            FROM pg_catalog.pg_depend p
-            JOIN pg_catalog.pg_class s ON s.oid = p.refobjid AND s.relkind = 'S'
-            JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace
-            WHERE p.classid = 'pg_catalog.pg_attrdef'::regclass AND p.objid = d.oid
-              AND p.refclassid = 'pg_catalog.pg_class'::regclass
-            LIMIT 1))                                              AS sequence,
+       -- Its own (serial, identity), or one somebody else owns, named in the default. Not
+       -- pg_get_serial_sequence, which refuses schemas the role may not use.
+       (SELECT quote_ident(sn.nspname) || '.' || quote_ident(s.relname)
+        FROM pg_catalog.pg_depend p
+        JOIN pg_catalog.pg_class s ON s.relkind = 'S'
+             AND s.oid = CASE WHEN p.classid = 'pg_catalog.pg_class'::regclass THEN p.objid
+                              ELSE p.refobjid END
+        JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace
+        WHERE (p.classid = 'pg_catalog.pg_class'::regclass AND p.deptype IN ('a', 'i')
+               AND p.refclassid = 'pg_catalog.pg_class'::regclass
+               AND p.refobjid = c.oid AND p.refobjsubid = a.attnum)
+           OR (p.classid = 'pg_catalog.pg_attrdef'::regclass AND p.objid = d.oid
+               AND p.refclassid = 'pg_catalog.pg_class'::regclass)
+        ORDER BY p.classid = 'pg_catalog.pg_attrdef'::regclass DESC
+        LIMIT 1)                                                  AS sequence,
        ARRAY(SELECT e.enumlabel::text FROM pg_catalog.pg_enum e
              WHERE e.enumtypid IN (bt.oid, et.oid) ORDER BY e.enumsortorder) AS labels
 FROM pg_catalog.pg_class c
