@@ -1,7 +1,7 @@
 //! Any schema on either side: each case is loaded, verified in full, and loaded again unchanged.
 
 use crate::support::backfill::Move;
-use crate::support::stderr;
+use crate::support::{TestDatabase, stderr};
 
 struct Case {
     name: &'static str,
@@ -415,4 +415,34 @@ fn as_role(url: &str, role: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap();
     let after = rest.split_once('@').map_or(rest, |(_, after)| after);
     format!("{scheme}://{role}:pw@{after}")
+}
+
+#[tokio::test]
+async fn the_collation_of_the_database_changes_nothing() {
+    let streams = "[[stream]]\nname = \"items\"\ntarget = \"public.t\"\nkey = [\"id\"]\n\
+        conflict = { rule = \"newer\", by = \"at\" }\n\
+        source = { sqlite = \"app.sqlite\", table = \"t\" }\n";
+    let ddl = "CREATE TABLE t (id text PRIMARY KEY, at text);
+        INSERT INTO t VALUES ('held', 'a'), ('taken', 'B')";
+    let source = "CREATE TABLE t (id TEXT PRIMARY KEY, at TEXT) WITHOUT ROWID;
+        INSERT INTO t VALUES ('a', 'x'), ('A', 'x'), ('ä', 'x'), ('Z', 'x'), ('_', 'x'), ('ß', 'x'),
+            ('ss', 'x'), ('', 'x'), (' ', 'x'), ('é', 'x'), ('e' || char(769), 'x'), ('a b', 'x'),
+            ('ab', 'x'), ('held', 'B'), ('taken', 'a')";
+    let mut reports = Vec::new();
+    for database in [Some(TestDatabase::create().await), TestDatabase::collated().await] {
+        let Some(database) = database else {
+            println!("skipped: this server makes no database with an ICU collation");
+            continue;
+        };
+        let scene = Move::own_in(database, ddl, streams, source).await;
+        let six = scene.backfill(0, &["--chunk-records", "2"]).six("items");
+        scene.is_clean();
+        let again = scene.backfill(0, &["--chunk-records", "3"]).six("items");
+        let held =
+            scene.text("SELECT string_agg(at, ' ' ORDER BY id) FROM t WHERE at <> 'x'").await;
+        reports.push((six, again, held));
+    }
+    // By bytes, as in Rust: `a` comes after `B`.
+    assert_eq!(reports[0], ([13, 1, 0, 1, 0, 0], [0, 0, 14, 1, 0, 0], "a a".to_owned()));
+    assert!(reports.iter().all(|report| *report == reports[0]), "{reports:?}");
 }

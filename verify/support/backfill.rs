@@ -48,7 +48,16 @@ impl Move {
     /// A pack of the test's own: DDL, `pack.toml` below its header, and one SQLite file
     /// `app.sqlite` filled by `source`.
     pub(crate) async fn own(ddl: &str, streams: &str, source: &str) -> Self {
-        let database = TestDatabase::create().await;
+        Self::own_in(TestDatabase::create().await, ddl, streams, source).await
+    }
+
+    /// The same in a database of the test's choice.
+    pub(crate) async fn own_in(
+        database: TestDatabase,
+        ddl: &str,
+        streams: &str,
+        source: &str,
+    ) -> Self {
         let folder = database.folder().join("pack");
         let files = database.folder().join("source");
         fs::create_dir(&folder).unwrap();
