@@ -203,7 +203,7 @@ async fn a_row_that_fits_nowhere_does_not_keep_its_circle_out() {
     let report = scene.backfill(1, &["--chunk-records", "4"]);
     let refused = |name: &str| report.records(name, "rejected");
     // Scene 7, its artifact 107, 106 that comes before it, and what hangs on them.
-    assert_eq!(refused("scene"), 1 + 0);
+    assert_eq!(refused("scene"), 1);
     assert!(refused("artifact") >= 2, "{:?}", report.six("artifact"));
     assert_eq!(scene.count("toolkit.held_row").await, 0);
     scene.is_clean();
@@ -350,6 +350,6 @@ async fn the_real_webtoon_file_is_stored_with_all_its_foreign_keys() {
     }
     let ledgered = scene.count("toolkit.ledger WHERE rule = 'orphan'").await;
     println!("{read} records, {rejected} refused, {ledgered} references stored as NULL");
-    assert_eq!(scene.count("scenes WHERE selected_render_artifact_id IS NOT NULL").await > 0, true);
+    assert!(scene.count("scenes WHERE selected_render_artifact_id IS NOT NULL").await > 0);
     assert_eq!(scene.count("toolkit.held_row").await, 0);
 }

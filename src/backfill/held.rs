@@ -122,7 +122,11 @@ pub(super) async fn settle(
         .await?;
     loop {
         settling.refuse(conn).await?;
-        while settling.round(conn).await? > 0 {}
+        // Backwards first: what waits in a chunk mostly waits for a later one.
+        let mut is_backwards = true;
+        while settling.round(conn, is_backwards).await? > 0 {
+            is_backwards = !is_backwards;
+        }
         let groups = settling.groups(conn, "waiting").await?;
         if groups.is_empty() {
             // Derived rows are refused once their records are stored.
@@ -218,9 +222,13 @@ impl Settling<'_> {
     }
 
     /// Tries every waiting row once more; how many were stored, superseded or refused.
-    async fn round(&self, conn: &mut PgConnection) -> Result<u64> {
+    async fn round(&self, conn: &mut PgConnection, is_backwards: bool) -> Result<u64> {
         let mut settled = 0;
-        for group in self.groups(conn, "waiting").await? {
+        let mut groups = self.groups(conn, "waiting").await?;
+        if is_backwards {
+            groups.reverse();
+        }
+        for group in groups {
             let mut last = 0;
             while let Some(page) = self.page(conn, &group, "waiting", last).await? {
                 last = page.ids.last().copied().unwrap_or(i64::MAX);

@@ -3,7 +3,9 @@
 //! Halving a batch down to each of them would try every row alone where most of a batch waits for
 //! a table that is loaded later.
 
-use sqlx::postgres::PgConnection;
+use std::collections::HashMap;
+
+use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 
 use super::chunk::{OutputRows, RowRef};
@@ -41,21 +43,31 @@ pub(super) async fn take_out(
     );
     sqlx::raw_sql(sql(settled)).execute(&mut *savepoint).await?;
     let mut lost: Vec<Option<Refused>> = batch.iter().map(|_| None).collect();
-    loop {
-        let mut found = 0;
-        for key in &output.table.foreign_keys {
-            let Some(statement) = removal(output, key, &stage) else { continue };
-            for row in sqlx::query(sql(statement)).fetch_all(&mut *savepoint).await? {
-                let ord: i32 = row.try_get("ord")?;
-                if let Some(slot) = lost.get_mut(usize::try_from(ord).unwrap_or(usize::MAX)) {
-                    *slot = Some(missing(key));
-                    found += 1;
-                }
+    // By row of the batch that another one leads to, those that lead to it and to nothing else.
+    let mut led: HashMap<usize, Vec<(usize, &ForeignKey)>> = HashMap::new();
+    let mut fresh = Vec::new();
+    for key in &output.table.foreign_keys {
+        let Some(Query { nowhere, within }) = query(output, key, &stage) else { continue };
+        for row in sqlx::query(sql(nowhere)).fetch_all(&mut *savepoint).await? {
+            let at = place(&row, "ord")?;
+            if at < lost.len() && lost[at].is_none() {
+                lost[at] = Some(missing(key));
+                fresh.push(at);
             }
         }
-        // A row taken out may be what another one led to.
-        if found == 0 {
-            break;
+        let Some(within) = within else { continue };
+        for row in sqlx::query(sql(within)).fetch_all(&mut *savepoint).await? {
+            let (child, parent) = (place(&row, "ord")?, place(&row, "parent")?);
+            led.entry(parent).or_default().push((child, key));
+        }
+    }
+    // A row taken out may be what another one led to.
+    while let Some(parent) = fresh.pop() {
+        for (child, key) in led.remove(&parent).unwrap_or_default() {
+            if child < lost.len() && lost[child].is_none() {
+                lost[child] = Some(missing(key));
+                fresh.push(child);
+            }
         }
     }
     savepoint.rollback().await?;
@@ -84,38 +96,56 @@ pub(super) fn missing(key: &ForeignKey) -> Refused {
     }
 }
 
-/// Deletes the staged rows that `key` leads nowhere; None where the output does not write it.
-fn removal(output: &OutputPlan, key: &ForeignKey, stage: &str) -> Option<String> {
+fn place(row: &PgRow, name: &str) -> Result<usize> {
+    Ok(usize::try_from(row.try_get::<i32, _>(name)?).unwrap_or(usize::MAX))
+}
+
+/// What a foreign key of staged rows leads to.
+struct Query {
+    /// Selects the rows it leads nowhere.
+    nowhere: String,
+    /// Selects the rows it leads to another staged row only, with that one's number.
+    within: Option<String>,
+}
+
+/// None where the output does not write the foreign key.
+fn query(output: &OutputPlan, key: &ForeignKey, stage: &str) -> Option<Query> {
     let positions = positions(output, &key.columns)?;
     let values: Vec<String> = positions.iter().map(|at| staged_value(output, *at)).collect();
-    let parents: Vec<String> = key.parent_columns.iter().map(|name| quote_ident(name)).collect();
     let is_given: Vec<String> = values.iter().map(|value| format!("{value} IS NOT NULL")).collect();
-    let leads = |alias: &str, columns: &[String]| -> String {
+    let leads = |columns: &[String]| -> String {
         let pairs = columns.iter().zip(&values);
         let parts: Vec<String> =
-            pairs.map(|(column, value)| format!("{alias}.{column} = {value}")).collect();
+            pairs.map(|(column, value)| format!("{column} = {value}")).collect();
         parts.join(" AND ")
     };
-    let mut missing = format!(
-        "NOT EXISTS (SELECT 1 FROM {} AS p WHERE {})",
+    let parents: Vec<String> =
+        key.parent_columns.iter().map(|name| format!("p.{}", quote_ident(name))).collect();
+    let absent = format!(
+        "{} AND NOT EXISTS (SELECT 1 FROM {} AS p WHERE {})",
+        is_given.join(" AND "),
         quote_qualified(&key.parent_schema, &key.parent),
-        leads("p", &parents)
+        leads(&parents)
     );
     let is_own = key.parent_schema == output.table.schema && key.parent == output.table.name;
-    if let Some(own) = self::positions(output, &key.parent_columns).filter(|_| is_own) {
-        let columns: Vec<String> = own
-            .iter()
-            .map(|at| staged_value(output, *at).trim_start_matches("s.").to_owned())
-            .collect();
-        missing.push_str(&format!(
-            " AND NOT EXISTS (SELECT 1 FROM {stage} AS o WHERE {})",
-            leads("o", &columns)
-        ));
-    }
-    Some(format!(
-        "DELETE FROM {stage} AS s WHERE {} AND {missing} RETURNING s.toolkit_ord AS ord",
-        is_given.join(" AND ")
-    ))
+    let own = self::positions(output, &key.parent_columns).filter(|_| is_own);
+    let Some(own) = own else {
+        let nowhere = format!("SELECT s.toolkit_ord AS ord FROM {stage} AS s WHERE {absent}");
+        return Some(Query { nowhere, within: None });
+    };
+    let columns: Vec<String> =
+        own.iter().map(|at| staged_value(output, *at).replacen("s.", "o.", 1)).collect();
+    let there = leads(&columns);
+    Some(Query {
+        nowhere: format!(
+            "SELECT s.toolkit_ord AS ord FROM {stage} AS s WHERE {absent} \
+             AND NOT EXISTS (SELECT 1 FROM {stage} AS o WHERE {there})"
+        ),
+        within: Some(format!(
+            "SELECT s.toolkit_ord AS ord, o.toolkit_ord AS parent FROM {stage} AS s \
+             JOIN {stage} AS o ON {there} WHERE {absent}"
+        )),
+    })
 }
 
 /// Positions of columns in an output; None where one is not written.

@@ -184,9 +184,32 @@ async fn load(
         }
     }
     let rates = copy_streams(postgres, preparation, run_id, stop, on_event, conn).await?;
-    held::settle(conn, preparation, run_id, stop).await?;
+    settle(postgres, preparation, run_id, stop, conn).await?;
     built.extend(indexes::restore(conn).await?);
     Ok((rates, built))
+}
+
+/// Settles the rows that wait for others; like a stream, tried again while the store is away.
+async fn settle(
+    postgres: &Postgres,
+    preparation: &Preparation,
+    run_id: &str,
+    stop: &Stop,
+    conn: &mut PgConnection,
+) -> Result<()> {
+    let mut tries = 1;
+    while let Err(error) = held::settle(conn, preparation, run_id, stop).await {
+        stop.check()?;
+        let is_passing =
+            matches!(error.kind(), ErrorKind::StoreUnreachable | ErrorKind::StoreConflict);
+        if !is_passing || tries >= TRIES_MAX {
+            return Err(error.context("rows that waited for others"));
+        }
+        tracing::warn!(tries, "{error}; retrying");
+        reconnect(postgres, &preparation.pack, stop, conn, tries).await?;
+        tries += 1;
+    }
+    Ok(())
 }
 
 /// Tables that large first loads go into.

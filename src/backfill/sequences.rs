@@ -6,6 +6,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
 use crate::backfill::Preparation;
+use crate::cast::PgType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{quote_ident, sql};
 
@@ -32,6 +33,14 @@ pub(super) async fn set_sequences(
             for position in 0..output.columns.len() {
                 let Some(column) = output.catalog_column(position) else { continue };
                 let Some(sequence) = &column.sequence else { continue };
+                // A default such as 'A' || nextval(...) draws from it without being its value.
+                let is_number = matches!(
+                    column.ty,
+                    PgType::Int2 | PgType::Int4 | PgType::Int8 | PgType::Numeric(_)
+                );
+                if !is_number {
+                    continue;
+                }
                 let user = (output.table.sql_name(), quote_ident(&column.name));
                 let users = drawn.entry(sequence.clone()).or_default();
                 if !users.contains(&user) {
@@ -53,7 +62,7 @@ async fn set(
     done: &mut Sequences,
 ) -> Result<()> {
     let row = sqlx::query(
-        "SELECT s.seqincrement, s.seqmin, s.seqmax, s.seqcycle \
+        "SELECT s.seqincrement, s.seqmin, s.seqmax \
          FROM pg_catalog.pg_sequence s WHERE s.seqrelid = $1::regclass",
     )
     .bind(sequence)
@@ -81,10 +90,11 @@ async fn set(
         let is_beyond = top.parse::<i128>().is_ok_and(|top| {
             if increment > 0 { top >= i128::from(end) } else { top <= i128::from(end) }
         });
-        if let Some(value) = row.try_get::<Option<i64>, _>("moved")? {
+        let moved: Option<i64> = row.try_get("moved")?;
+        if let Some(value) = moved {
             done.moved.insert(sequence.to_owned(), value);
         }
-        if is_beyond && !row.try_get::<Option<i64>, _>("moved")?.is_some_and(|v| v != end) {
+        if is_beyond {
             done.notes.push(format!(
                 "sequence {sequence} ends at {end} and rows hold {top}: it can give out no further \
                  value"

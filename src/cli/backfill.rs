@@ -33,6 +33,18 @@ constraints and triggers are left to Postgres; so is what the target already hol
 two different rows of the source under one key the later is refused, unless the conflict rule says
 otherwise.
 
+A row whose foreign key leads to no row yet waits in toolkit.held_row and is tried again when all
+streams are copied; rows that refer to each other in a circle are then stored together. Only what
+leads nowhere even so is rejected as `orphan`, or stored as NULL where pack.toml says
+`on = { orphan = \"null\" }`, with a ledger entry.
+
+The targets' own triggers fire, and are named in the plan and the report. --disable-triggers switches
+them off inside the transaction of each chunk, never the foreign keys' own: nobody else sees them off,
+nothing is left off after a kill, and other writers of the table wait while a chunk is written.
+
+A table without a key is loaded with `key = \"content\"`: what it held when the run began is counted
+by digest, and only what is not there, or not as often as in the source, is appended.
+
 A second run re-reads everything and changes nothing. Limits: a chunk holds 50,000 records or
 16 MiB, whichever comes first; a chunk is tried 6 times while the server is away.
 

@@ -280,6 +280,7 @@ mod tests {
     #[test]
     fn missing_extra_changed_and_duplicate_are_told_apart() {
         let state = |required: &[u8], target: &[u8]| KeyState {
+            is_content: false,
             required: required.iter().map(|byte| [*byte; 32]).collect(),
             gave_way: vec![],
             target: target.iter().map(|byte| [*byte; 32]).collect(),
