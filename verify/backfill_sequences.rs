@@ -90,3 +90,12 @@ async fn a_sequence_at_its_end_is_said_and_nothing_fails() {
         assert!(notes.contains("public.s ends at 32767"), "{notes}");
     }
 }
+
+#[tokio::test]
+async fn a_sequence_that_is_only_part_of_a_text_is_left_alone() {
+    let ddl = "CREATE SEQUENCE s; CREATE TABLE t (id text PRIMARY KEY DEFAULT 'A' || nextval('s'))";
+    let source = "CREATE TABLE t (id TEXT PRIMARY KEY); INSERT INTO t VALUES ('x'), ('y')";
+    let scene = Move::own(ddl, &stream("t", "t"), source).await;
+    scene.backfill(0, &[]);
+    assert_eq!(scene.text("SELECT nextval('s')::text").await, "1");
+}

@@ -125,7 +125,7 @@ async fn the_report_is_json_of_one_shape_and_exit_codes_are_0_1_and_2() {
     };
     let report: Value = serde_json::from_str(&stdout(&differs)).unwrap();
     let expected = "run_id pack level verdict streams units differences differing_rows \
-        not_checked outside_slices changed_sources snapshot_lsn seconds";
+        not_checked outside_slices changed_sources changing_triggers snapshot_lsn seconds";
     assert_eq!(names(&report).join(" "), expected);
     let expected = "stream target kind key column source_value target_value source_digest \
         target_digest locator";
