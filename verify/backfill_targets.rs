@@ -111,7 +111,7 @@ async fn one_bad_row_never_costs_a_good_one() {
             refused,
             [
                 "rowid 1: check",
-                "rowid 1000: foreign_key",
+                "rowid 1000: orphan",
                 "rowid 150: check",
                 "rowid 151: check",
                 "rowid 260: refused_by_postgres",

@@ -8,9 +8,13 @@
 #![allow(clippy::print_stdout)]
 
 mod backfill;
+mod backfill_content;
 mod backfill_errors;
 mod backfill_faults;
+mod backfill_references;
+mod backfill_sequences;
 mod backfill_targets;
+mod backfill_triggers;
 mod backfill_twins;
 mod backfill_workers;
 mod canonical;
@@ -21,6 +25,7 @@ mod connections;
 mod demo;
 mod embedded;
 mod failures;
+mod hostile_schemas;
 mod json_oracle;
 mod migrate;
 mod migrate_command;

@@ -52,7 +52,7 @@ async fn every_typo_that_toml_or_the_manifest_can_see_is_one_sentence_with_its_l
         (SOURCE_LINE, "", 5, "missing field `source`"),
         ("key = [", "conflict = { rule = \"newest\" }\nkey = [", 9, "newest"),
         ("key = [", "conflict = { rul = \"newer\" }\nkey = [", 9, "rul"),
-        ("key = [\"order_no\"]", "key = \"order_no\"", 9, "invalid type"),
+        ("key = [\"order_no\"]", "key = \"order_no\"", 9, "invalid value"),
         ("zone = \"Eur", "zoone = \"Eur", 14, "zoone"),
         ("zone = \"Eur", "unit = \"sec\", zone = \"Eur", 14, "sec"),
         ("zone = \"Eur", "cast = \"timestamp\", zone = \"Eur", 14, "timestamp"),

@@ -20,6 +20,14 @@ pub struct RowCounts {
     pub skipped: u64,
     /// Refused, kept as rejects.
     pub rejected: u64,
+    /// Waiting for the rows their foreign keys lead to; none when a run has ended.
+    #[serde(skip_serializing_if = "is_none")]
+    pub held: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 impl RowCounts {
@@ -32,6 +40,7 @@ impl RowCounts {
             + self.superseded
             + self.skipped
             + self.rejected
+            + self.held
     }
 
     /// Adds another count.
@@ -42,6 +51,7 @@ impl RowCounts {
         self.superseded += other.superseded;
         self.skipped += other.skipped;
         self.rejected += other.rejected;
+        self.held += other.held;
     }
 }
 

@@ -8,13 +8,13 @@ use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
 use crate::backfill::counts::Counts;
-use crate::backfill::indexes;
 use crate::backfill::pack_lock::{lock_end, unlock_end};
 use crate::backfill::prepare::Preparation;
 use crate::backfill::resume::show;
-use crate::backfill::sequences::set_sequences;
+use crate::backfill::sequences::{Sequences, set_sequences};
 use crate::backfill::start::ASK_AGAIN;
 use crate::backfill::write::to_json;
+use crate::backfill::{content, held, indexes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
 use crate::pack::{OpenedPack, join_error};
@@ -26,6 +26,7 @@ use crate::store::Connector;
 #[serde(default)]
 pub(super) struct Summary {
     pub(super) sequences: BTreeMap<String, i64>,
+    pub(super) sequence_notes: Vec<String>,
     pub(super) built_indexes: Vec<String>,
     pub(super) changed_sources: Vec<String>,
 }
@@ -46,7 +47,7 @@ pub(super) async fn finish(
         };
         stop.unless(wait).await?;
     }
-    let done = end_once(conn, connector, preparation, run_id).await;
+    let done = end_once(conn, connector, preparation, run_id, stop).await;
     unlock_end(conn, &preparation.pack).await?;
     done
 }
@@ -56,6 +57,7 @@ async fn end_once(
     connector: &Connector,
     preparation: &Preparation,
     run_id: &str,
+    stop: &Stop,
 ) -> Result<Summary> {
     let row = sqlx::query(
         "SELECT status, summary::text AS summary FROM toolkit.run WHERE run_id = $1::uuid",
@@ -79,9 +81,14 @@ async fn end_once(
             .advice("run the same command again to go on"));
         }
     }
+    held::settle(conn, preparation, run_id, stop)
+        .await
+        .map_err(|error| error.context("rows that waited for others"))?;
+    let Sequences { moved, notes } = set_sequences(conn, preparation).await?;
     let summary = Summary {
         built_indexes: indexes::restore(connector, preparation.workers).await?,
-        sequences: set_sequences(conn, preparation).await?,
+        sequences: moved,
+        sequence_notes: notes,
         changed_sources: changed_sources(preparation).await?,
     };
     let mut totals = Counts::default();
@@ -89,6 +96,7 @@ async fn end_once(
         totals.add(&counts_of(conn, run_id, &stream.stream).await?);
         resolve_old_rejects(conn, run_id, &preparation.opened, &stream.stream).await?;
     }
+    content::forget(conn, &preparation.pack).await?;
     let error = (!summary.changed_sources.is_empty())
         .then(|| format!("changed while being read: {}", summary.changed_sources.join(", ")));
     sqlx::query(
@@ -148,7 +156,18 @@ async fn resolve_old_rejects(
     .bind(run_id)
     .bind(&opened.plan.name)
     .bind(stream)
-    .bind(files)
+    .bind(&files)
+    .execute(&mut *conn)
+    .await?;
+    // A reference that is no longer stored as NULL: its entry is history, and says so.
+    sqlx::query(
+        "UPDATE toolkit.ledger SET rule = 'orphan_found' WHERE pack = $2 AND stream = $3 \
+         AND run_id <> $1::uuid AND rule = 'orphan' AND source = ANY($4)",
+    )
+    .bind(run_id)
+    .bind(&opened.plan.name)
+    .bind(stream)
+    .bind(&files)
     .execute(conn)
     .await?;
     Ok(())

@@ -8,6 +8,8 @@ use sqlx::{Connection as _, Row as _};
 
 use crate::backfill::chunk::{OutputRows, RowRef};
 use crate::backfill::counts::RowCounts;
+use crate::backfill::orphans;
+use crate::backfill::stage::{create_stage, fill_stage, stage_rows, staged_value};
 use crate::backfill::unchanged::split_unchanged;
 use crate::canonical::{COPY_SIGNATURE, Digest, select_expression};
 use crate::cast::PgType;
@@ -83,8 +85,11 @@ pub async fn merge(
     sifts: bool,
 ) -> Result<Written> {
     let mut written = Written::default();
-    let mut kept = without_repeats(output, rows, chosen, &mut written);
-    if sifts && !kept.is_empty() {
+    let mut kept = chosen;
+    if !output.is_content {
+        kept = without_repeats(output, rows, kept, &mut written);
+    }
+    if sifts && !output.is_content && !kept.is_empty() {
         let (unchanged, others) = split_unchanged(conn, output, rows, kept).await?;
         written.counts.unchanged += unchanged;
         kept = others;
@@ -104,6 +109,18 @@ pub async fn merge(
             }
             outcome => {
                 savepoint.rollback().await?;
+                let mut batch = batch;
+                if let Err(error) = &outcome
+                    && is_missing_parent(error)
+                {
+                    let lost = orphans::take_out(conn, output, conflict, rows, &mut batch).await?;
+                    if !lost.is_empty() {
+                        written.counts.rejected += lost.len() as u64;
+                        written.refused.extend(lost);
+                        batches.extend((!batch.is_empty()).then_some(batch));
+                        continue;
+                    }
+                }
                 let refused = match outcome {
                     Err(error) if !is_about_data(&error) => return Err(error),
                     Err(error) => refusal_of(&error),
@@ -199,59 +216,6 @@ fn swallowed(output: &OutputPlan) -> Refused {
     }
 }
 
-pub(super) fn stage_name(output: &OutputPlan) -> String {
-    let digest = crate::canonical::sha256(
-        format!("{}\0{}\0{}", output.table.display_name(), output.name, output.unit).as_bytes(),
-    );
-    format!("toolkit_stage_{}", hex::encode(&digest[..8]))
-}
-
-/// Staging columns: what COPY carries. Types known only as text are cast on the way out.
-async fn create_stage(conn: &mut PgConnection, output: &OutputPlan) -> Result<()> {
-    let columns: Vec<String> = output
-        .columns
-        .iter()
-        .enumerate()
-        .map(|(position, column)| {
-            let ty = match column.cast.ty() {
-                PgType::Other(_) => "text".to_owned(),
-                _ => output
-                    .catalog_column(position)
-                    .map_or_else(|| "text".to_owned(), |c| c.declared_type.clone()),
-            };
-            format!("{} {ty}", quote_ident(&column.name))
-        })
-        .collect();
-    let name = stage_name(output);
-    let is_there: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
-        .bind(format!("pg_temp.{}", quote_ident(&name)))
-        .fetch_one(&mut *conn)
-        .await?;
-    if is_there {
-        return Ok(());
-    }
-    // One stage per connection and output; its rows live for one batch, so compressing wide
-    // values in it would be wasted.
-    let mut statement = format!(
-        "CREATE TEMP TABLE {} (toolkit_ord int4, {}) ON COMMIT DELETE ROWS;",
-        quote_ident(&name),
-        columns.join(", ")
-    );
-    for column in output.columns.iter().filter(|column| is_wide(column.cast.ty())) {
-        statement.push_str(&format!(
-            "ALTER TABLE pg_temp.{} ALTER COLUMN {} SET STORAGE EXTERNAL;",
-            quote_ident(&name),
-            quote_ident(&column.name)
-        ));
-    }
-    sqlx::raw_sql(sql(statement)).execute(&mut *conn).await?;
-    Ok(())
-}
-
-fn is_wide(ty: &PgType) -> bool {
-    matches!(ty, PgType::Text(_) | PgType::Json | PgType::Jsonb | PgType::Bytea | PgType::Other(_))
-}
-
 async fn merge_batch(
     conn: &mut PgConnection,
     output: &OutputPlan,
@@ -259,18 +223,7 @@ async fn merge_batch(
     rows: &OutputRows,
     batch: &[RowRef],
 ) -> Result<Written> {
-    let stage = format!("pg_temp.{}", quote_ident(&stage_name(output)));
-    sqlx::raw_sql(sql(format!("TRUNCATE {stage}"))).execute(&mut *conn).await?;
-    let statement = format!(
-        "COPY {stage} (toolkit_ord, {}) FROM STDIN (FORMAT binary)",
-        column_list(output.column_names())
-    );
-    let count = i16::try_from(output.columns.len() + 1).unwrap_or(i16::MAX).to_be_bytes();
-    let numbered = batch
-        .iter()
-        .enumerate()
-        .map(|(at, row)| (count, Some(u32::try_from(at).unwrap_or(u32::MAX)), rows.fields(row)));
-    send(&mut *conn, &statement, numbered).await?;
+    let stage = fill_stage(&mut *conn, output, rows, batch).await?;
     let classified =
         sqlx::query(sql(merge_statement(output, conflict, &stage))).fetch_all(&mut *conn).await?;
     let mut written = Written::default();
@@ -306,26 +259,22 @@ fn merge_statement(output: &OutputPlan, conflict: ConflictRule, stage: &str) -> 
     let target = output.table.sql_name();
     let value = |position: usize| staged_value(output, position);
     let key_match = key_match(output);
-    let staged: Vec<String> = (0..output.columns.len())
-        .map(|position| select_expression(output.columns[position].cast.ty(), &value(position)))
-        .collect();
-    let (staged, held) = (staged.join(", "), held_columns(output));
-    let first_key = quote_ident(&output.columns[output.key[0]].name);
     let columns = column_list(output.column_names());
     let values: Vec<String> = (0..output.columns.len()).map(value).collect();
     let sets: Vec<String> = (0..output.columns.len())
-        .filter(|position| !output.key.contains(position))
+        .filter(|position| !output.is_content && !output.key.contains(position))
         .map(|position| {
             format!("{} = {}", quote_ident(&output.columns[position].name), value(position))
         })
         .collect();
     let overriding = if needs_overriding(output) { " OVERRIDING SYSTEM VALUE" } else { "" };
-    let Verdicts { otherwise, loses } = verdicts(output, conflict);
+    let judged = judged(output, conflict, stage);
+    let rows = stage_rows(output, stage);
     let update = if sets.is_empty() {
         String::new()
     } else {
         format!(
-            ", updated AS (UPDATE {target} AS t SET {} FROM {stage} AS s \
+            ", updated AS (UPDATE {target} AS t SET {} FROM {rows} AS s \
              JOIN judged AS j ON j.ord = s.toolkit_ord \
              WHERE j.class = 'update' AND {key_match} RETURNING 1)",
             sets.join(", ")
@@ -337,16 +286,9 @@ fn merge_statement(output: &OutputPlan, conflict: ConflictRule, stage: &str) -> 
         " UNION ALL SELECT 'update', count(*), NULL, NULL FROM updated".to_owned()
     };
     format!(
-        "WITH judged AS MATERIALIZED (\
-           SELECT DISTINCT ON (s.toolkit_ord) s.toolkit_ord AS ord, \
-             CASE WHEN t.{first_key} IS NULL THEN 'insert' \
-                  WHEN pg_catalog.record_image_eq(ROW({staged}), ROW({held})) THEN 'same' \
-                  {otherwise} END AS class, \
-             CASE WHEN t.{first_key} IS NOT NULL AND {loses} \
-                  THEN sha256(record_send(ROW({held}))) END AS digest \
-           FROM {stage} AS s LEFT JOIN {target} AS t ON {key_match}), \
+        "WITH judged AS MATERIALIZED ({judged}), \
          inserted AS (INSERT INTO {target} ({columns}){overriding} \
-           SELECT {} FROM {stage} AS s JOIN judged AS j ON j.ord = s.toolkit_ord \
+           SELECT {} FROM {rows} AS s JOIN judged AS j ON j.ord = s.toolkit_ord \
            WHERE j.class = 'insert' ORDER BY s.toolkit_ord RETURNING 1)\
          {update} \
          SELECT 'insert' AS class, count(*) AS rows, NULL::int4 AS ord, NULL::bytea AS digest \
@@ -356,6 +298,36 @@ fn merge_statement(output: &OutputPlan, conflict: ConflictRule, stage: &str) -> 
          UNION ALL SELECT class, 1, ord, digest FROM judged \
            WHERE class NOT IN ('insert', 'update', 'same')",
         values.join(", ")
+    )
+}
+
+/// What becomes of each staged row: its number, class, and the digest of what keeps its place.
+pub(super) fn judged(output: &OutputPlan, conflict: ConflictRule, stage: &str) -> String {
+    let rows = stage_rows(output, stage);
+    if output.is_content {
+        return format!(
+            "SELECT s.toolkit_ord AS ord, 'insert' AS class, NULL::bytea AS digest FROM {rows} AS s"
+        );
+    }
+    let target = output.table.sql_name();
+    let key_match = key_match(output);
+    let staged: Vec<String> = (0..output.columns.len())
+        .map(|position| {
+            let value = staged_value(output, position);
+            select_expression(output.columns[position].cast.ty(), &value)
+        })
+        .collect();
+    let (staged, held) = (staged.join(", "), held_columns(output));
+    let first_key = quote_ident(&output.columns[output.key[0]].name);
+    let Verdicts { otherwise, loses } = verdicts(output, conflict);
+    format!(
+        "SELECT DISTINCT ON (s.toolkit_ord) s.toolkit_ord AS ord, \
+           CASE WHEN t.{first_key} IS NULL THEN 'insert' \
+                WHEN pg_catalog.record_image_eq(ROW({staged}), ROW({held})) THEN 'same' \
+                {otherwise} END AS class, \
+           CASE WHEN t.{first_key} IS NOT NULL AND {loses} \
+                THEN sha256(record_send(ROW({held}))) END AS digest \
+         FROM {rows} AS s LEFT JOIN {target} AS t ON {key_match}"
     )
 }
 
@@ -374,8 +346,13 @@ fn verdicts(output: &OutputPlan, conflict: ConflictRule) -> Verdicts {
         }
         (ConflictRule::TargetWins, _) => ("ELSE 'target_wins'".to_owned(), "true".to_owned()),
         (ConflictRule::Newer, Some(by)) => {
-            let held = format!("t.{}", quote_ident(&output.columns[by].name));
-            let staged = staged_value(output, by);
+            // Text by its bytes, as everywhere, and not by the collation of a column.
+            let by_bytes = match output.columns[by].cast.ty() {
+                PgType::Text(_) => " COLLATE \"C\"",
+                _ => "",
+            };
+            let held = format!("t.{}{by_bytes}", quote_ident(&output.columns[by].name));
+            let staged = format!("{}{by_bytes}", staged_value(output, by));
             let wins = format!("({staged} > {held} OR ({held} IS NULL AND {staged} IS NOT NULL))");
             let otherwise = format!(
                 "WHEN {wins} THEN 'update' \
@@ -395,7 +372,21 @@ pub(super) fn key_match(output: &OutputPlan) -> String {
         .iter()
         .map(|position| {
             let column = quote_ident(&output.columns[*position].name);
-            format!("t.{column} = {}", staged_value(output, *position))
+            let staged = staged_value(output, *position);
+            let equal = format!("t.{column} = {staged}");
+            // Where equal is not the same (citext, a collation that ignores case), a row must not
+            // be taken for its neighbour.
+            let is_exact = match output.columns[*position].cast.ty() {
+                PgType::Other(_) => false,
+                PgType::Text(_) => {
+                    output.catalog_column(*position).is_none_or(|column| column.deterministic)
+                }
+                _ => true,
+            };
+            if is_exact {
+                return equal;
+            }
+            format!("{equal} AND t.{column}::text COLLATE \"C\" = ({staged})::text COLLATE \"C\"")
         })
         .collect();
     parts.join(" AND ")
@@ -411,16 +402,6 @@ pub(super) fn held_columns(output: &OutputPlan) -> String {
         })
         .collect();
     columns.join(", ")
-}
-
-/// A staged column as a value of the target's type.
-pub(super) fn staged_value(output: &OutputPlan, position: usize) -> String {
-    let column = &output.columns[position];
-    let staged = format!("s.{}", quote_ident(&column.name));
-    match column.cast.ty() {
-        PgType::Other(ty) => format!("{staged}::{ty}"),
-        _ => staged,
-    }
 }
 
 fn needs_overriding(output: &OutputPlan) -> bool {
@@ -472,6 +453,11 @@ pub(super) fn is_about_data(error: &Error) -> bool {
     })
 }
 
+/// Whether a foreign key led nowhere.
+fn is_missing_parent(error: &Error) -> bool {
+    database_error(error).and_then(sqlx::error::DatabaseError::code).is_some_and(|c| c == "23503")
+}
+
 fn database_error(error: &Error) -> Option<&dyn sqlx::error::DatabaseError> {
     std::error::Error::source(error)
         .and_then(|source| source.downcast_ref::<sqlx::Error>())
@@ -484,7 +470,7 @@ fn refusal_of(error: &Error) -> Refused {
     let code = database.and_then(sqlx::error::DatabaseError::code).unwrap_or_default();
     let reason = match code.as_ref() {
         "23505" => "unique_collision",
-        "23503" => "foreign_key",
+        "23503" => "orphan",
         "23514" => "check",
         "23502" => "not_null",
         "22001" => "too_long",

@@ -12,11 +12,15 @@
 //! | indexes, sequences, verdict | run | `finish` |
 
 pub mod chunk;
+mod content;
 pub mod counts;
+mod dangling;
 mod finish;
+mod held;
 mod indexes;
 mod lease;
 mod merge;
+mod orphans;
 mod pack_lock;
 mod prepare;
 mod resume;
@@ -24,8 +28,11 @@ mod run;
 mod sequences;
 mod snapshot;
 mod spans;
+mod stage;
 mod start;
 mod stream;
+mod ties;
+mod triggers;
 mod twins;
 mod unchanged;
 mod write;

@@ -33,6 +33,8 @@ pub struct Options {
     pub workers: usize,
     /// The copy that is read; its folders must be the sources.
     pub snapshot: Option<Arc<Snapshot>>,
+    /// Switch the targets' user triggers off for what is written.
+    pub disable_triggers: bool,
 }
 
 /// Workers where nobody says how many: one a core, four at most. A worker is a reader thread here
@@ -55,6 +57,10 @@ pub struct Preparation {
     pub absent: Vec<String>,
     /// Workers of this process at most.
     pub workers: usize,
+    /// User triggers of the targets that will fire, or would without `disable_triggers`.
+    pub triggers: Vec<String>,
+    /// Whether they are switched off.
+    pub disable_triggers: bool,
     #[serde(skip)]
     pub(crate) opened: Arc<OpenedPack>,
     #[serde(skip)]
@@ -119,6 +125,9 @@ pub async fn prepare(
             absent.push(stream.name.clone());
             continue;
         }
+        for output in &stream.outputs {
+            output.table.require_writable(&mut conn).await?;
+        }
         let sources = opened.open_sources(index)?;
         let may_copy = may_copy(&opened, index, &sources)?;
         let is_empty = may_copy && is_empty(&mut conn, &opened, index).await?;
@@ -143,6 +152,8 @@ pub async fn prepare(
         ));
     }
     Ok(Preparation {
+        triggers: triggers(&opened, &streams),
+        disable_triggers: options.disable_triggers,
         pack: opened.plan.name.clone(),
         resumes,
         streams,
@@ -176,7 +187,7 @@ async fn resumed_run(
 /// unique key guards the plan's key, the source itself must: a single table by its rowid.
 fn may_copy(opened: &OpenedPack, stream: usize, sources: &[StreamSource]) -> Result<bool> {
     for output in &opened.plan.streams[stream].outputs {
-        if !output.key_is_unique && !source_guards_key(output, sources)? {
+        if !output.key_is_unique && !output.is_content && !source_guards_key(output, sources)? {
             return Ok(false);
         }
     }
@@ -190,7 +201,7 @@ pub(super) async fn is_empty(
     stream: usize,
 ) -> Result<bool> {
     for output in &opened.plan.streams[stream].outputs {
-        let (condition, values) = slice_condition(output);
+        let (condition, values) = slice_condition(output, 1);
         let statement =
             format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {condition})", output.table.sql_name());
         let mut query = sqlx::query_scalar::<_, bool>(sql(statement));
@@ -204,13 +215,27 @@ pub(super) async fn is_empty(
     Ok(true)
 }
 
-fn slice_condition(output: &OutputPlan) -> (String, Vec<String>) {
+/// A sentence for each user trigger of the targets.
+fn triggers(opened: &OpenedPack, streams: &[StreamPreparation]) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for output in streams.iter().flat_map(|s| &opened.plan.streams[s.index].outputs) {
+        for sentence in output.table.trigger_sentences() {
+            if !found.contains(&sentence) {
+                found.push(sentence);
+            }
+        }
+    }
+    found
+}
+
+/// Which rows are the output's slice, with parameters from `first` on, and their values.
+pub(super) fn slice_condition(output: &OutputPlan, first: usize) -> (String, Vec<String>) {
     let parts: Vec<String> = output
         .constants
         .iter()
         .enumerate()
         .map(|(at, (position, _))| {
-            format!("{}::text = ${}", quote_ident(&output.columns[*position].name), at + 1)
+            format!("{}::text = ${}", quote_ident(&output.columns[*position].name), at + first)
         })
         .collect();
     let condition = if parts.is_empty() { "true".to_owned() } else { parts.join(" AND ") };

@@ -69,6 +69,12 @@ pub struct Report {
     pub streams: Vec<StreamReport>,
     /// Streams of the pack without any source here.
     pub absent: Vec<String>,
+    /// User triggers of the targets.
+    pub triggers: Vec<String>,
+    /// Whether they were switched off for what this run wrote.
+    pub triggers_disabled: bool,
+    /// Sequences that need somebody's attention.
+    pub sequence_notes: Vec<String>,
     /// Sequences that were moved forward, as `sequence -> value`.
     pub sequences: BTreeMap<String, i64>,
     /// Indexes built after the load, of this run or of one that was killed before it could.
@@ -200,6 +206,7 @@ impl Leader<'_> {
                     .collect(),
                 initial_load,
                 sifting: outputs.iter().map(|_| Sifting::default()).collect(),
+                disable_triggers: self.preparation.options.disable_triggers,
                 limits: self.preparation.options.limits.shared_by(workers),
                 stop: self.stop.clone(),
                 oversize: Arc::new(Semaphore::new(1)),
@@ -318,6 +325,9 @@ impl Leader<'_> {
             workers: self.preparation.workers,
             streams: Vec::new(),
             absent: self.preparation.absent.clone(),
+            triggers: self.preparation.triggers.clone(),
+            triggers_disabled: self.preparation.disable_triggers,
+            sequence_notes: summary.sequence_notes,
             sequences: summary.sequences,
             built_indexes,
             changed_sources: summary.changed_sources,

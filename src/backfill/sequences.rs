@@ -2,39 +2,121 @@
 
 use std::collections::BTreeMap;
 
+use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
 use crate::backfill::Preparation;
-use crate::error::Result;
+use crate::cast::PgType;
+use crate::error::{Error, ErrorKind, Result};
 use crate::store::{quote_ident, sql};
 
-/// Moves the sequence behind every written serial or identity column past its greatest value.
+/// What became of the sequences.
+#[derive(Debug, Default)]
+pub(super) struct Sequences {
+    /// Those that were moved, with their new value.
+    pub(super) moved: BTreeMap<String, i64>,
+    /// What somebody should know about the others.
+    pub(super) notes: Vec<String>,
+}
+
+/// Moves the sequence behind every written serial, identity or defaulted column past the values
+/// of all columns that draw from it, in its own direction and never back.
 pub(super) async fn set_sequences(
     conn: &mut PgConnection,
     preparation: &Preparation,
-) -> Result<BTreeMap<String, i64>> {
-    let mut moved = BTreeMap::new();
+) -> Result<Sequences> {
+    let mut done = Sequences::default();
+    // Sequence, and what draws from it: quoted table and column.
+    let mut drawn: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
     for stream in &preparation.streams {
         for output in &preparation.opened.plan.streams[stream.index].outputs {
             for position in 0..output.columns.len() {
                 let Some(column) = output.catalog_column(position) else { continue };
                 let Some(sequence) = &column.sequence else { continue };
-                let statement = format!(
-                    "SELECT setval($1::regclass, m.top) FROM (SELECT max({})::bigint AS top FROM {}) m, \
-                     LATERAL (SELECT last_value, is_called FROM {sequence}) s \
-                     WHERE m.top >= 1 AND (m.top > s.last_value OR (m.top = s.last_value AND NOT s.is_called))",
-                    quote_ident(&column.name),
-                    output.table.sql_name()
+                // A default such as 'A' || nextval(...) draws from it without being its value.
+                let is_number = matches!(
+                    column.ty,
+                    PgType::Int2 | PgType::Int4 | PgType::Int8 | PgType::Numeric(_)
                 );
-                let value: Option<i64> = sqlx::query_scalar(sql(statement))
-                    .bind(sequence)
-                    .fetch_optional(&mut *conn)
-                    .await?;
-                if let Some(value) = value {
-                    moved.insert(sequence.clone(), value);
+                if !is_number {
+                    continue;
+                }
+                let user = (output.table.sql_name(), quote_ident(&column.name));
+                let users = drawn.entry(sequence.clone()).or_default();
+                if !users.contains(&user) {
+                    users.push(user);
                 }
             }
         }
     }
-    Ok(moved)
+    for (sequence, users) in &drawn {
+        set(conn, sequence, users, &mut done).await?;
+    }
+    Ok(done)
+}
+
+async fn set(
+    conn: &mut PgConnection,
+    sequence: &str,
+    users: &[(String, String)],
+    done: &mut Sequences,
+) -> Result<()> {
+    let row = sqlx::query(
+        "SELECT s.seqincrement, s.seqmin, s.seqmax \
+         FROM pg_catalog.pg_sequence s WHERE s.seqrelid = $1::regclass",
+    )
+    .bind(sequence)
+    .fetch_one(&mut *conn)
+    .await?;
+    let increment: i64 = row.try_get("seqincrement")?;
+    let (min, max): (i64, i64) = (row.try_get("seqmin")?, row.try_get("seqmax")?);
+    let (extreme, is_ahead) = if increment > 0 { ("max", ">") } else { ("min", "<") };
+    let values: Vec<String> = users
+        .iter()
+        .map(|(table, column)| format!("SELECT {extreme}({column})::numeric AS v FROM {table}"))
+        .collect();
+    let top = format!("(SELECT {extreme}(v) AS v FROM ({}) AS u)", values.join(" UNION ALL "));
+    let statement = format!(
+        "SELECT CASE WHEN m.v BETWEEN {min} AND {max} THEN setval($1::regclass, m.v::int8) END \
+             AS moved, m.v::text AS top, m.v BETWEEN {min} AND {max} AS fits \
+         FROM {top} AS m, LATERAL (SELECT last_value, is_called FROM {sequence}) AS s \
+         WHERE m.v {is_ahead} s.last_value OR (m.v = s.last_value AND NOT s.is_called)"
+    );
+    if let Some(row) = sqlx::query(sql(statement)).bind(sequence).fetch_optional(&mut *conn).await?
+    {
+        let (top, fits): (String, bool) = (row.try_get("top")?, row.try_get("fits")?);
+        let end = if increment > 0 { max } else { min };
+        // Values before the sequence's start are never drawn.
+        let is_beyond = top.parse::<i128>().is_ok_and(|top| {
+            if increment > 0 { top >= i128::from(end) } else { top <= i128::from(end) }
+        });
+        let moved: Option<i64> = row.try_get("moved")?;
+        if let Some(value) = moved {
+            done.moved.insert(sequence.to_owned(), value);
+        }
+        if is_beyond {
+            done.notes.push(format!(
+                "sequence {sequence} ends at {end} and rows hold {top}: it can give out no further \
+                 value"
+            ));
+        }
+        if !fits {
+            return Ok(());
+        }
+    }
+    verify(conn, sequence, &top, is_ahead).await
+}
+
+/// Whether what it gives out next lies beyond every value.
+async fn verify(conn: &mut PgConnection, sequence: &str, top: &str, is_ahead: &str) -> Result<()> {
+    let statement = format!(
+        "SELECT m.v IS NULL OR NOT (m.v {is_ahead} s.last_value \
+             OR (m.v = s.last_value AND NOT s.is_called)) \
+         FROM {top} AS m, LATERAL (SELECT last_value, is_called FROM {sequence}) AS s"
+    );
+    if sqlx::query_scalar(sql(statement)).fetch_one(conn).await? {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::StoreFailed, format!("sequence {sequence} is behind its rows"))
+        .advice("somebody else set it at this moment; run the backfill again"))
 }

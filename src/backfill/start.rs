@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sqlx::postgres::PgConnection;
 
+use crate::backfill::content;
 use crate::backfill::indexes;
 use crate::backfill::pack_lock::{lock_exclusive, lock_shared, share, unlock_shared};
 use crate::backfill::prepare::{Preparation, StreamPreparation, is_empty};
@@ -101,6 +102,8 @@ async fn begin(
     }
     let mut into_empty = Vec::new();
     for stream in &preparation.streams {
+        let outputs = &opened.plan.streams[stream.index].outputs;
+        content::remember(conn, &run_id, &opened.plan, outputs).await?;
         let initial_load = stream.may_copy && is_empty(conn, opened, stream.index).await?;
         if initial_load {
             into_empty.push(stream);

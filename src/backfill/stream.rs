@@ -47,6 +47,7 @@ pub(super) struct Work {
     pub(super) direct: Vec<bool>,
     pub(super) initial_load: bool,
     pub(super) sifting: Vec<Sifting>,
+    pub(super) disable_triggers: bool,
     pub(super) limits: ChunkLimits,
     pub(super) stop: Stop,
     /// One for all workers: of chunks that a single record makes larger than their share, one at
@@ -203,6 +204,7 @@ impl Work {
                 direct: &self.direct,
                 initial_load: self.initial_load,
                 sifting: &self.sifting,
+                disable_triggers: self.disable_triggers,
             };
             let Some(counts) = write_chunk(&mut worker.conn, place, &chunk).await? else {
                 self.lost(&lease);

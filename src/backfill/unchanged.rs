@@ -9,7 +9,8 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
 use super::chunk::{OutputRows, RowRef};
-use super::merge::{held_columns, is_about_data, key_match, send, stage_name};
+use super::merge::{held_columns, is_about_data, key_match, send};
+use super::stage::stage_name;
 use crate::canonical::{Digest, fields_of};
 use crate::cast::PgType;
 use crate::error::Result;

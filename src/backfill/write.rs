@@ -7,13 +7,17 @@ use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
 use crate::backfill::chunk::{Chunk, OutputRows, RowRef};
+use crate::backfill::content;
 use crate::backfill::counts::{Counts, RowCounts};
+use crate::backfill::held;
 use crate::backfill::lease::LEASE_SECONDS;
 use crate::backfill::merge::{self, Refused, Superseded, Written};
+use crate::backfill::triggers;
 use crate::backfill::twins::{KnownTwins, merge_rule, refuse_twins};
 use crate::derive::{LedgerEntry, RejectEntry, output_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::plan::{OutputPlan, PackPlan, StreamPlan};
+use crate::source::Locator;
 use crate::store::sql;
 
 /// What a chunk's transaction needs to know beside the chunk.
@@ -39,6 +43,8 @@ pub(super) struct Place<'a> {
     pub initial_load: bool,
     /// What earlier chunks say about each output.
     pub sifting: &'a [Sifting],
+    /// Whether user triggers of the targets are switched off for the transaction.
+    pub disable_triggers: bool,
 }
 
 /// Whether it pays to sort out unchanged rows before anything wide is sent: as long as the last
@@ -81,6 +87,12 @@ pub(super) async fn write_chunk(
     }
 }
 
+/// What a transaction that writes rows is set to. What it writes is small against the target: keys
+/// are looked up, the target is never scanned whole. Without sequential scans estimates are absurd,
+/// and would have every statement compiled.
+pub(super) const SETTINGS: &str = "SET LOCAL synchronous_commit = on; SET LOCAL enable_seqscan = off; \
+     SET LOCAL jit = off; SET LOCAL random_page_cost = 1.1; SET LOCAL work_mem = '64MB'";
+
 async fn try_chunk(
     conn: &mut PgConnection,
     place: Place<'_>,
@@ -88,22 +100,20 @@ async fn try_chunk(
     settings: &'static str,
 ) -> Result<Option<Counts>> {
     let mut tx = conn.begin().await?;
-    // Chunks are small against the target: keys are looked up, the target is never scanned whole.
-    // Without sequential scans estimates are absurd, and would have every statement compiled.
     let settings = format!(
-        "SET LOCAL synchronous_commit = on; SET LOCAL enable_seqscan = off; SET LOCAL jit = off; \
-         SET LOCAL random_page_cost = 1.1; SET LOCAL work_mem = '64MB'; \
-         SET LOCAL idle_in_transaction_session_timeout = '{LEASE_SECONDS}s'{settings}"
+        "{SETTINGS}; SET LOCAL idle_in_transaction_session_timeout = '{LEASE_SECONDS}s'{settings}"
     );
     sqlx::raw_sql(sql(settings)).execute(&mut *tx).await?;
     if !claim(&mut tx, &place).await? {
         tx.rollback().await?;
         return Ok(None);
     }
+    let silenced = triggers::silence(&mut tx, &place).await?;
     let mut counts = chunk.counts.clone();
     let mut rejects: Vec<RejectEntry> = chunk.rejects.clone();
     let mut ledger: Vec<LedgerEntry> = chunk.ledger.clone();
     let mut refused_records: HashSet<u32> = HashSet::new();
+    let mut held_records: HashSet<u32> = HashSet::new();
     let known_twins = KnownTwins::load(&mut tx, &place).await?;
     for (index, output) in place.stream.outputs.iter().enumerate() {
         let rows = &chunk.outputs[index];
@@ -115,6 +125,8 @@ async fn try_chunk(
             .copied()
             .collect();
         let twins = known_twins.take_out(&scene, &mut chosen);
+        let found = content::take_held(&mut tx, &place, &scene, &mut chosen).await?;
+        let mut held = held::with_their_records(&mut chosen, &held_records);
         let untouched = chosen.len() == rows.rows.len();
         let mut written = if place.direct[index] && untouched && !chosen.is_empty() {
             direct_or_merge(&mut tx, &place, output, rows, chosen).await?
@@ -122,10 +134,15 @@ async fn try_chunk(
             sifted_merge(&mut tx, &place, index, rows, chosen).await?
         };
         refuse_twins(&place, output, &mut written);
+        held.extend(held::take_orphans(&mut written));
+        written.counts.held += held.len() as u64;
+        held::store(&mut tx, &place, &scene, &held).await?;
         written.counts.add(&twins.counts);
+        written.counts.unchanged += found;
         written.refused.extend(twins.refused);
         if index == 0 {
             refused_records.extend(written.refused.iter().map(|(row, _)| row.record));
+            held_records.extend(held.iter().map(|row| row.record));
         }
         account(&mut counts, index, output, &written.counts);
         rejects.extend(written.refused.iter().map(|(row, why)| scene.reject(row, why)));
@@ -145,6 +162,7 @@ async fn try_chunk(
     }
     insert_rejects(&mut tx, &place, &rejects).await?;
     insert_ledger(&mut tx, &place, &ledger).await?;
+    triggers::restore(&mut tx, &silenced).await?;
     checkpoint(&mut tx, &place, chunk, &counts).await?;
     tx.commit().await?;
     Ok(Some(counts))
@@ -190,7 +208,7 @@ async fn direct_or_merge(
     merge::merge(tx, output, merge_rule(place, output), rows, chosen, true).await
 }
 
-fn account(counts: &mut Counts, index: usize, output: &OutputPlan, rows: &RowCounts) {
+pub(super) fn account(counts: &mut Counts, index: usize, output: &OutputPlan, rows: &RowCounts) {
     if index == 0 {
         counts.records.add(rows);
     } else {
@@ -200,9 +218,9 @@ fn account(counts: &mut Counts, index: usize, output: &OutputPlan, rows: &RowCou
 
 /// The output at hand, for entries about its rows.
 pub(super) struct Scene<'a> {
-    stream: &'a StreamPlan,
-    index: usize,
-    chunk: &'a Chunk,
+    pub(super) stream: &'a StreamPlan,
+    pub(super) index: usize,
+    pub(super) chunk: &'a Chunk,
 }
 
 impl Scene<'_> {
@@ -210,24 +228,27 @@ impl Scene<'_> {
         &self.stream.outputs[self.index]
     }
 
-    fn locator(&self, row: &RowRef) -> String {
+    pub(super) fn locator(&self, row: &RowRef) -> String {
         let record = &self.chunk.records[row.record as usize];
-        if self.output().each.is_some() {
+        if self.output().each.is_some() && !matches!(record.locator, Locator::Stored(_)) {
             format!("{}, {} {}", record.locator, self.output().name, row.element)
         } else {
             record.locator.to_string()
         }
     }
 
-    fn source(&self, row: &RowRef) -> String {
+    pub(super) fn source(&self, row: &RowRef) -> String {
         self.chunk.records[row.record as usize].source.to_string()
     }
 
-    fn fields(&self, row: &RowRef) -> &[u8] {
+    pub(super) fn fields(&self, row: &RowRef) -> &[u8] {
         self.chunk.outputs[self.index].fields(row)
     }
 
     fn key(&self, row: &RowRef) -> String {
+        if self.output().is_content {
+            return String::new();
+        }
         let text = crate::canonical::display_key(self.output(), self.fields(row));
         text.chars().take(400).collect()
     }
@@ -240,7 +261,7 @@ impl Scene<'_> {
             output: output_name(self.stream, self.index),
             source: self.source(row),
             locator: self.locator(row),
-            key: Some(self.key(row)),
+            key: Some(self.key(row)).filter(|key| !key.is_empty()),
             column: None,
             reason: why.reason.clone(),
             detail: why.detail.clone(),
@@ -250,11 +271,11 @@ impl Scene<'_> {
         }
     }
 
-    fn superseded(&self, superseded: &Superseded) -> LedgerEntry {
+    pub(super) fn superseded(&self, superseded: &Superseded) -> LedgerEntry {
         self.entry(&superseded.row, superseded.rule, superseded.target_digest)
     }
 
-    fn repeated(&self, row: &RowRef) -> LedgerEntry {
+    pub(super) fn repeated(&self, row: &RowRef) -> LedgerEntry {
         self.entry(row, "identical_duplicate", None)
     }
 
@@ -330,7 +351,7 @@ pub(super) fn to_json(value: &impl serde::Serialize) -> Result<String> {
 /// Rows of `toolkit.reject` and `toolkit.ledger` sent at once.
 const ENTRIES_AT_ONCE: usize = 1000;
 
-async fn insert_rejects(
+pub(super) async fn insert_rejects(
     tx: &mut PgConnection,
     place: &Place<'_>,
     rejects: &[RejectEntry],
@@ -362,7 +383,7 @@ async fn insert_rejects(
     Ok(())
 }
 
-async fn insert_ledger(
+pub(super) async fn insert_ledger(
     tx: &mut PgConnection,
     place: &Place<'_>,
     ledger: &[LedgerEntry],

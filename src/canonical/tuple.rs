@@ -26,6 +26,19 @@ pub fn fields_of(tuple: &[u8]) -> Vec<Option<Range<usize>>> {
     fields
 }
 
+/// A tuple with NULL in some of its fields.
+#[must_use]
+pub fn with_nulls(tuple: &[u8], positions: &[usize]) -> Vec<u8> {
+    let mut fields = Vec::with_capacity(tuple.len());
+    for (at, range) in fields_of(tuple).into_iter().enumerate() {
+        match range.filter(|_| !positions.contains(&at)) {
+            None => fields.extend_from_slice(&(-1_i32).to_be_bytes()),
+            Some(range) => fields.extend_from_slice(&tuple[range.start - 4..range.end]),
+        }
+    }
+    fields
+}
+
 /// Splits a binary COPY OUT stream into tuples, whatever pieces it arrives in.
 #[derive(Debug, Default)]
 pub struct TupleReader {

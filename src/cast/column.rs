@@ -66,7 +66,13 @@ impl ColumnCast {
         &self.column
     }
 
-    /// The column's type.
+    /// What becomes of a foreign key that leads to no row.
+    #[must_use]
+    pub fn orphan(&self) -> Policy {
+        self.options.on.orphan
+    }
+
+    /// The target type.
     #[must_use]
     pub fn ty(&self) -> &PgType {
         &self.ty

@@ -53,6 +53,7 @@ fn all(policy: Policy) -> Policies {
         too_long: policy,
         json_duplicate_keys: policy,
         unreadable: if policy == Policy::Null { Policy::Null } else { Policy::Reject },
+        orphan: Policy::Reject,
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Policies {
     pub json_duplicate_keys: Policy,
     /// A value the cast cannot read at all. Only `reject` and `null` are allowed.
     pub unreadable: Policy,
+    /// A foreign key that leads to no row. `null` for nullable columns, nothing replaces it.
+    pub orphan: Policy,
 }
 
 /// What the source held where a changed value was stored.

@@ -138,6 +138,9 @@ fn policy_fault(ty: &PgType, options: &CastOptions) -> Option<String> {
     if options.on.unreadable == Policy::Replace {
         return Some("unreadable allows reject and null only".to_owned());
     }
+    if options.on.orphan == Policy::Replace {
+        return Some("orphan allows reject and null only: nothing can replace a row".to_owned());
+    }
     let integer = matches!(ty, PgType::Int2 | PgType::Int4 | PgType::Int8);
     if integer && options.on.nan == Policy::Replace {
         return Some("an integer has no replacement for NaN".to_owned());
@@ -160,6 +163,7 @@ fn null_fault(ty: &PgType, nullable: bool, options: &CastOptions) -> Option<Stri
         ("overflow", on.overflow, document),
         ("too_long", on.too_long, document),
         ("unreadable", on.unreadable, false),
+        ("orphan", on.orphan, false),
     ];
     let found = policies.iter().find(|(_, policy, inner)| *policy == Policy::Null && !inner);
     if let Some((name, ..)) = found {

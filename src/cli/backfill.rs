@@ -37,6 +37,18 @@ otherwise.
 
 A second run re-reads everything and changes nothing.
 
+A row whose foreign key leads to no row yet waits in toolkit.held_row and is tried again when all
+streams are copied; rows that refer to each other in a circle are then stored together. Only what
+leads nowhere even so is rejected as `orphan`, or stored as NULL where pack.toml says
+`on = { orphan = \"null\" }`, with a ledger entry.
+
+The targets' own triggers fire, and are named in the plan and the report. --disable-triggers switches
+them off inside the transaction of each chunk, never the foreign keys' own: nobody else sees them off,
+nothing is left off after a kill, and other writers of the table wait while a chunk is written.
+
+A table without a key is loaded with `key = \"content\"`: what it held when the run began is counted
+by digest, and only what is not there, or not as often as in the source, is appended.
+
 Without --snapshot the sources must stay as they are: one that changes ends the run with exit 1.
 --snapshot copies them first, SQLite files by SQLite's backup API beside a writing application, into
 <state folder>/snapshots/<pack>/<run>, and reads the copy; a run is resumed from the same copy, if
@@ -79,7 +91,7 @@ pub struct Args {
     #[arg(long)]
     dry_run: bool,
     /// Count what the sources hold and what each cast will make of it, and change nothing
-    #[arg(long, conflicts_with_all = ["dry_run", "restart", "keep_indexes"])]
+    #[arg(long, conflicts_with_all = ["dry_run", "restart", "keep_indexes", "disable_triggers"])]
     preflight: bool,
     /// Start over instead of resuming an unfinished run
     #[arg(long)]
@@ -94,6 +106,9 @@ pub struct Args {
     /// Copy the sources first and read the copy, so that the application may go on writing
     #[arg(long, conflicts_with = "preflight")]
     snapshot: bool,
+    /// Switch the targets' own triggers off while their rows are written (needs the tables' owner)
+    #[arg(long)]
+    disable_triggers: bool,
     /// Rejects that still count as success: a number, or a percentage of the records read
     #[arg(long, value_name = "N|P%", default_value = "0", value_parser = tolerance)]
     max_rejects: Tolerance,
@@ -169,6 +184,7 @@ async fn with_postgres(
         keep_indexes: args.keep_indexes,
         workers: args.workers.map_or(0, usize::from),
         snapshot,
+        disable_triggers: args.disable_triggers,
     };
     let preparation = backfill::prepare(settings, postgres, pack, &roots, options).await?;
     if args.dry_run {
@@ -327,6 +343,7 @@ impl Report for Preparation {
             text.push_str(&format!("\nresumes run {run}, or joins it while it is alive"));
         }
         text.push_str(&absent(&self.absent));
+        text.push_str(&triggers(&self.triggers, self.disable_triggers));
         text
     }
 }
@@ -339,6 +356,12 @@ fn unique(names: &[String]) -> Vec<String> {
         }
     }
     seen
+}
+
+fn triggers(sentences: &[String], disabled: bool) -> String {
+    let so = if disabled { "switched off: " } else { "" };
+    let lines: Vec<String> = sentences.iter().map(|sentence| format!("\n{so}{sentence}")).collect();
+    if lines.is_empty() { String::new() } else { format!("\n{}", lines.concat()) }
 }
 
 fn absent(streams: &[String]) -> String {
@@ -380,6 +403,10 @@ impl Report for backfill::Report {
             }
         }
         let mut text = format!("{table}{}", absent(&self.absent));
+        text.push_str(&triggers(&self.triggers, self.triggers_disabled));
+        for note in &self.sequence_notes {
+            text.push_str(&format!("\n{note}"));
+        }
         for (sequence, value) in &self.sequences {
             text.push_str(&format!("\nsequence {sequence} set to {value}"));
         }

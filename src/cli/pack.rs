@@ -25,6 +25,10 @@ changed. It lists problems (exit 1) and warnings (exit 0): a key without a uniqu
 that lead nowhere, members mapped nowhere. A pack.toml that cannot be read exits 2, like everything
 that keeps the check from being made.
 
+Names: a source column that begins with / ^ + @, or has no name, is written `column:NAME`; a target
+with a dot in a part of its name is quoted as in SQL: target = '\"my.schema\".\"my.table\"'. A column may
+say what becomes of a foreign key that leads to no row: on = { orphan = \"null\" }.
+
 Examples:
   toolkit pack show                                   the built-in pack
   toolkit --format json pack show --pack ./my-pack

@@ -144,7 +144,7 @@ fn add_reasons(text: &mut String, indent: &str, what: &str, reasons: &BTreeMap<S
         let detail = match reason.detail.as_str() {
             // Foreign keys have lines of their own.
             "" => String::new(),
-            _ if name == "foreign_key" => String::new(),
+            _ if name == "orphan" => String::new(),
             detail => format!(": {detail}"),
         };
         let line =

@@ -241,6 +241,12 @@ impl Report for parity::Report {
                 unmapped.columns.join(", ")
             ));
         }
+        for trigger in &self.changing_triggers {
+            text.push_str(&format!(
+                "\n\nhint: trigger {trigger} may change rows as they are stored, which then differ \
+                 from the source; `backfill --disable-triggers` stores them as they are"
+            ));
+        }
         if !self.changed_sources.is_empty() {
             text.push_str(&format!(
                 "\n\nCHANGED while being read: {}; what differs may be due to that, so verify \

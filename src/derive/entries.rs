@@ -161,6 +161,9 @@ fn source_key(
     redactor: &Redactor,
 ) -> Option<String> {
     let Content::Columns { names, values, .. } = &record.content else { return None };
+    if output.is_content {
+        return None;
+    }
     let mut parts = Vec::new();
     for position in &output.key {
         let column = &output.columns[*position];

@@ -324,6 +324,9 @@ impl Deriver<'_> {
 
 /// The first key column whose field is NULL.
 fn null_key(output: &OutputPlan, fields: &[u8]) -> Option<usize> {
+    if output.is_content {
+        return None;
+    }
     let mut at = 0;
     for position in 0..output.columns.len() {
         let head = fields.get(at..at + 4)?;

@@ -13,6 +13,7 @@ const LENIENT: Policies = Policies {
     too_long: Policy::Reject,
     json_duplicate_keys: Policy::Replace,
     unreadable: Policy::Reject,
+    orphan: Policy::Reject,
 };
 
 fn all_null() -> Policies {

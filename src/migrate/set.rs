@@ -27,7 +27,12 @@ macro_rules! embedded {
 const BUILTIN: &[BuiltinPack] = &[
     (
         CONTROL_PACK,
-        embedded!["toolkit/V1__control.sql", "toolkit/V2__leases.sql", "toolkit/V5__miscast.sql",],
+        embedded![
+            "toolkit/V1__control.sql",
+            "toolkit/V2__leases.sql",
+            "toolkit/V3__targets.sql",
+            "toolkit/V4__miscast.sql",
+        ],
     ),
     (
         "unified",

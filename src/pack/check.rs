@@ -114,6 +114,7 @@ pub async fn check(postgres: &Postgres, pack: Pack, roots: &[PathBuf]) -> Result
     let Compiled { plan, faults } = compiled;
     findings.problems.extend(faults);
     unenforced_keys(&pack, &plan, &mut findings.warnings);
+    firing_triggers(&pack, &plan, &mut findings.warnings);
     let opened = OpenedPack { pack, plan, discovered, redactor, roots: roots.to_vec() };
     let (opened, samples) = tokio::task::spawn_blocking(move || {
         let samples: Vec<Sampled> =
@@ -190,11 +191,25 @@ fn output_offset(pack: &Pack, stream: &str, position: usize, column: Option<&str
 fn unenforced_keys(pack: &Pack, plan: &PackPlan, warnings: &mut Vec<Fault>) {
     for stream in &plan.streams {
         for (position, output) in stream.outputs.iter().enumerate() {
-            if !output.key_is_unique {
+            if !output.key_is_unique && !output.is_content {
                 let at = output_offset(pack, &stream.name, position, None);
                 warnings.push(Fault::new(at, unenforced_key(output)).of(&stream.name).advice(
                     "create a unique index on these columns: without it nothing but this program \
                      keeps two rows from having one key, and looking rows up by it is slow",
+                ));
+            }
+        }
+    }
+}
+
+fn firing_triggers(pack: &Pack, plan: &PackPlan, warnings: &mut Vec<Fault>) {
+    for stream in &plan.streams {
+        for (position, output) in stream.outputs.iter().enumerate() {
+            for sentence in output.table.trigger_sentences() {
+                let at = output_offset(pack, &stream.name, position, None);
+                warnings.push(Fault::new(at, sentence).of(&stream.name).advice(
+                    "`backfill --disable-triggers` writes without it; foreign keys are checked \
+                     all the same",
                 ));
             }
         }

@@ -11,7 +11,7 @@ use toml::Spanned;
 use self::slices::Slices;
 use crate::canonical::Layout;
 use crate::cast::redact::Redactor;
-use crate::cast::{CastOptions, ColumnCast, PgType, Value};
+use crate::cast::{CastOptions, ColumnCast, PgType, Policy, Value};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::fault::{Fault, first_error};
 use crate::pack::manifest::{
@@ -20,7 +20,7 @@ use crate::pack::manifest::{
 use crate::pack::order::copy_order;
 use crate::pack::plan::{From, OutputPlan, PackPlan, PlannedColumn, SourceKind, StreamPlan};
 use crate::pack::{Pack, builtin, lint, reference};
-use crate::store::catalog::{Column, Table, split_name};
+use crate::store::catalog::{COLUMNS_MAX, Column, Table, split_name};
 
 /// Columns of the tables that were found, by stream name.
 pub type SourceColumns = BTreeMap<String, Vec<String>>;
@@ -133,11 +133,20 @@ impl Compiler<'_> {
                 let (schema, table) = match split_name(name) {
                     Ok(parts) => parts,
                     Err(error) => {
-                        self.faults.push(Fault::new(at, error.detail()).of(stream_name));
+                        let fault = Fault::new(at, error.detail()).of(stream_name);
+                        let advice = error.advice_text().map(str::to_owned);
+                        self.faults.push(Fault { advice, ..fault });
                         continue;
                     }
                 };
                 if let Some(table) = Table::read(conn, &schema, &table).await? {
+                    if let Some(what) = table.kind.refusal() {
+                        let detail = format!("{name} is {what}: no rows can be loaded into it");
+                        self.faults.push(Fault::new(at, detail).of(stream_name).advice(
+                            "name the table that keeps the rows, and let the other read from it",
+                        ));
+                        continue;
+                    }
                     self.tables.insert(name.clone(), Arc::new(table));
                 } else {
                     let detail = format!("the database has no table {name}");
@@ -209,6 +218,7 @@ impl Compiler<'_> {
             .unique_keys
             .iter()
             .any(|unique| unique.iter().all(|name| key_names.contains(&name.as_str())));
+        let orphan_null = self.orphan_null(place, &columns, &key);
         let unit = self.slices.feed(table, &constants, &columns, feed, place.at());
         let pointer = |text: &Spanned<String>| reference::parse(text.get_ref());
         Some(OutputPlan {
@@ -222,6 +232,8 @@ impl Compiler<'_> {
             when: view.when.map(pointer),
             skip: view.skip.map(|skip| (pointer(&skip.empty), skip.rule.clone())),
             constants,
+            orphan_null,
+            is_content: view.key.is_content,
             key_is_unique,
             unit,
             table: Arc::clone(table),
@@ -241,6 +253,17 @@ impl Compiler<'_> {
         if mapping.is_empty() {
             let detail = format!("no column of the source has a name of {table_name}");
             self.faults.push(place.fault(place.at(), detail));
+            return None;
+        }
+        if mapping.len() > COLUMNS_MAX {
+            let detail = format!(
+                "{} columns are mapped to {table_name}; a PostgreSQL table has at most {COLUMNS_MAX}",
+                mapping.len()
+            );
+            self.faults.push(place.fault(place.at(), detail).advice(
+                "map the columns that are needed and `ignore` the others, collect some in a jsonb \
+                 column, or split the table into several outputs",
+            ));
             return None;
         }
         let before = self.faults.len();
@@ -318,9 +341,12 @@ impl Compiler<'_> {
     }
 
     fn key(&mut self, place: &Place<'_>, columns: &[PlannedColumn]) -> Option<Vec<usize>> {
+        if place.view.key.is_content {
+            return Some((0..columns.len()).collect());
+        }
         let mut key = Vec::new();
         let wanted = place.view.key;
-        for name in wanted {
+        for name in wanted.iter() {
             let found = columns.iter().position(|column| column.name == *name.get_ref());
             key.extend(found);
             if found.is_none() {
@@ -330,6 +356,40 @@ impl Compiler<'_> {
         }
         // An empty key is a fault of its own already.
         (!key.is_empty() && key.len() == wanted.len()).then_some(key)
+    }
+
+    /// Columns whose orphans are stored as NULL; the policy said of a column that cannot be one.
+    fn orphan_null(
+        &mut self,
+        place: &Place<'_>,
+        columns: &[PlannedColumn],
+        key: &[usize],
+    ) -> Vec<usize> {
+        let mut found = Vec::new();
+        for (position, column) in columns.iter().enumerate() {
+            let foreign = &place.table.foreign_keys;
+            let leads = foreign.iter().any(|key| key.simple && key.columns.contains(&column.name));
+            let may_be_null = leads
+                && !key.contains(&position)
+                && place.table.column(&column.name).is_some_and(|column| !column.not_null);
+            if may_be_null && column.cast.orphan() == Policy::Null {
+                found.push(position);
+                continue;
+            }
+            let entry = place.view.columns.get(&column.name);
+            let own = entry.and_then(|entry| entry.get_ref().options().on.clone());
+            if let Some(entry) = entry
+                && own.is_some_and(|on| on.orphan == Policy::Null)
+            {
+                let detail = format!(
+                    "column `{}`: orphan = \"null\" is for nullable columns of a foreign key \
+                     outside the `key`",
+                    column.name
+                );
+                self.faults.push(place.fault(entry.span().start, detail));
+            }
+        }
+        found
     }
 
     fn conflict_column(&mut self, place: &Place<'_>, columns: &[PlannedColumn]) -> Option<usize> {
@@ -431,7 +491,13 @@ fn forgotten_columns(
         }
         used.extend(view.columns.iter().flat_map(|(name, entry)| entry.get_ref().sources(name)));
     }
-    let is_used = |name: &str| used.iter().any(|used| used.eq_ignore_ascii_case(name));
+    let is_used = |name: &str| {
+        used.iter().any(|used| {
+            used.eq_ignore_ascii_case(name)
+                || matches!(reference::parse(used), From::Column(column)
+                    if column.eq_ignore_ascii_case(name))
+        })
+    };
     let forgotten: Vec<&str> =
         source_columns.iter().map(String::as_str).filter(|name| !is_used(name)).collect();
     if forgotten.is_empty() {
@@ -462,7 +528,8 @@ fn same_name_mapping(place: &Place<'_>) -> Columns {
     let columns = place.table.columns.iter().filter(|column| !column.generated);
     columns
         .filter_map(|column| {
-            let source = ColumnManifest::From(source_name(&column.name)?);
+            let source = reference::to_column(&source_name(&column.name)?);
+            let source = ColumnManifest::From(source);
             Some((column.name.clone(), Spanned::new(place.view.target.span(), source)))
         })
         .collect()

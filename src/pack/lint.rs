@@ -151,7 +151,7 @@ fn shape(stream: &StreamManifest, faults: &mut Vec<Fault>) {
     }
     let inline = [
         ("target", stream.target.is_some()),
-        ("key", !stream.key.is_empty()),
+        ("key", !stream.key.is_empty() || stream.key.is_content),
         ("conflict", stream.conflict != ConflictManifest::default()),
         ("columns", !stream.columns.is_empty()),
     ];
@@ -164,8 +164,16 @@ fn shape(stream: &StreamManifest, faults: &mut Vec<Fault>) {
 fn output(stream: &StreamManifest, view: &OutputView<'_>, faults: &mut Vec<Fault>) {
     let at = view.target.span().start;
     let name = view.name.get_ref();
-    if view.key.is_empty() {
+    if view.key.is_empty() && !view.key.is_content {
         let detail = format!("`{name}` needs a `key`: the target columns that identify a row");
+        faults.push(Fault::new(at, detail).advice(
+            "where nothing does, `key = \"content\"` loads append-only: a row is known by all it \
+             holds, and a second run adds only what is not there",
+        ));
+    }
+    if view.key.is_content && *view.conflict != ConflictManifest::default() {
+        let detail = "with `key = \"content\"` no row can be in conflict with another: leave \
+                      `conflict` out";
         faults.push(Fault::new(at, detail));
     }
     for (position, column) in view.key.iter().enumerate() {

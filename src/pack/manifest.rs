@@ -62,9 +62,9 @@ pub struct StreamManifest {
     pub source: SourceManifest,
     /// Target `schema.table` of a stream with one output.
     pub target: Option<Spanned<String>>,
-    /// Key columns of the target.
+    /// Key columns of the target, or `"content"`.
     #[serde(default)]
-    pub key: Vec<Spanned<String>>,
+    pub key: Key,
     /// What happens when the target holds another row under the key.
     #[serde(default)]
     pub conflict: ConflictManifest,
@@ -132,6 +132,23 @@ impl OneOrMany {
     }
 }
 
+/// `key = ["id"]`, or `key = "content"` for a table without a key: a row is known by all it holds.
+#[derive(Debug, Clone, Default)]
+pub struct Key {
+    /// Columns of the target.
+    pub columns: Vec<Spanned<String>>,
+    /// The whole row.
+    pub is_content: bool,
+}
+
+impl std::ops::Deref for Key {
+    type Target = [Spanned<String>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.columns
+    }
+}
+
 /// `[[stream.output]]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -140,8 +157,8 @@ pub struct OutputManifest {
     pub name: Spanned<String>,
     /// Target `schema.table`.
     pub target: Spanned<String>,
-    /// Key columns of the target.
-    pub key: Vec<Spanned<String>>,
+    /// Key columns of the target, or `"content"`.
+    pub key: Key,
     /// What happens when the target holds another row under the key.
     #[serde(default)]
     pub conflict: ConflictManifest,
@@ -206,7 +223,7 @@ pub struct OutputView<'a> {
     /// Target `schema.table`.
     pub target: &'a Spanned<String>,
     /// Key columns of the target.
-    pub key: &'a [Spanned<String>],
+    pub key: &'a Key,
     /// What happens when the target holds another row under the key.
     pub conflict: &'a ConflictManifest,
     /// Mapping by target column.
@@ -356,6 +373,7 @@ impl Defaults {
             too_long: fit(on.too_long),
             json_duplicate_keys: on.json_duplicate_keys,
             unreadable,
+            orphan: if nullable { on.orphan } else { Policy::Reject },
         }
     }
 }
@@ -377,6 +395,29 @@ impl<'de> Deserialize<'de> for OneOrMany {
             }
         }
         deserializer.deserialize_any(OneOrManyVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+        impl<'de> Visitor<'de> for KeyVisitor {
+            type Value = Key;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of columns, or \"content\" for a table without a key")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Key, E> {
+                if text == "content" {
+                    return Ok(Key { columns: Vec::new(), is_content: true });
+                }
+                Err(E::invalid_value(serde::de::Unexpected::Str(text), &self))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Key, A::Error> {
+                let columns = Vec::deserialize(SeqAccessDeserializer::new(seq))?;
+                Ok(Key { columns, is_content: false })
+            }
+        }
+        deserializer.deserialize_any(KeyVisitor)
     }
 }
 

@@ -181,9 +181,12 @@ pub fn join_error(error: tokio::task::JoinError) -> crate::Error {
     crate::Error::new(crate::ErrorKind::Bug, "a worker thread ended unexpectedly").because(error)
 }
 
-/// Whether no two records can give rows of one key: a single table whose INTEGER PRIMARY KEY is
+/// Whether no two records can be in each other's way: there is no key, or a single table whose INTEGER PRIMARY KEY is
 /// the target's integer key.
 pub fn source_guards_key(output: &OutputPlan, sources: &[StreamSource]) -> Result<bool> {
+    if output.is_content {
+        return Ok(true);
+    }
     let ([StreamSource::Sqlite(table)], [key]) = (sources, output.key.as_slice()) else {
         return Ok(false);
     };

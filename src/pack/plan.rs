@@ -121,6 +121,10 @@ pub struct OutputPlan {
     pub layout: Layout,
     /// Constant key columns as (position, Postgres text): the stream's slice of the table.
     pub constants: Vec<(usize, String)>,
+    /// The target has no key: a row is known by all it holds, and may be there several times.
+    pub is_content: bool,
+    /// Positions of the columns of foreign keys that become NULL where they lead to no row.
+    pub orphan_null: Vec<usize>,
     /// Whether a unique key of the target is covered by the plan's key.
     pub key_is_unique: bool,
     /// Position in [`PackPlan::units`].
@@ -173,7 +177,7 @@ impl std::fmt::Display for From {
     /// As it is written in `pack.toml`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Column(name) => f.write_str(name),
+            Self::Column(name) => f.write_str(&crate::pack::reference::to_column(name)),
             Self::Pointer { scope: Scope::Element, pointer } => f.write_str(pointer),
             Self::Pointer { scope: Scope::Root, pointer } => write!(f, "^{pointer}"),
             Self::Pointer { scope: Scope::Computed, pointer } => write!(f, "+{pointer}"),

@@ -2,8 +2,11 @@
 
 use crate::pack::plan::{From, Meta, Scope};
 
+/// What makes the rest a column's name, whatever it begins with.
+const COLUMN: &str = "column:";
+
 /// Reads a reference: `@fact`, `^/pointer`, `+/pointer`, `/pointer`, the empty text (the whole
-/// element), else a column name.
+/// element), `column:NAME` for a column of any name, else a column name.
 #[must_use]
 pub fn parse(text: &str) -> From {
     let pointer = |scope, rest: &str| From::Pointer { scope, pointer: rest.to_owned() };
@@ -16,7 +19,16 @@ pub fn parse(text: &str) -> From {
         _ if text.starts_with('^') => pointer(Scope::Root, &text[1..]),
         _ if text.starts_with("+/") => pointer(Scope::Computed, &text[1..]),
         _ if text.starts_with('/') => pointer(Scope::Element, text),
-        _ => From::Column(text.to_owned()),
+        _ => From::Column(text.strip_prefix(COLUMN).unwrap_or(text).to_owned()),
+    }
+}
+
+/// The reference to a column of this name, escaped where the bare name would be read otherwise.
+#[must_use]
+pub fn to_column(name: &str) -> String {
+    match parse(name) {
+        From::Column(read) if read == name => name.to_owned(),
+        _ => format!("{COLUMN}{name}"),
     }
 }
 
@@ -58,8 +70,8 @@ impl Offer {
                 pointer_refusal(text, &pointer).or_else(|| self.scope_refusal(text, scope))
             }
             From::Column(_) if self.has_columns() => None,
-            From::Column(name) if name.starts_with('@') => Some(format!(
-                "`{name}` is no fact about a file; known are @sha256, @path, @name, @key"
+            From::Column(_) if text.starts_with('@') => Some(format!(
+                "`{text}` is no fact about a file; known are @sha256, @path, @name, @key"
             )),
             From::Column(name) => Some(format!(
                 "`{name}` is a column's name, and JSON has no columns: write the pointer `/{name}`"
@@ -83,7 +95,7 @@ impl Offer {
         match scope {
             Scope::Element if self.has_columns() && !self.in_each => Some(format!(
                 "`{text}` points into a JSON document, and this stream's records are rows with \
-                 columns: write a column's name"
+                 columns: write a column's name (a column of just this name: `column:{text}`)"
             )),
             Scope::Root if self.has_columns() && !self.companion => Some(format!(
                 "`{text}` points into the document beside a record, and [stream.source] names no \

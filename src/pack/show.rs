@@ -112,7 +112,7 @@ fn mapped_stream(pack: &Pack, stream: &StreamManifest) -> MappedStream {
     let outputs = views.iter().map(|view| MappedOutput {
         output: view.name.get_ref().clone(),
         target: view.target.get_ref().clone(),
-        key: texts(view.key),
+        key: if view.key.is_content { vec!["content".to_owned()] } else { texts(view.key) },
         conflict: view.conflict.rule,
         by: view.conflict.by.as_ref().map(|by| by.get_ref().clone()),
         each: view.each.map(|each| each.get_ref().clone()),

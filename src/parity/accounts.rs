@@ -6,12 +6,16 @@ use futures_util::TryStreamExt as _;
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
-use crate::canonical::Digest;
+use crate::canonical::{Digest, display_field, fields_of, sha256};
 use crate::error::Result;
+use crate::pack::plan::OutputPlan;
 
 /// Rules of the ledger that say a source row is not the one in the target.
 const ROW_RULES: &[&str] =
     &["superseded", "superseded_tie", "superseded_in_source", "target_wins", "identical_duplicate"];
+
+/// The rule of the ledger that says a reference led nowhere and is stored as NULL.
+const ORPHAN_RULE: &str = "orphan";
 
 /// Place of a row: output name (empty for the record's own), source file, locator.
 pub(crate) type Place = (String, String, String);
@@ -23,6 +27,8 @@ pub(crate) struct Accounts {
     entries: HashSet<[u8; 16]>,
     /// Decisions about whole rows.
     rows: HashMap<Place, Vec<RowAccount>>,
+    /// References stored as NULL because they led nowhere: column and hash of the original.
+    orphans: HashMap<Place, Vec<(String, Digest)>>,
     /// Rejected rows and records.
     rejects: HashMap<Place, Vec<Digest>>,
 }
@@ -43,7 +49,7 @@ impl Accounts {
     pub(crate) async fn load(conn: &mut PgConnection, pack: &str, stream: &str) -> Result<Self> {
         let mut accounts = Self::default();
         let mut ledger = sqlx::query(
-            "SELECT output, source, locator, rule, original_hash, target_digest, entry_hash \
+            "SELECT output, source, locator, column_name, rule, original_hash, target_digest, entry_hash \
              FROM toolkit.ledger WHERE pack = $1 AND stream = $2",
         )
         .bind(pack)
@@ -55,10 +61,18 @@ impl Accounts {
                 accounts.entries.insert(*short);
             }
             let rule: String = row.try_get("rule")?;
-            if !ROW_RULES.contains(&rule.as_str()) {
+            if rule != ORPHAN_RULE && !ROW_RULES.contains(&rule.as_str()) {
                 continue;
             }
             let original: Vec<u8> = row.try_get("original_hash")?;
+            if rule == ORPHAN_RULE {
+                let column: Option<String> = row.try_get("column_name")?;
+                let place =
+                    (row.try_get("output")?, row.try_get("source")?, row.try_get("locator")?);
+                let entry = (column.unwrap_or_default(), original.try_into().unwrap_or_default());
+                accounts.orphans.entry(place).or_default().push(entry);
+                continue;
+            }
             let target: Option<Vec<u8>> = row.try_get("target_digest")?;
             let place = (row.try_get("output")?, row.try_get("source")?, row.try_get("locator")?);
             accounts.rows.entry(place).or_default().push(RowAccount {
@@ -95,7 +109,22 @@ impl Accounts {
 
     /// Whether nothing at all is recorded about whole rows or rejects: the fast path.
     pub(crate) fn is_plain(&self) -> bool {
-        self.rows.is_empty() && self.rejects.is_empty()
+        self.rows.is_empty() && self.rejects.is_empty() && self.orphans.is_empty()
+    }
+
+    /// Positions of the references of a row that are recorded as stored NULL, with just these
+    /// values.
+    pub(crate) fn nulled(&self, place: &Place, output: &OutputPlan, tuple: &[u8]) -> Vec<usize> {
+        let Some(entries) = self.orphans.get(place) else { return Vec::new() };
+        let ranges = fields_of(tuple);
+        let is_nulled = |at: &usize| {
+            let column = &output.columns[*at];
+            let Some(range) = ranges[*at].clone() else { return false };
+            let value = display_field(column.cast.ty(), &tuple[range]);
+            let hash = sha256(value.as_bytes());
+            entries.iter().any(|(name, original)| *name == column.name && *original == hash)
+        };
+        output.orphan_null.iter().copied().filter(is_nulled).collect()
     }
 
     /// Whether decisions about whole rows are recorded.

@@ -229,6 +229,12 @@ impl<'a> Hasher<'a> {
 /// guards it, possibly from several files or documents, and wherever rows gave way to others.
 fn may_repeat(opened: &OpenedPack, unit: usize, accounts: &[Accounts]) -> bool {
     let feeds = &opened.plan.units[unit].feeds;
+    let is_content = |(stream, output): &(usize, usize)| {
+        opened.plan.streams[*stream].outputs[*output].is_content
+    };
+    if feeds.iter().any(is_content) {
+        return false;
+    }
     let [(stream, _)] = feeds.as_slice() else { return true };
     if accounts[*stream].has_rows() {
         return true;

@@ -155,11 +155,14 @@ impl Passes<'_> {
         source: &mut Side,
         target: &mut Side,
     ) -> Result<Resolution> {
+        let (stream, output) = self.opened.plan.units[unit].feeds[0];
+        let is_content = self.opened.plan.streams[stream].outputs[output].is_content;
         let mut resolution = Resolution::default();
         for group in groups(differing, &source.buckets, &target.buckets) {
             let mut entries = self.target_entries(unit, &group, target).await?;
             entries.append(&mut self.source_entries(unit, &group, source).await?);
-            resolution.judge(&mut entries, &source.gave_way, self.differences_max);
+            let gave_way = &source.gave_way;
+            resolution.judge(&mut entries, gave_way, is_content, self.differences_max);
             self.stop.check()?;
         }
         Ok(resolution)

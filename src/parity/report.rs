@@ -52,6 +52,9 @@ pub struct Report {
     /// Sources that changed while they were read; looked for only where something differs, which
     /// may then be due to that.
     pub changed_sources: Vec<String>,
+    /// Triggers of the compared tables that change rows while they are stored; looked for only
+    /// where something differs, which may then be due to them.
+    pub changing_triggers: Vec<String>,
     /// Log position of the snapshot that was read.
     pub snapshot_lsn: String,
     /// When the snapshot was taken, by the server's clock: RFC 3339 in UTC.

@@ -22,6 +22,8 @@ pub(super) struct KeyState {
     pub(super) gave_way: Vec<RowAccount>,
     /// Digests of the rows the target holds.
     pub(super) target: Vec<Short>,
+    /// Whether just as many rows must be there.
+    pub(super) is_content: bool,
 }
 
 /// What a key turned out to be.
@@ -36,6 +38,7 @@ pub(super) enum Judgement {
 impl KeyState {
     /// Adds a row of the source.
     pub(super) fn expect(&mut self, expected: &Expected<'_>) {
+        self.is_content |= expected.is_content;
         match expected.account {
             None => self.required.push(short(&expected.row())),
             Some(account) => self.gave_way.push(account.clone()),
@@ -51,6 +54,12 @@ impl KeyState {
         // A table without a unique key may rightly hold a key as often as the source has it.
         if held == required && self.gave_way.is_empty() {
             return Judgement::Equal;
+        }
+        if self.is_content {
+            return Judgement::Differs(match (held.len(), required.len()) {
+                (held, required) if held < required => Kind::Missing,
+                _ => Kind::Duplicate,
+            });
         }
         required.dedup();
         match self.target.as_slice() {
@@ -110,12 +119,13 @@ impl Resolution {
         &mut self,
         entries: &mut [Entry],
         gave_way: &HashMap<Short, Vec<RowAccount>>,
+        is_content: bool,
         keys_max: usize,
     ) {
         entries.sort_unstable();
         for rows in entries.chunk_by(|left, right| left.key == right.key) {
             let key = rows[0].key;
-            let mut state = KeyState::default();
+            let mut state = KeyState { is_content, ..KeyState::default() };
             for entry in rows {
                 match entry.origin {
                     Origin::Required => state.required.push(entry.row),
@@ -306,6 +316,7 @@ mod tests {
     #[test]
     fn missing_extra_changed_and_duplicate_are_told_apart() {
         let state = |required: &[u8], target: &[u8]| KeyState {
+            is_content: false,
             required: required.iter().map(|byte| [*byte; 16]).collect(),
             gave_way: vec![],
             target: target.iter().map(|byte| [*byte; 16]).collect(),

@@ -76,6 +76,7 @@ impl Sample {
             entry.state.required.extend(seen.state.required);
             entry.state.gave_way.extend(seen.state.gave_way);
             entry.state.target.extend(seen.state.target);
+            entry.state.is_content |= seen.state.is_content;
             entry.rows.source = entry.rows.source.take().or(seen.rows.source);
             entry.rows.target.extend(seen.rows.target);
         }

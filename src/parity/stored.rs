@@ -112,6 +112,8 @@ struct Totals {
     #[serde(default)]
     changed_sources: Vec<String>,
     #[serde(default)]
+    changing_triggers: Vec<String>,
+    #[serde(default)]
     snapshot_at: String,
     #[serde(default)]
     seconds: Option<f64>,
@@ -194,6 +196,7 @@ fn report_of(
         outside_slices: totals.outside_slices,
         unmapped_columns: totals.unmapped_columns,
         changed_sources: totals.changed_sources,
+        changing_triggers: totals.changing_triggers,
         snapshot_lsn: header.try_get("lsn")?,
         snapshot_at: totals.snapshot_at,
         seconds: totals.seconds.or(stored_seconds).unwrap_or_default(),

@@ -124,7 +124,7 @@ pub async fn verify(
         opened: &opened,
         accounts: Arc::new(accounts),
         streams,
-        units,
+        units: units.clone(),
         stop,
         conn: &mut conn,
         differences_max: options.differences_max,
@@ -171,6 +171,7 @@ pub async fn verify(
         not_checked: not_checked(&opened),
         outside_slices,
         unmapped_columns: unmapped_columns(&opened, &units),
+        changing_triggers: if is_clean { Vec::new() } else { changing_triggers(&opened, &units) },
         changed_sources,
         snapshot_lsn: lsn,
         snapshot_at,
@@ -225,6 +226,18 @@ fn checked_units(opened: &OpenedPack, options: &Options) -> Result<Vec<usize>> {
     };
     let units = opened.plan.units.iter().enumerate();
     Ok(units.filter(|(_, unit)| is_checked(unit)).map(|(index, _)| index).collect())
+}
+
+/// Triggers that may have stored other rows than they were given.
+fn changing_triggers(opened: &OpenedPack, units: &[usize]) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for trigger in units.iter().flat_map(|unit| &opened.plan.units[*unit].table.triggers) {
+        let name = format!("{} of {}.{}", trigger.name, trigger.schema, trigger.table);
+        if trigger.changes_rows && !found.contains(&name) {
+            found.push(name);
+        }
+    }
+    found
 }
 
 fn streams_of(opened: &OpenedPack, units: &[usize]) -> Vec<usize> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::canonical::{Digest, Layout, display_row, sha256};
+use crate::canonical::{Digest, Layout, display_row, sha256, with_nulls};
 use crate::derive::{
     Derived, Deriver, Fate, LedgerEntry, note_entries, output_name, reject_entries, row_locator,
     skip_entries,
@@ -32,6 +32,10 @@ pub(crate) struct Expected<'a> {
     derived: &'a Derived,
     /// Position in the record's derived rows.
     number: usize,
+    /// References that are stored as NULL because they lead nowhere.
+    nulled: &'a [usize],
+    /// Rows without a key: as many as the source has must be there.
+    pub(crate) is_content: bool,
 }
 
 impl Expected<'_> {
@@ -53,7 +57,7 @@ impl Expected<'_> {
     /// Columns whose value a rule stored changed.
     pub(crate) fn noted_columns(&self) -> Vec<usize> {
         let notes = self.derived.notes.iter().filter(|note| note.row == self.number);
-        notes.map(|note| note.column).collect()
+        notes.map(|note| note.column).chain(self.nulled.iter().copied()).collect()
     }
 
     /// File and place in it, for people.
@@ -273,10 +277,17 @@ impl RecordWalk<'_> {
     }
 
     fn rows(&self, tally: &mut StreamTally, sink: &mut SourceSink<'_>) -> Result<()> {
+        // With the record's own row goes what is derived from it.
+        let mut is_lost = false;
         for (number, row) in self.derived.rows.iter().enumerate() {
+            if is_lost {
+                continue;
+            }
             let output = &self.plan.outputs[row.output];
-            let tuple = self.derived.fields(row);
+            let mut tuple = self.derived.fields(row);
             let mut digest = None;
+            let mut nulled = Vec::new();
+            let patched;
             let mut account = None;
             if !self.accounts.is_plain() {
                 let place = (
@@ -286,6 +297,7 @@ impl RecordWalk<'_> {
                 );
                 if self.accounts.has_reject(&place, &refused_sha256(output, tuple)) {
                     tally.rejected += 1;
+                    is_lost = row.output == 0;
                     continue;
                 }
                 let known = output.layout.row_digest(tuple);
@@ -298,6 +310,13 @@ impl RecordWalk<'_> {
                         continue;
                     }
                     Some(_) => tally.superseded += u64::from(row.output == 0),
+                }
+                nulled = self.accounts.nulled(&place, output, tuple);
+                if !nulled.is_empty() {
+                    tally.ledgered += nulled.len() as u64;
+                    patched = with_nulls(tuple, &nulled);
+                    tuple = &patched;
+                    digest = Some(output.layout.row_digest(tuple));
                 }
             }
             sink(&Expected {
@@ -312,6 +331,8 @@ impl RecordWalk<'_> {
                 digest,
                 derived: self.derived,
                 number,
+                nulled: &nulled,
+                is_content: output.is_content,
             })?;
         }
         Ok(())

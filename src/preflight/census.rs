@@ -20,7 +20,7 @@ use crate::preflight::moments::MomentCensus;
 use crate::preflight::names;
 use crate::preflight::predict::Predictor;
 use crate::preflight::references::References;
-use crate::preflight::report::{Census, Place, StreamCensus};
+use crate::preflight::report::{Census, Place, Predicted, StreamCensus};
 use crate::preflight::values::ValueCensus;
 use crate::source::discover::discover;
 use crate::source::{Content, Flow, SourceRecord, StreamSource};
@@ -175,8 +175,8 @@ async fn left_to_postgres(
                 .bind(&table.name)
                 .fetch_all(&mut *conn)
                 .await?;
-        of_table.extend(table.triggers.iter().map(|trigger| format!("trigger {trigger}")));
-        if table.partitioned {
+        of_table.extend(table.triggers.iter().map(|trigger| format!("trigger {}", trigger.name)));
+        if table.is_partitioned() {
             of_table.push("a partition for every row".to_owned());
         }
         let foreign = output.columns.iter().filter_map(|column| match column.cast.ty() {
@@ -216,17 +216,41 @@ struct Work {
 
 impl Work {
     fn streams(&self, chosen: &[usize], mut references: References) -> Result<Vec<StreamCensus>> {
-        chosen
-            .iter()
-            .map(|index| {
-                let name = &self.opened.plan.streams[*index].name;
-                self.stream(*index, &mut references)
-                    .map_err(|error| error.context(format!("stream {name}")))
-            })
-            .collect()
+        let mut found: Vec<StreamCensus> = Vec::with_capacity(chosen.len());
+        // References into a later stream are judged when all are read.
+        let mut waiting: Vec<(usize, Predictor<'_>)> = Vec::new();
+        for index in chosen {
+            let stream = &self.opened.plan.streams[*index];
+            let (predictor, values) = self
+                .stream(*index, &mut references)
+                .map_err(|error| error.context(format!("stream {}", stream.name)))?;
+            let files = &self.opened.discovered.streams[&stream.name].files;
+            let mut census = StreamCensus {
+                stream: stream.name.clone(),
+                sources: files.iter().take(FILES_NAMED_MAX).map(|f| f.relative.clone()).collect(),
+                files: files.len() as u64,
+                predicted: Predicted::default(),
+                outputs: Vec::new(),
+                values: values.finish(),
+            };
+            if references.waits_for_later(*index) {
+                waiting.push((found.len(), predictor));
+            } else {
+                (census.predicted, census.outputs) = predictor.finish(&mut references);
+            }
+            found.push(census);
+        }
+        for (at, predictor) in waiting {
+            (found[at].predicted, found[at].outputs) = predictor.finish(&mut references);
+        }
+        Ok(found)
     }
 
-    fn stream(&self, index: usize, references: &mut References) -> Result<StreamCensus> {
+    fn stream(
+        &self,
+        index: usize,
+        references: &mut References,
+    ) -> Result<(Predictor<'_>, Values<'_>)> {
         let stream = &self.opened.plan.streams[index];
         let mut sources = self.opened.open_sources(index)?;
         let records = sources.iter().map(StreamSource::estimated_records).sum();
@@ -247,17 +271,7 @@ impl Work {
             self.source(source, number, &mut counting)?;
         }
         self.say(Event::StreamDone);
-        let Counting { predictor, values, references, .. } = counting;
-        let (predicted, outputs) = predictor.finish(references);
-        let files = &self.opened.discovered.streams[&stream.name].files;
-        Ok(StreamCensus {
-            stream: stream.name.clone(),
-            sources: files.iter().take(FILES_NAMED_MAX).map(|f| f.relative.clone()).collect(),
-            files: files.len() as u64,
-            predicted,
-            outputs,
-            values: values.finish(),
-        })
+        Ok((counting.predictor, counting.values))
     }
 
     fn source(

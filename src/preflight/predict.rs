@@ -6,7 +6,7 @@ use crate::derive::{Derived, Fate, output_name, row_locator};
 use crate::pack::manifest::ConflictRule;
 use crate::pack::plan::{OutputPlan, StreamPlan};
 use crate::preflight::keys::{Marks, Seen, Short, mark, short};
-use crate::preflight::references::{References, Verdict};
+use crate::preflight::references::References;
 use crate::preflight::report::{
     ColumnCensus, KeyCensus, OutputCensus, Place, Predicted, Reason, RowPrediction,
 };
@@ -147,14 +147,16 @@ impl<'p> Predictor<'p> {
             if fate == RowFate::Stored {
                 let verdict =
                     references.follow(self.index, row.output, tally.output, fields, &place);
-                match verdict {
-                    Verdict::Fine => {
-                        references.store(self.index, row.output, tally.output, fields);
+                if let Some(detail) = verdict.dangling {
+                    count(&mut tally.refused, "orphan", &place, &detail);
+                    fate = RowFate::Rejected;
+                } else {
+                    for at in verdict.nulled {
+                        tally.columns[at].ledger += 1;
+                        count(&mut tally.columns[at].rules, "orphan", &place, "");
+                        self.predicted.ledgered += 1;
                     }
-                    Verdict::Dangling(detail) => {
-                        count(&mut tally.refused, "foreign_key", &place, &detail);
-                        fate = RowFate::Rejected;
-                    }
+                    references.store(self.index, row.output, tally.output, fields);
                 }
             }
             tally.rows.add(fate);
@@ -230,12 +232,24 @@ impl<'p> Predictor<'p> {
         let mut outputs = Vec::with_capacity(self.outputs.len());
         for (at, mut tally) in self.outputs.into_iter().enumerate() {
             let finished = references.finish(self.index, at);
-            for (rows, first, detail) in finished.late {
+            for late in finished.late {
+                for column in &late.nulled {
+                    let reason =
+                        Reason { count: 0, first: late.first.clone(), detail: String::new() };
+                    let tally = &mut tally.columns[*column];
+                    tally.ledger += late.rows;
+                    tally.rules.entry("orphan".to_owned()).or_insert(reason).count += late.rows;
+                    self.predicted.ledgered += late.rows;
+                }
+                if !late.nulled.is_empty() {
+                    continue;
+                }
+                let (rows, first, detail) = (late.rows, late.first, late.detail);
                 let rows = rows.min(tally.rows.stored);
                 tally.rows.stored -= rows;
                 tally.rows.rejected += rows;
                 let reason = Reason { count: 0, first, detail };
-                tally.refused.entry("foreign_key".to_owned()).or_insert(reason).count += rows;
+                tally.refused.entry("orphan".to_owned()).or_insert(reason).count += rows;
             }
             for seen in tally.seen.iter().chain(tally.uniques.iter().map(|unique| &unique.seen)) {
                 references.budget.give_back(seen.len());

@@ -45,19 +45,23 @@ struct Child {
     parent: usize,
     /// Positions of its columns in the output; None where one is not written.
     positions: Option<Vec<usize>>,
-    /// Whether rows of the same stream may be what it leads to.
+    /// Whether rows of the same stream, or of a later one, may be what it leads to.
     waits: bool,
+    /// Whether rows of a later stream may be.
+    waits_long: bool,
+    /// Positions of the columns that are stored as NULL where it leads nowhere.
+    nulled: Vec<usize>,
     pending: HashMap<Short, (u64, Place)>,
     census: ReferenceCensus,
 }
 
 /// What a row's references lead to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// To rows, to nothing on purpose, or to rows that may still come.
-    Fine,
-    /// Nowhere: constraint and referenced table.
-    Dangling(String),
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Verdict {
+    /// One leads nowhere, and the row is refused: constraint and referenced table.
+    pub(super) dangling: Option<String>,
+    /// Positions of columns that lead nowhere and are stored as NULL.
+    pub(super) nulled: Vec<usize>,
 }
 
 impl References {
@@ -89,7 +93,7 @@ impl References {
         stream: usize,
         output: &OutputPlan,
     ) -> Result<Vec<Child>> {
-        let rows = sqlx::query(include_str!("../sql/preflight/foreign_keys.sql"))
+        let rows = sqlx::query(include_str!("../sql/catalog/foreign_keys.sql"))
             .bind(&output.table.schema)
             .bind(&output.table.name)
             .fetch_all(&mut *conn)
@@ -103,10 +107,16 @@ impl References {
             let Some(referenced) = Table::read(conn, &schema, &table).await? else { continue };
             let parent = self.parent(plan, chosen, &referenced, target_columns);
             let positions = positions(output, &columns);
-            let waits = self.parents[parent].feeds.iter().any(|(feed, _, _)| *feed == stream);
+            let feeds = &self.parents[parent].feeds;
+            let waits = feeds.iter().any(|(feed, _, _)| *feed >= stream);
+            let waits_long = feeds.iter().any(|(feed, _, _)| *feed > stream);
+            let nulled: Vec<usize> = positions.iter().flatten().copied().collect();
+            let nulled = nulled.into_iter().filter(|at| output.orphan_null.contains(at)).collect();
             children.push(Child {
                 parent,
                 waits,
+                waits_long,
+                nulled,
                 pending: HashMap::new(),
                 census: ReferenceCensus {
                     constraint: row.try_get("name")?,
@@ -195,9 +205,9 @@ impl References {
         place: &dyn Fn() -> Place,
     ) -> Verdict {
         let Some(children) = self.children.get_mut(&(stream, output)) else {
-            return Verdict::Fine;
+            return Verdict::default();
         };
-        let mut verdict = Verdict::Fine;
+        let mut verdict = Verdict::default();
         for child in children {
             let parent = &self.parents[child.parent];
             let (Some(positions), None) = (&child.positions, &child.census.not_checked_because)
@@ -215,12 +225,22 @@ impl References {
                 child.census.not_checked += 1;
             } else if !child.waits {
                 child.census.dangling.add(place);
-                verdict = Verdict::Dangling(child.sentence());
+                if child.nulled.is_empty() {
+                    verdict.dangling = Some(child.sentence());
+                } else {
+                    verdict.nulled.extend(&child.nulled);
+                }
             } else {
                 child.wait_for(key, place);
             }
         }
         verdict
+    }
+
+    /// Whether a stream's references can only be judged when later streams have been read.
+    pub(super) fn waits_for_later(&self, stream: usize) -> bool {
+        let children = self.children.iter().filter(|((s, _), _)| *s == stream);
+        children.flat_map(|(_, children)| children).any(|child| child.waits_long)
     }
 
     /// Ends a stream: what still leads nowhere dangles. Returns, per output, its foreign keys and
@@ -246,7 +266,12 @@ impl References {
                 let first = child.census.dangling.first.clone();
                 let place =
                     first.unwrap_or(Place { source: String::new(), locator: String::new() });
-                finished.late.push((child.census.dangling.count, place, child.sentence()));
+                finished.late.push(Late {
+                    rows: child.census.dangling.count,
+                    first: place,
+                    detail: child.sentence(),
+                    nulled: child.nulled.clone(),
+                });
             }
             finished.references.push(child.census);
         }
@@ -258,7 +283,17 @@ impl References {
 #[derive(Debug, Default)]
 pub(super) struct Finished {
     pub(super) references: Vec<ReferenceCensus>,
-    pub(super) late: Vec<(u64, Place, String)>,
+    pub(super) late: Vec<Late>,
+}
+
+/// Rows of which one reference turned out to lead nowhere.
+#[derive(Debug)]
+pub(super) struct Late {
+    pub(super) rows: u64,
+    pub(super) first: Place,
+    pub(super) detail: String,
+    /// Columns that are stored as NULL; none: the rows are refused.
+    pub(super) nulled: Vec<usize>,
 }
 
 impl Child {

@@ -218,6 +218,11 @@ async fn repair_row(
     let source = action.source_digest.as_deref().and_then(digest_of);
     let row = source.and_then(|digest| now.rows.get(&(stream, digest)));
     let output = output_of(opened, stream, action, row)?;
+    if output.is_content {
+        let why = "the table has no key: a backfill adds what is missing; what is extra, or there \
+                   too often, must be deleted by hand";
+        return Ok(Fate::Refused(why.to_owned()));
+    }
     let held = held_digest(tx, output, action).await?;
     let goal = if action.operation == Operation::Delete { None } else { source };
     if held == goal && (goal.is_some() || action.operation == Operation::Delete) {

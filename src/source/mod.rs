@@ -76,6 +76,8 @@ pub enum Locator {
     Element(u64),
     /// `line 3` of a CSV or JSONL file, 1-based
     Line(u64),
+    /// one that was stored as text
+    Stored(String),
 }
 
 impl std::fmt::Display for Locator {
@@ -87,6 +89,7 @@ impl std::fmt::Display for Locator {
             Self::Document => f.write_str("document"),
             Self::Element(n) => write!(f, "record {n}"),
             Self::Line(n) => write!(f, "line {n}"),
+            Self::Stored(text) => f.write_str(text),
         }
     }
 }

@@ -16,6 +16,9 @@ use crate::source::discover::SourceFile;
 use crate::source::{Content, Flow, KeyPart, Locator, Position, SourceRecord, Visitor};
 use crate::store::quote_ident;
 
+/// Columns of a result at most (`SQLITE_MAX_COLUMN`).
+const RESULT_COLUMNS_MAX: usize = 2_000;
+
 impl Database {
     fn order_of(&self, table: &str) -> Result<RowOrder> {
         let (kind, without_rowid): (String, bool) = self
@@ -40,7 +43,9 @@ impl Database {
         let columns = self.columns(table)?;
         let free = ["rowid", "_rowid_", "oid"]
             .into_iter()
-            .find(|alias| !columns.iter().any(|column| column.eq_ignore_ascii_case(alias)));
+            .find(|alias| !columns.iter().any(|column| column.eq_ignore_ascii_case(alias)))
+            // A result has no room for the rowid beside all of them.
+            .filter(|_| columns.len() < RESULT_COLUMNS_MAX);
         Ok(free.map_or(RowOrder::Unordered, RowOrder::Rowid))
     }
 }

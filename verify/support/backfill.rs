@@ -48,7 +48,16 @@ impl Move {
     /// A pack of the test's own: DDL, `pack.toml` below its header, and one SQLite file
     /// `app.sqlite` filled by `source`.
     pub(crate) async fn own(ddl: &str, streams: &str, source: &str) -> Self {
-        let database = TestDatabase::create().await;
+        Self::own_in(TestDatabase::create().await, ddl, streams, source).await
+    }
+
+    /// The same in a database of the test's choice.
+    pub(crate) async fn own_in(
+        database: TestDatabase,
+        ddl: &str,
+        streams: &str,
+        source: &str,
+    ) -> Self {
         let folder = database.folder().join("pack");
         let files = database.folder().join("source");
         fs::create_dir(&folder).unwrap();
@@ -99,6 +108,23 @@ impl Move {
         let output = self.run(more);
         assert_eq!(output.status.code(), Some(code), "{}{}", stdout(&output), stderr(&output));
         Report::of(&output)
+    }
+
+    /// Exit code of a full verification.
+    pub(crate) fn parity(&self) -> i32 {
+        self.verify().status.code().unwrap()
+    }
+
+    pub(crate) fn verify(&self) -> Output {
+        let mut command = self.command(&["verify-parity", "--pack", &self.pack, "--level", "full"]);
+        command.arg("--source").arg(&self.source).output().unwrap()
+    }
+
+    /// A full verification finds no difference.
+    #[track_caller]
+    pub(crate) fn is_clean(&self) {
+        let output = self.verify();
+        assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
     }
 
     #[track_caller]

@@ -26,15 +26,27 @@ pub(crate) struct TestDatabase {
 impl TestDatabase {
     /// An empty UTF8 database on the test server.
     pub(crate) async fn create() -> Self {
+        Self::try_create("").await.expect("a database")
+    }
+
+    /// The same, ordered as people do and not by bytes; None where the server cannot.
+    pub(crate) async fn collated() -> Option<Self> {
+        Self::try_create("LOCALE_PROVIDER icu ICU_LOCALE 'en-US'").await
+    }
+
+    async fn try_create(options: &str) -> Option<Self> {
         let server = tokio::task::spawn_blocking(server::url).await.unwrap();
         let name = format!("verify_{}", uuid::Uuid::new_v4().simple());
-        let statement =
-            format!("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0", quote_ident(&name));
+        let statement = format!(
+            "CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0 {options}",
+            quote_ident(&name)
+        );
         let options = PgConnectOptions::from_str(server).unwrap();
         let mut connection = options.connect().await.expect("the test server");
-        connection.execute(sql(statement)).await.unwrap();
+        connection.execute(sql(statement)).await.ok()?;
         connection.close().await.unwrap();
-        Self { url: with_database(server, &name), name, folder: tempfile::tempdir().unwrap() }
+        let folder = tempfile::tempdir().unwrap();
+        Some(Self { url: with_database(server, &name), name, folder })
     }
 
     /// URL of the database, password included.

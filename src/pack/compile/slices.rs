@@ -119,7 +119,7 @@ fn slice_name(table: &str, constants: &[(String, String)]) -> String {
 /// Identity of the slice an output writes: the target and the constants of its key.
 fn slice_of(view: &OutputView<'_>) -> String {
     let mut slice = view.target.get_ref().clone();
-    for name in view.key {
+    for name in view.key.iter() {
         let value = view
             .columns
             .get(name.get_ref())

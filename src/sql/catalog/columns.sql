@@ -23,8 +23,22 @@ SELECT a.attname::text                                            AS name,
        a.attidentity::text                                        AS identity,
        a.attgenerated::text                                       AS generated,
        d.adbin IS NOT NULL                                        AS has_default,
-       pg_catalog.pg_get_serial_sequence(
-           quote_ident($1) || '.' || quote_ident($2), a.attname)  AS sequence,
+       coalesce(coll.collisdeterministic, true)                   AS deterministic,
+       -- Its own (serial, identity), or one somebody else owns, named in the default. Not
+       -- pg_get_serial_sequence, which refuses schemas the role may not use.
+       (SELECT quote_ident(sn.nspname) || '.' || quote_ident(s.relname)
+        FROM pg_catalog.pg_depend p
+        JOIN pg_catalog.pg_class s ON s.relkind = 'S'
+             AND s.oid = CASE WHEN p.classid = 'pg_catalog.pg_class'::regclass THEN p.objid
+                              ELSE p.refobjid END
+        JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace
+        WHERE (p.classid = 'pg_catalog.pg_class'::regclass AND p.deptype IN ('a', 'i')
+               AND p.refclassid = 'pg_catalog.pg_class'::regclass
+               AND p.refobjid = c.oid AND p.refobjsubid = a.attnum)
+           OR (p.classid = 'pg_catalog.pg_attrdef'::regclass AND p.objid = d.oid
+               AND p.refclassid = 'pg_catalog.pg_class'::regclass)
+        ORDER BY p.classid = 'pg_catalog.pg_attrdef'::regclass DESC
+        LIMIT 1)                                                  AS sequence,
        ARRAY(SELECT e.enumlabel::text FROM pg_catalog.pg_enum e
              WHERE e.enumtypid IN (bt.oid, et.oid) ORDER BY e.enumsortorder) AS labels
 FROM pg_catalog.pg_class c
@@ -34,6 +48,7 @@ JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 JOIN base b ON b.type_oid = a.atttypid AND b.typtype <> 'd'
 JOIN pg_catalog.pg_type bt ON bt.oid = b.base_oid
 LEFT JOIN pg_catalog.pg_type et ON et.oid = bt.typelem AND bt.typcategory = 'A'
+LEFT JOIN pg_catalog.pg_collation coll ON coll.oid = a.attcollation
 LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
 WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'f', 'm')
 ORDER BY a.attnum

@@ -1,5 +1,7 @@
 -- Enforced foreign keys of one table. $1 schema, $2 table.
 SELECT c.conname::text AS name,
+       c.condeferrable AS deferrable,
+       c.confmatchtype = 's' AS simple,
        rn.nspname::text AS target_schema,
        r.relname::text AS target_table,
        ARRAY(SELECT a.attname::text
