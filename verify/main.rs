@@ -17,6 +17,7 @@ mod cast_oracle;
 mod cli_errors;
 mod connections;
 mod demo;
+mod dirt;
 mod embedded;
 mod json_oracle;
 mod migrate;

@@ -5,11 +5,13 @@
 //! command; `--dry-run` stops after [`Preparation`].
 
 pub mod chunk;
+mod collision;
 pub mod counts;
 mod indexes;
 mod merge;
 mod prepare;
 mod resume;
+mod retry;
 mod run;
 mod sequences;
 mod stream;
@@ -21,4 +23,5 @@ pub use chunk::{ChunkLimits, OutputRows, RowRef};
 pub use counts::{Counts, RowCounts};
 pub use merge::{Refused, Superseded, Written, merge};
 pub use prepare::{Options, Preparation, StreamPreparation, prepare};
+pub use retry::{LeftAlone, RefusedAgain, Retry, RetryOptions, retry};
 pub use run::{Event, Report, StreamReport, run};

@@ -12,6 +12,7 @@ use crate::backfill::resume::{Unfinished, resumable};
 use crate::config::Settings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::plan::OutputPlan;
+use crate::pack::units::InferredUnit;
 use crate::pack::{OpenedPack, Pack, source_guards_key};
 use crate::source::StreamSource;
 use crate::store::{Postgres, quote_ident, sql};
@@ -40,6 +41,8 @@ pub struct Preparation {
     pub streams: Vec<StreamPreparation>,
     /// Streams of the pack without any source here.
     pub absent: Vec<String>,
+    /// Units of numeric timestamps that were found in the columns themselves.
+    pub inferred_units: Vec<InferredUnit>,
     #[serde(skip)]
     pub(crate) opened: Arc<OpenedPack>,
     #[serde(skip)]
@@ -127,6 +130,7 @@ pub async fn prepare(
         resumes,
         streams,
         absent,
+        inferred_units: opened.units.clone(),
         opened,
         roots: roots.to_vec(),
         options,

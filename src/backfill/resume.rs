@@ -34,8 +34,12 @@ pub(super) async fn resumable(
         serde_json::from_str(&row.try_get::<String, _>("inputs")?).unwrap_or_default();
     let mut differences = Vec::new();
     let now = settings_json(opened, options);
-    for name in ["pack_version", "pack_fingerprint", "streams", "encoding_version"] {
-        if stored[name] != now[name] {
+    for name in
+        ["pack_version", "pack_fingerprint", "streams", "encoding_version", "inferred_units"]
+    {
+        // Runs of earlier versions have inferred nothing and do not say so.
+        let is_unsaid = stored[name].is_null() && now[name] == json!([]);
+        if stored[name] != now[name] && !is_unsaid {
             differences.push(format!("{name} was {}, is {}", stored[name], now[name]));
         }
     }
@@ -80,5 +84,6 @@ pub(super) fn settings_json(opened: &OpenedPack, options: &Options) -> serde_jso
         "pack_fingerprint": opened.plan.fingerprint,
         "streams": options.streams,
         "encoding_version": crate::canonical::ENCODING_VERSION,
+        "inferred_units": opened.units,
     })
 }

@@ -19,6 +19,7 @@ use crate::backfill::stream::Copying;
 use crate::backfill::write::to_json;
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
+use crate::pack::units::InferredUnit;
 use crate::pack::{OpenedPack, join_error};
 use crate::source::discover::discover;
 use crate::store::Postgres;
@@ -60,6 +61,8 @@ pub struct Report {
     pub streams: Vec<StreamReport>,
     /// Streams of the pack without any source here.
     pub absent: Vec<String>,
+    /// Units of numeric timestamps that were found in the columns themselves.
+    pub inferred_units: Vec<InferredUnit>,
     /// Sequences that were moved forward, as `sequence -> value`.
     pub sequences: BTreeMap<String, i64>,
     /// Indexes built after the load, of this run or of one that was killed before it could.
@@ -113,6 +116,7 @@ pub async fn run(
         resumed: preparation.resumes.is_some(),
         streams: Vec::new(),
         absent: preparation.absent.clone(),
+        inferred_units: preparation.inferred_units.clone(),
         sequences: set_sequences(&mut conn, preparation).await?,
         built_indexes,
         changed_sources: changed_sources(preparation).await?,
@@ -312,7 +316,7 @@ async fn copy_stream(
 }
 
 /// One backfill of a pack at a time; the lock ends with its session, also when that is killed.
-async fn lock_pack(conn: &mut PgConnection, pack: &str) -> Result<()> {
+pub(super) async fn lock_pack(conn: &mut PgConnection, pack: &str) -> Result<()> {
     let locked: bool = sqlx::query_scalar(
         "SELECT pg_try_advisory_lock(hashtextextended('toolkit.backfill.' || $1, 0))",
     )
@@ -424,7 +428,7 @@ async fn counts_of(conn: &mut PgConnection, run_id: &str, stream: &str) -> Resul
 }
 
 /// Rejects of earlier runs that this complete run did not meet again, in the files it read, are
-/// resolved. The ledger is history and stays.
+/// resolved, corrected ones whose source is no longer what was refused among them. The ledger is history and stays.
 async fn resolve_old_rejects(
     conn: &mut PgConnection,
     run_id: &str,
@@ -439,7 +443,13 @@ async fn resolve_old_rejects(
         .unwrap_or_default();
     sqlx::query(
         "UPDATE toolkit.reject SET state = 'resolved' WHERE pack = $2 AND stream = $3 \
-         AND run_id <> $1::uuid AND state IN ('open', 'retried') AND source = ANY($4)",
+         AND run_id <> $1::uuid AND source = ANY($4) \
+         AND (state = 'open' OR (state = 'retried' AND NOT EXISTS (\
+           SELECT 1 FROM toolkit.ledger AS l \
+           WHERE l.run_id = $1::uuid AND l.pack = $2 AND l.stream = $3 \
+             AND l.rule = 'corrected_by_retry' AND l.output = reject.output \
+             AND l.source = reject.source AND l.locator = reject.locator \
+             AND l.original_hash = reject.record_sha256)))",
     )
     .bind(run_id)
     .bind(&opened.plan.name)

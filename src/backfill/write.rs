@@ -63,11 +63,50 @@ async fn try_chunk(
     );
     sqlx::raw_sql(sql(settings)).execute(&mut *tx).await?;
     claim(&mut tx, &place).await?;
+    let done = write_rows(&mut tx, &place, chunk).await?;
+    let counts = done.counts;
+    if !counts.is_balanced() {
+        return Err(Error::new(
+            ErrorKind::Bug,
+            format!(
+                "stream {}: {} records were read but {} accounted for; the chunk was rolled back",
+                place.stream.name,
+                counts.read,
+                counts.records.total()
+            ),
+        ));
+    }
+    let refused: Vec<RejectEntry> = done.refused.into_iter().map(|(_, entry)| entry).collect();
+    insert_rejects(&mut tx, &place, &chunk.rejects, "record").await?;
+    insert_rejects(&mut tx, &place, &refused, "row").await?;
+    insert_ledger(&mut tx, &place, &done.ledger).await?;
+    checkpoint(&mut tx, &place, chunk, &counts).await?;
+    tx.commit().await?;
+    Ok(counts)
+}
+
+/// What became of the rows of a chunk.
+pub(super) struct RowsWritten {
+    /// The chunk's counts, with what became of its rows.
+    pub counts: Counts,
+    /// Rows that Postgres refused, with the position of their record.
+    pub refused: Vec<(RowRef, RejectEntry)>,
+    /// Ledger entries of the rules, and of the values that are stored.
+    pub ledger: Vec<LedgerEntry>,
+}
+
+/// Writes the rows of a chunk; control rows are the caller's.
+pub(super) async fn write_rows(
+    tx: &mut PgConnection,
+    place: &Place<'_>,
+    chunk: &Chunk,
+) -> Result<RowsWritten> {
     let mut counts = chunk.counts.clone();
-    let mut rejects: Vec<RejectEntry> = chunk.rejects.clone();
+    let mut rejects: Vec<(RowRef, RejectEntry)> = Vec::new();
     let mut ledger: Vec<LedgerEntry> = chunk.ledger.clone();
     let mut refused_records: HashSet<u32> = HashSet::new();
-    let known_twins = KnownTwins::load(&mut tx, &place).await?;
+    let mut refused_rows: HashSet<(usize, u32, u32)> = HashSet::new();
+    let known_twins = KnownTwins::load(tx, place).await?;
     for (index, output) in place.stream.outputs.iter().enumerate() {
         let rows = &chunk.outputs[index];
         let scene = Scene { stream: place.stream, index, chunk };
@@ -80,37 +119,33 @@ async fn try_chunk(
         let twins = known_twins.take_out(&scene, &mut chosen);
         let untouched = chosen.len() == rows.rows.len();
         let mut written = if place.direct[index] && untouched && !chosen.is_empty() {
-            direct_or_merge(&mut tx, &place, output, rows, chosen).await?
+            direct_or_merge(tx, place, output, rows, chosen).await?
         } else {
-            merge::merge(&mut tx, output, merge_rule(&place, output), rows, chosen).await?
+            merge::merge(tx, output, merge_rule(place, output), rows, chosen).await?
         };
-        refuse_twins(&place, output, &mut written);
+        refuse_twins(place, output, &mut written);
         written.counts.add(&twins.counts);
         written.refused.extend(twins.refused);
         if index == 0 {
             refused_records.extend(written.refused.iter().map(|(row, _)| row.record));
         }
         account(&mut counts, index, output, &written.counts);
-        rejects.extend(written.refused.iter().map(|(row, why)| scene.reject(row, why)));
+        let places = written.refused.iter().map(|(row, _)| (index, row.record, row.element));
+        refused_rows.extend(places);
+        rejects.extend(written.refused.iter().map(|(row, why)| (*row, scene.reject(row, why))));
         ledger.extend(written.superseded.iter().map(|row| scene.superseded(row)));
         ledger.extend(written.repeated.iter().map(|row| scene.repeated(row)));
     }
-    if !counts.is_balanced() {
-        return Err(Error::new(
-            ErrorKind::Bug,
-            format!(
-                "stream {}: {} records were read but {} accounted for; the chunk was rolled back",
-                place.stream.name,
-                counts.read,
-                counts.records.total()
-            ),
-        ));
+    // A value that is not stored is not stored changed: its record is a reject, kept whole.
+    for note in &chunk.notes {
+        let row = (note.output, note.record, note.element);
+        if refused_records.contains(&note.record) || refused_rows.contains(&row) {
+            counts.ledgered -= 1;
+        } else {
+            ledger.push(note.entry.clone());
+        }
     }
-    insert_rejects(&mut tx, &place, &rejects).await?;
-    insert_ledger(&mut tx, &place, &ledger).await?;
-    checkpoint(&mut tx, &place, chunk, &counts).await?;
-    tx.commit().await?;
-    Ok(counts)
+    Ok(RowsWritten { counts, refused: rejects, ledger })
 }
 
 async fn direct_or_merge(
@@ -297,10 +332,12 @@ pub(super) fn to_json(value: &impl serde::Serialize) -> Result<String> {
 /// Rows of `toolkit.reject` and `toolkit.ledger` sent at once.
 const ENTRIES_AT_ONCE: usize = 1000;
 
-async fn insert_rejects(
+/// `shape` is `record` for records as the source has them, `row` for rows of the target.
+pub(super) async fn insert_rejects(
     tx: &mut PgConnection,
     place: &Place<'_>,
     rejects: &[RejectEntry],
+    shape: &str,
 ) -> Result<()> {
     for part in rejects.chunks(ENTRIES_AT_ONCE) {
         let text = |get: fn(&RejectEntry) -> &str| -> Vec<String> {
@@ -323,13 +360,14 @@ async fn insert_rejects(
             .bind(part.iter().map(|entry| entry.record.clone()).collect::<Vec<_>>())
             .bind(part.iter().map(|entry| entry.record_sha256.to_vec()).collect::<Vec<_>>())
             .bind(part.iter().map(|entry| entry.secret).collect::<Vec<_>>())
+            .bind(shape)
             .execute(&mut *tx)
             .await?;
     }
     Ok(())
 }
 
-async fn insert_ledger(
+pub(super) async fn insert_ledger(
     tx: &mut PgConnection,
     place: &Place<'_>,
     ledger: &[LedgerEntry],

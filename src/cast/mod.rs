@@ -31,6 +31,7 @@ mod numeric;
 pub mod options;
 pub mod redact;
 mod source;
+pub mod spelling;
 mod text;
 mod timestamp;
 mod uuid;
@@ -42,7 +43,7 @@ mod column_tests;
 
 pub use column::ColumnCast;
 pub(crate) use document::redact_shown;
-pub use note::{Note, Original, Policies, Policy, Refusal};
-pub use options::{CastName, CastOptions, EmptyText, EpochUnit, JsonNull};
+pub use note::{MixedUnits, Note, Original, Policies, Policy, Refusal};
+pub use options::{CastName, CastOptions, EmptyText, EpochUnit, JsonNull, UnitOption};
 pub use redact::{Redacted, Redactor};
 pub use value::{PgType, Value};

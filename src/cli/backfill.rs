@@ -232,9 +232,15 @@ impl Report for Preparation {
         if let Some(run) = &self.resumes {
             text.push_str(&format!("\n\nresumes run {run}"));
         }
+        text.push_str(&units_text(&self.inferred_units));
         text.push_str(&absent(&self.absent));
         text
     }
+}
+
+/// How numbers are read as timestamps, where the columns decided.
+pub(super) fn units_text(units: &[crate::pack::units::InferredUnit]) -> String {
+    units.iter().map(|unit| format!("\n{}", unit.sentence())).collect()
 }
 
 fn unique(names: &[String]) -> Vec<String> {
@@ -285,7 +291,8 @@ impl Report for backfill::Report {
                 ]);
             }
         }
-        let mut text = format!("{table}{}", absent(&self.absent));
+        let units = units_text(&self.inferred_units);
+        let mut text = format!("{table}{units}{}", absent(&self.absent));
         for (sequence, value) in &self.sequences {
             text.push_str(&format!("\nsequence {sequence} set to {value}"));
         }

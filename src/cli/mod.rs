@@ -24,6 +24,7 @@ pub mod verify_parity;
 mod preflight;
 mod progress;
 mod record;
+mod rejects_retry;
 mod signals;
 
 use std::future::Future;

@@ -184,6 +184,10 @@ impl Report for Check {
             self.database,
             table.trim_fmt()
         );
+        let units = super::backfill::units_text(&self.inferred_units);
+        if !units.is_empty() {
+            let _ = write!(text, "\n{units}");
+        }
         text.push_str(&findings("problems", &self.file, &self.problems));
         text.push_str(&findings("warnings", &self.file, &self.warnings));
         let verdict = match (self.problems.len(), self.warnings.len()) {

@@ -13,6 +13,7 @@ const LENIENT: Policies = Policies {
     too_long: Policy::Reject,
     json_duplicate_keys: Policy::Replace,
     unreadable: Policy::Reject,
+    mixed_units: crate::cast::MixedUnits::Reject,
 };
 
 fn all_null() -> Policies {

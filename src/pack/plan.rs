@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use crate::canonical::Layout;
+use crate::derive::Corrections;
+use crate::store::ServerSpelling;
 use crate::cast::{ColumnCast, Value};
 use crate::json::Json;
 use crate::pack::manifest::ConflictRule;
@@ -44,6 +46,10 @@ pub struct StreamPlan {
     pub companion: Option<String>,
     /// The rows a record becomes; the first output is the record itself.
     pub outputs: Vec<OutputPlan>,
+    /// Refused records that were stored corrected.
+    pub corrections: Corrections,
+    /// Spells the values of types that are known only as text.
+    pub spelling: Option<Arc<ServerSpelling>>,
 }
 
 /// Computes fields of a JSON document that a pointer cannot reach.

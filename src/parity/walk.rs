@@ -8,13 +8,13 @@ use sqlx::postgres::PgConnection;
 
 use crate::canonical::{Digest, TupleReader, copy_expression, display_row, sha256};
 use crate::derive::{
-    Derived, Deriver, Fate, LedgerEntry, note_entries, output_name, reject_entries, row_locator,
+    CORRECTED, Corrected, Derived, Deriver, Fate, LedgerEntry, note_entries, output_name, reject_entries, row_locator,
     skip_entries,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
 use crate::pack::OpenedPack;
-use crate::pack::plan::{OutputPlan, Unit};
+use crate::pack::plan::{OutputPlan, StreamPlan, Unit};
 use crate::parity::accounts::{Accounts, RowAccount};
 use crate::source::{Flow, SourceRecord};
 use crate::store::{quote_ident, sql};
@@ -86,6 +86,7 @@ pub(crate) fn walk_source(
     let mut deriver = Deriver::new(plan, Arc::clone(&opened.redactor));
     let mut derived = Derived::default();
     let mut tally = StreamTally::default();
+    let mut corrector = Corrector::new(opened, stream, accounts);
     for mut source in opened.open_sources(stream)? {
         let mut from = None;
         loop {
@@ -93,8 +94,8 @@ pub(crate) fn walk_source(
             from = source.read(from.as_ref(), &mut |record| {
                 deriver.derive(record, &mut derived)?;
                 let walk = RecordWalk { plan, stream, accounts, record, derived: &derived };
-                walk.account(&mut tally, deriver.redactor());
-                walk.rows(&mut tally, sink)?;
+                walk.run(&mut tally, deriver.redactor(), sink)?;
+                corrector.corrected(record, &derived, &mut tally, sink)?;
                 in_transaction += 1;
                 // A read transaction ends now and then: in rollback-journal mode it blocks
                 // writers.
@@ -109,8 +110,82 @@ pub(crate) fn walk_source(
     Ok(tally)
 }
 
+/// Whether a derived row was refused by Postgres.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    No,
+    Itself,
+    WithItsRecord,
+}
+
+/// Derives the corrections that stand in place of refused records and rows.
+struct Corrector<'p> {
+    plan: &'p StreamPlan,
+    stream: usize,
+    accounts: &'p Accounts,
+    deriver: Deriver<'p>,
+    derived: Derived,
+}
+
+impl<'p> Corrector<'p> {
+    fn new(opened: &'p OpenedPack, stream: usize, accounts: &'p Accounts) -> Self {
+        let plan = &opened.plan.streams[stream];
+        let deriver = Deriver::new(plan, Arc::clone(&opened.redactor));
+        Self { plan, stream, accounts, deriver, derived: Derived::default() }
+    }
+
+    /// Hands out the rows that the target holds in place of what the source still has.
+    fn corrected(
+        &mut self,
+        record: &SourceRecord<'_>,
+        derived: &Derived,
+        tally: &mut StreamTally,
+        sink: &mut dyn FnMut(&Expected<'_>) -> Result<()>,
+    ) -> Result<()> {
+        for skip in derived.skips.iter().filter(|skip| skip.rule == CORRECTED) {
+            let output = &self.plan.outputs[skip.output];
+            let place = (
+                output_name(self.plan, skip.output),
+                record.file.relative.clone(),
+                row_locator(record, output, skip.element),
+            );
+            let found = self.plan.corrections.find(&place, &skip.original_hash);
+            match found.map(|correction| &correction.stored) {
+                None => {}
+                Some(Corrected::Row(tuple)) => sink(&Expected {
+                    stream: self.stream,
+                    output: skip.output,
+                    tuple,
+                    key: output.layout.key_digest(tuple),
+                    row: output.layout.row_digest(tuple),
+                    account: None,
+                    record,
+                    element: skip.element,
+                })?,
+                Some(Corrected::Record(held)) => {
+                    let (deriver, derived) = (&mut self.deriver, &mut self.derived);
+                    let (plan, stream, accounts) = (self.plan, self.stream, self.accounts);
+                    held.with(|record| -> Result<()> {
+                        deriver.derive(record, derived)?;
+                        if skip.output > 0 {
+                            derived.only(skip.output, skip.element);
+                        }
+                        let walk = RecordWalk { plan, stream, accounts, record, derived };
+                        // It was counted as the record of the source that it stands for.
+                        let read = tally.read;
+                        walk.run(tally, deriver.redactor(), sink)?;
+                        tally.read = read;
+                        Ok(())
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 struct RecordWalk<'a> {
-    plan: &'a crate::pack::plan::StreamPlan,
+    plan: &'a StreamPlan,
     stream: usize,
     accounts: &'a Accounts,
     record: &'a SourceRecord<'a>,
@@ -118,8 +193,55 @@ struct RecordWalk<'a> {
 }
 
 impl RecordWalk<'_> {
+    fn run(
+        &self,
+        tally: &mut StreamTally,
+        redactor: &crate::cast::redact::Redactor,
+        sink: &mut dyn FnMut(&Expected<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let refused = self.refused_rows();
+        self.account(tally, redactor, &refused);
+        self.rows(tally, &refused, sink)
+    }
+
+    /// Positions of the rows that Postgres refused, by record of the rejects; without the
+    /// record's own row none of its rows was written.
+    fn refused_rows(&self) -> Vec<Refused> {
+        if self.accounts.is_plain() {
+            return Vec::new();
+        }
+        let mut refused: Vec<Refused> = Vec::with_capacity(self.derived.rows.len());
+        let mut is_lost = false;
+        for row in &self.derived.rows {
+            let output = &self.plan.outputs[row.output];
+            let tuple = self.derived.fields(row);
+            let place = self.place(row.output, row.element);
+            let is_refused = self.accounts.has_reject(&place, &refused_sha256(output, tuple));
+            is_lost |= is_refused && row.output == 0;
+            refused.push(match (is_refused, is_lost) {
+                (true, _) => Refused::Itself,
+                (false, true) => Refused::WithItsRecord,
+                (false, false) => Refused::No,
+            });
+        }
+        refused
+    }
+
+    fn place(&self, output: usize, element: u32) -> (String, String, String) {
+        (
+            output_name(self.plan, output),
+            self.record.file.relative.clone(),
+            row_locator(self.record, &self.plan.outputs[output], element),
+        )
+    }
+
     /// Counts the record, and checks that rejects, skips and changed values are recorded.
-    fn account(&self, tally: &mut StreamTally, redactor: &crate::cast::redact::Redactor) {
+    fn account(
+        &self,
+        tally: &mut StreamTally,
+        redactor: &crate::cast::redact::Redactor,
+        refused: &[Refused],
+    ) {
         tally.read += 1;
         match self.derived.fate {
             Fate::Stored => {}
@@ -145,9 +267,12 @@ impl RecordWalk<'_> {
                 });
             }
         }
-        for entry in note_entries(self.plan, self.record, self.derived) {
-            tally.ledgered += 1;
-            self.ledgered(tally, entry);
+        let notes = note_entries(self.plan, self.record, self.derived);
+        for (note, entry) in self.derived.notes.iter().zip(notes) {
+            if refused.get(note.row).is_none_or(|refused| *refused == Refused::No) {
+                tally.ledgered += 1;
+                self.ledgered(tally, entry);
+            }
         }
         for entry in skip_entries(self.plan, self.record, self.derived) {
             self.ledgered(tally, entry);
@@ -170,23 +295,24 @@ impl RecordWalk<'_> {
     fn rows(
         &self,
         tally: &mut StreamTally,
+        refused: &[Refused],
         sink: &mut dyn FnMut(&Expected<'_>) -> Result<()>,
     ) -> Result<()> {
-        for row in &self.derived.rows {
+        for (at, row) in self.derived.rows.iter().enumerate() {
+            match refused.get(at) {
+                Some(Refused::Itself) => {
+                    tally.rejected += 1;
+                    continue;
+                }
+                Some(Refused::WithItsRecord) => continue,
+                Some(Refused::No) | None => {}
+            }
             let output = &self.plan.outputs[row.output];
             let tuple = self.derived.fields(row);
             let digest = output.layout.row_digest(tuple);
             let mut account = None;
             if !self.accounts.is_plain() {
-                let place = (
-                    output_name(self.plan, row.output),
-                    self.record.file.relative.clone(),
-                    row_locator(self.record, output, row.element),
-                );
-                if self.accounts.has_reject(&place, &refused_sha256(output, tuple)) {
-                    tally.rejected += 1;
-                    continue;
-                }
+                let place = self.place(row.output, row.element);
                 account = self.accounts.row(&place, &digest);
                 match account.map(|account| account.rule.as_str()) {
                     None => {}

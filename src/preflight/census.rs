@@ -108,6 +108,7 @@ pub async fn census(
         files,
         left_to_postgres,
         changed_sources,
+        inferred_units: opened.units.clone(),
         seconds: started.elapsed().as_secs_f64(),
     })
 }
