@@ -25,7 +25,7 @@ macro_rules! embedded {
 
 /// The packs that come with the binary, control schema first.
 const BUILTIN: &[BuiltinPack] = &[
-    (CONTROL_PACK, embedded!["toolkit/V1__control.sql"]),
+    (CONTROL_PACK, embedded!["toolkit/V1__control.sql", "toolkit/V3__rejects.sql"]),
     (
         "unified",
         embedded![
