@@ -55,8 +55,7 @@ fn source() -> String {
                 .enumerate()
                 .map(|(at, group)| if at == dirty { *value } else { group.good })
                 .collect();
-            statements
-                .push_str(&format!("INSERT INTO wide VALUES ({id}, {});", values.join(", ")));
+            statements.push_str(&format!("INSERT INTO wide VALUES ({id}, {});", values.join(", ")));
         }
     }
     statements
@@ -71,7 +70,8 @@ async fn outcome(world: &World, id: usize, column: &str) -> String {
     if reason != "NULL" {
         return format!("reject {reason}");
     }
-    let stored = world.text(&format!("SELECT left({column}::text, 60) FROM wide WHERE id = {id}")).await;
+    let stored =
+        world.text(&format!("SELECT left({column}::text, 60) FROM wide WHERE id = {id}")).await;
     let rules = world
         .text(&format!(
             "SELECT string_agg(column_name || ' ' || rule, ', ' ORDER BY id) FROM toolkit.ledger \

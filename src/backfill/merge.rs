@@ -110,7 +110,8 @@ pub async fn merge(
                 };
                 if let [row] = batch.as_slice() {
                     if let Some(unique) = unique
-                        && let Some(other) = name_other(conn, output, rows.fields(row), &unique).await
+                        && let Some(other) =
+                            name_other(conn, output, rows.fields(row), &unique).await
                     {
                         refused.detail = format!("{}; {other}", refused.detail);
                     }

@@ -339,7 +339,11 @@ impl Group<'_> {
         };
         let done = write_rows(&mut tx, &place, &chunk).await?;
         self.conclude(&mut tx, &place, &chunk, items, done, retry).await?;
-        if self.options.dry_run { tx.rollback().await? } else { tx.commit().await? }
+        if self.options.dry_run {
+            tx.rollback().await?
+        } else {
+            tx.commit().await?
+        }
         Ok(())
     }
 
@@ -359,7 +363,8 @@ impl Group<'_> {
                     let index = opened.plan.stream_index(&name).unwrap_or_default();
                     let stream = &opened.plan.streams[index];
                     let mut deriver = Deriver::new(stream, Arc::clone(&opened.redactor));
-                    item::derive(&mut deriver, &held, output, element).map(|derived| (derived, held))
+                    item::derive(&mut deriver, &held, output, element)
+                        .map(|derived| (derived, held))
                 });
                 let (derived, held) = made.await.map_err(crate::pack::join_error)??;
                 if let Some(refused) = item.refusal(self.stream, &derived) {

@@ -20,7 +20,9 @@ use super::redact::Redactor;
 use super::source::Source;
 use super::spelling::{Spelling, Unspelled};
 use super::text::{TextRules, write_bytea, write_ltree, write_text};
-use super::timestamp::{Reading, suggested_unit, write_date, write_time, write_timestamp, write_timestamptz};
+use super::timestamp::{
+    Reading, suggested_unit, write_date, write_time, write_timestamp, write_timestamptz,
+};
 use super::uuid::write_uuid;
 use super::validate;
 use super::value::{PgType, Value};

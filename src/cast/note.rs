@@ -29,7 +29,8 @@ pub struct Policies {
     pub overflow: Policy,
     /// Text longer than the target allows. Replacement: the first n characters.
     pub too_long: Policy,
-    /// One object key given twice in JSON for jsonb. Replacement: the last value, as Postgres.
+    /// One object key given twice in JSON for jsonb. Replacement: the last value, as Postgres;
+    /// null: JSON null.
     pub json_duplicate_keys: Policy,
     /// A value the cast cannot read at all. Only `reject` and `null` are allowed.
     pub unreadable: Policy,

@@ -25,6 +25,25 @@ changed. It lists problems (exit 1) and warnings (exit 0): a key without a uniqu
 that lead nowhere, members mapped nowhere. A pack.toml that cannot be read exits 2, like everything
 that keeps the check from being made.
 
+Policies of a column, `on = { nul = \"replace\" }`, or of all in [defaults.on]; each is reject unless
+pack.toml says otherwise. replace and null leave a ledger entry with the original bytes:
+
+  policy               what it decides about              replace stores           null stores
+  nul                  U+0000 in text, JSON strings       U+FFFD                   NULL (JSON: null)
+  invalid_utf8         bytes that are no UTF-8            U+FFFD for each fault    NULL (JSON: null)
+  nan                  NaN, infinity where there is none  \"NaN\" in JSON            NULL (JSON: null)
+  overflow             out of range, or not held exactly  the nearest value        NULL
+  too_long             text beyond varchar(n)             the first n characters   NULL
+  json_duplicate_keys  a key twice in jsonb               the last value           JSON null
+  unreadable           what the cast cannot read          (refused)                NULL
+  mixed_units          a numeric timestamp that is plausible in another unit only: reject, or keep
+
+Other options of a column: cast, zone, unit, aliases, empty, json_null, default, and redact = false,
+which stores secrets as they are. unit = \"s\", \"ms\", \"us\", or \"infer\": the unit in which most
+numbers of the whole column are moments from March 1973 to 2099; it is shown, and recorded with the
+run. Values of types known only as text (macaddr, cidr, ranges, money, bit, xml, tsvector, ...) are
+stored as Postgres writes them, with a ledger entry `respelled` where that is another text.
+
 Examples:
   toolkit pack show                                   the built-in pack
   toolkit --format json pack show --pack ./my-pack

@@ -88,7 +88,8 @@ async fn with_postgres(
     output: &Output,
     postgres: &Postgres,
 ) -> Result<parity::Report> {
-    let opened = Arc::new(crate::pack::open_as_recorded(settings, postgres, pack, &args.source).await?);
+    let opened =
+        Arc::new(crate::pack::open_as_recorded(settings, postgres, pack, &args.source).await?);
     let level = match args.level {
         LevelName::Counts => Level::Counts,
         LevelName::Full => Level::Full,

@@ -150,6 +150,7 @@ impl Derived {
         }
         self.rows.retain(|row| wanted(row.output, row.element));
         self.skips.retain(|skip| wanted(skip.output, skip.element));
-        self.refusals.retain(|refused| refused.output == 0 || wanted(refused.output, refused.element));
+        self.refusals
+            .retain(|refused| refused.output == 0 || wanted(refused.output, refused.element));
     }
 }

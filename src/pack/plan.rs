@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crate::canonical::Layout;
-use crate::derive::Corrections;
-use crate::store::ServerSpelling;
 use crate::cast::{ColumnCast, Value};
+use crate::derive::Corrections;
 use crate::json::Json;
 use crate::pack::manifest::ConflictRule;
+use crate::store::ServerSpelling;
 use crate::store::catalog::{Column, Table};
 
 /// A whole pack, ready to run.

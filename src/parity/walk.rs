@@ -8,8 +8,8 @@ use sqlx::postgres::PgConnection;
 
 use crate::canonical::{Digest, TupleReader, copy_expression, display_row, sha256};
 use crate::derive::{
-    CORRECTED, Corrected, Derived, Deriver, Fate, LedgerEntry, note_entries, output_name, reject_entries, row_locator,
-    skip_entries,
+    CORRECTED, Corrected, Derived, Deriver, Fate, LedgerEntry, note_entries, output_name,
+    reject_entries, row_locator, skip_entries,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;

@@ -64,7 +64,8 @@ impl Retried {
 }
 
 fn retry(world: &World, more: &[&str]) -> Retried {
-    let arguments = [&["--format", "json", "rejects", "retry", "--pack", &world.pack], more].concat();
+    let arguments =
+        [&["--format", "json", "rejects", "retry", "--pack", &world.pack], more].concat();
     let output = world.run(&arguments);
     let report = serde_json::from_slice(&output.stdout);
     Retried(
@@ -149,8 +150,11 @@ async fn corrected_records_go_in_and_parity_accepts_exactly_them() {
     let lines = crate::support::world::lines(&report.differences);
     assert_eq!(
         lines,
-        ["changed public.people id=2 age: '21' -> '22'", "missing public.people id=4"].map(str::to_owned)
-            .into_iter().filter(|line| lines.contains(line)).collect::<Vec<_>>()
+        ["changed public.people id=2 age: '21' -> '22'", "missing public.people id=4"]
+            .map(str::to_owned)
+            .into_iter()
+            .filter(|line| lines.contains(line))
+            .collect::<Vec<_>>()
     );
     assert_eq!(report.differing_rows, 2);
 }
@@ -220,8 +224,14 @@ async fn a_record_without_its_secret_is_not_tried() {
 async fn documents_and_the_rows_inside_them_are_corrected() {
     let world = world().await;
     let write = |name: &str, text: &str| std::fs::write(world.source.join(name), text).unwrap();
-    write("report1.json", r#"{"id": "one", "score": 1, "questions": [{"points": 1}, {"points": "x"}]}"#);
-    write("report2.json", "{\"id\": \"two\", \"score\": \"bad\",\n \"questions\": [{\"points\": 3}]}");
+    write(
+        "report1.json",
+        r#"{"id": "one", "score": 1, "questions": [{"points": 1}, {"points": "x"}]}"#,
+    );
+    write(
+        "report2.json",
+        "{\"id\": \"two\", \"score\": \"bad\",\n \"questions\": [{\"points\": 3}]}",
+    );
     write("report3.json", "{\"id\": \"three\", ");
     world.backfill().await;
     let file = corrected(&world, "reports.jsonl", |line| {
@@ -238,8 +248,10 @@ async fn documents_and_the_rows_inside_them_are_corrected() {
     let scores = "SELECT string_agg(id || score, ' ' ORDER BY id) FROM reports";
     assert_eq!(world.text(scores).await, "one1 three3 two2.5");
     let points = "SELECT string_agg(report || number || points, ' ' ORDER BY 1) FROM questions";
-    assert_eq!(world.text(&points.replace("ORDER BY 1", "ORDER BY report, number")).await,
-        "one01 one12 two03");
+    assert_eq!(
+        world.text(&points.replace("ORDER BY 1", "ORDER BY report, number")).await,
+        "one01 one12 two03"
+    );
     world.assert_clean().await;
     let again = world.backfill().await;
     let reports = &again.streams.iter().find(|stream| stream.stream == "reports").unwrap().counts;
@@ -276,8 +288,7 @@ async fn purging_takes_settled_rejects_only_and_says_what_parity_loses() {
     let file = corrected(&world, "people.jsonl", fix_people);
     retry(&world, &["--file", &file]);
     let purge = |more: &[&str]| {
-        let output =
-            world.run(&[&["rejects", "purge", "--pack", "people"], more].concat());
+        let output = world.run(&[&["rejects", "purge", "--pack", "people"], more].concat());
         (output.status.code(), stdout(&output) + &stderr(&output))
     };
     let (code, said) = purge(&[]);

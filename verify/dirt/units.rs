@@ -55,8 +55,7 @@ async fn the_unit_of_most_numbers_is_used_shown_and_recorded_and_the_others_are_
 async fn parity_reads_numbers_as_the_load_did_even_when_most_have_changed_since() {
     let world = World::own(&pack("unit = \"infer\""), TARGET, SOURCE).await;
     world.backfill().await;
-    let flood: Vec<String> =
-        (100..120).map(|id| format!("({id}, 17513622{id}, NULL)")).collect();
+    let flood: Vec<String> = (100..120).map(|id| format!("({id}, 17513622{id}, NULL)")).collect();
     world.sqlite(&format!("INSERT INTO seen VALUES {}", flood.join(", ")));
     let output = world.verify_parity(&[]);
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
@@ -72,7 +71,10 @@ async fn mixed_units_are_kept_where_the_pack_says_so() {
     world.backfill().await;
     let far = "SELECT at::text FROM seen WHERE id = 1";
     assert!(world.text(far).await.starts_with("57468-"), "{}", world.text(far).await);
-    assert_eq!(world.text("SELECT at::text FROM seen WHERE id = 4").await, "2025-07-01 09:30:00+00");
+    assert_eq!(
+        world.text("SELECT at::text FROM seen WHERE id = 4").await,
+        "2025-07-01 09:30:00+00"
+    );
     world.assert_clean().await;
 }
 

@@ -107,8 +107,7 @@ pub(super) async fn ready(
         SourceKind::Sqlite { .. } => String::new(),
         _ => hex::encode(item.kept.sha256),
     };
-    let held =
-        HeldRecord::read(stream, &item.kept.source, &item.kept.locator, &sha256, &bytes);
+    let held = HeldRecord::read(stream, &item.kept.source, &item.kept.locator, &sha256, &bytes);
     let held = match held {
         Ok(held) => held,
         Err(what) => return refused("invalid_record", what),
@@ -158,9 +157,11 @@ fn obstacle(stream: &StreamPlan, kept: &Kept, output: Option<usize>) -> Option<S
     if stream.companion.is_some() {
         return Some(format!("its stream also reads a document beside each record: {rerun}"));
     }
-    let needs_sha = stream.outputs.iter().flat_map(|output| &output.columns).any(|column| {
-        column.from.contains(&From::Meta(Meta::FileSha256))
-    });
+    let needs_sha = stream
+        .outputs
+        .iter()
+        .flat_map(|output| &output.columns)
+        .any(|column| column.from.contains(&From::Meta(Meta::FileSha256)));
     let is_part = matches!(stream.source, SourceKind::Jsonl { .. } | SourceKind::Csv { .. });
     (needs_sha && is_part).then(|| format!("its row names the SHA-256 of the whole file: {rerun}"))
 }
