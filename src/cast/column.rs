@@ -205,13 +205,20 @@ impl ColumnCast {
         write_text(Source::of(value), &self.text_rules(None), out, notes)?;
         let Some(spelling) = &self.spelling else { return Ok(()) };
         let text = std::str::from_utf8(&out[start + 4..]).unwrap_or_default();
-        match spelling.respell(ty, text) {
+        match spelling.respell(text) {
             Ok(spelled) if spelled == text => Ok(()),
             Ok(spelled) => {
                 out.truncate(start);
                 put_bytes(out, spelled.as_bytes())?;
                 notes.push(self.note("respelled", value));
                 Ok(())
+            }
+            Err(Unspelled::NoValue { sqlstate }) if sqlstate == "23514" => {
+                Err(Fault::new(Class::Final, "check", format!("a check of {ty} refuses it")))
+            }
+            Err(Unspelled::TooLong) => {
+                let what = "the declared length would shorten or pad it";
+                Err(Fault::new(Class::TooLong, "too_long", what))
             }
             Err(Unspelled::NoValue { sqlstate }) => Err(Fault::new(
                 Class::Unreadable,

@@ -4,8 +4,8 @@ use std::fmt::Debug;
 
 /// Reads a text as a type and writes it back, as Postgres's own input and output functions do.
 pub trait Spelling: Debug + Send + Sync {
-    /// How the type `ty` (an SQL type name) writes the value that `text` is.
-    fn respell(&self, ty: &str, text: &str) -> Result<String, Unspelled>;
+    /// How the column's type writes the value that `text` is.
+    fn respell(&self, text: &str) -> Result<String, Unspelled>;
 }
 
 /// Why there is no spelling.
@@ -16,6 +16,8 @@ pub enum Unspelled {
         /// Postgres's code for it.
         sqlstate: String,
     },
+    /// The declared length or scale would shorten, pad or round it.
+    TooLong,
     /// The server could not be asked; the spelling keeps the error for whoever derives.
     NotAsked,
 }

@@ -8,7 +8,6 @@ use sqlx::postgres::PgConnection;
 
 use crate::cast::PgType;
 use crate::cast::redact::Redactor;
-use crate::cast::spelling::Spelling;
 use crate::config::Settings;
 use crate::derive::{Corrected, Correction, HeldRecord};
 use crate::error::{Error, ErrorKind, Result};
@@ -165,15 +164,19 @@ impl OpenedPack {
         let spelling = Arc::new(ServerSpelling::new(postgres.pool().clone()));
         for stream in &mut self.plan.streams {
             let mut is_needed = false;
-            for column in stream.outputs.iter_mut().flat_map(|output| &mut output.columns) {
+            for (table, column) in stream.outputs.iter_mut().flat_map(|output| {
+                let table = &output.table;
+                output.columns.iter_mut().map(move |column| (table, column))
+            }) {
                 let PgType::Other(ty) = column.cast.ty().clone() else { continue };
                 is_needed = true;
-                column.cast.set_spelling(Arc::clone(&spelling) as Arc<dyn Spelling>);
+                let declared = table.column(&column.name).map_or(&ty, |found| &found.declared_type);
+                column.cast.set_spelling(spelling.of_column(&ty, declared));
                 let constant = column.constant.as_mut();
                 let Some(field) = constant.or(column.cast.default_text()) else { continue };
                 let Some(text) = field.get(4..) else { continue };
                 let text = String::from_utf8_lossy(text).into_owned();
-                let Ok(spelled) = spelling.ask(&ty, &text).await else {
+                let Ok(spelled) = spelling.ask(&ty, declared, &text).await else {
                     if let Some(error) = spelling.take_failure() {
                         return Err(error);
                     }

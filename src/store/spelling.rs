@@ -1,7 +1,7 @@
 //! The server's spelling of values whose type is known only as text.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use sqlx::PgPool;
 use tokio::runtime::Handle;
@@ -47,14 +47,18 @@ impl ServerSpelling {
         self.failure.lock().ok()?.take()
     }
 
-    /// As [`Spelling::respell`], for callers inside the runtime.
-    pub async fn ask(&self, ty: &str, text: &str) -> Result<String, Unspelled> {
-        // The type's name is the catalog's own, from format_type.
-        let statement = format!("SELECT ($1::text::{ty})::text");
-        let asked: Result<String, sqlx::Error> =
-            sqlx::query_scalar(sql(statement)).bind(text).fetch_one(&self.pool).await;
+    /// How the type `base` writes the value that `text` is, as far as `declared` (with its length,
+    /// or the domain) holds it. For callers inside the runtime.
+    pub async fn ask(&self, base: &str, declared: &str, text: &str) -> Result<String, Unspelled> {
+        // The types' names are the catalog's own, from format_type.
+        let statement = format!(
+            "SELECT ($1::text::{base})::text, (($1::text::{base})::{declared})::text"
+        );
+        let asked: Result<(String, String), sqlx::Error> =
+            sqlx::query_as(sql(statement)).bind(text).fetch_one(&self.pool).await;
         let error = match asked {
-            Ok(spelled) => return Ok(spelled),
+            Ok((spelled, held)) if spelled == held => return Ok(spelled),
+            Ok(_) => return Err(Unspelled::TooLong),
             Err(error) => error,
         };
         let code = error.as_database_error().and_then(|error| error.code());
@@ -70,21 +74,37 @@ impl ServerSpelling {
             }
         }
     }
+
+    /// The spelling of one column.
+    #[must_use]
+    pub fn of_column(self: &Arc<Self>, base: &str, declared: &str) -> Arc<dyn Spelling> {
+        let (base, declared) = (base.to_owned(), declared.to_owned());
+        Arc::new(ColumnSpelling { server: Arc::clone(self), base, declared })
+    }
 }
 
-impl Spelling for ServerSpelling {
-    fn respell(&self, ty: &str, text: &str) -> Result<String, Unspelled> {
-        let question = (ty.to_owned(), text.to_owned());
+/// The types of one column, and who is asked about them.
+#[derive(Debug)]
+struct ColumnSpelling {
+    server: Arc<ServerSpelling>,
+    base: String,
+    declared: String,
+}
+
+impl Spelling for ColumnSpelling {
+    fn respell(&self, text: &str) -> Result<String, Unspelled> {
+        let server = &self.server;
+        let question = (self.declared.clone(), text.to_owned());
         let remembered =
-            self.known.lock().ok().and_then(|known| known.spellings.get(&question).cloned());
+            server.known.lock().ok().and_then(|known| known.spellings.get(&question).cloned());
         if let Some(answer) = remembered {
             return answer;
         }
-        let answer = self.runtime.block_on(self.ask(ty, text));
+        let answer = server.runtime.block_on(server.ask(&self.base, &self.declared, text));
         if answer != Err(Unspelled::NotAsked)
-            && let Ok(mut known) = self.known.lock()
+            && let Ok(mut known) = server.known.lock()
         {
-            let bytes = 2 * (ty.len() + text.len()) + 64;
+            let bytes = 2 * (self.declared.len() + text.len()) + 64;
             if known.bytes + bytes > REMEMBERED_BYTES_MAX {
                 *known = Known::default();
             }

@@ -410,7 +410,7 @@ pub(super) const GROUPS: &[Group] = &[
         "'0101'",
         &[
             ("'x5'", Ledger("0101", "respelled")),
-            ("'010'", Reject("refused_by_postgres")),
+            ("'010'", Reject("too_long")),
             ("'012'", Reject("invalid_literal")),
         ],
     ),
