@@ -51,9 +51,8 @@ impl ServerSpelling {
     /// or the domain) holds it. For callers inside the runtime.
     pub async fn ask(&self, base: &str, declared: &str, text: &str) -> Result<String, Unspelled> {
         // The types' names are the catalog's own, from format_type.
-        let statement = format!(
-            "SELECT ($1::text::{base})::text, (($1::text::{base})::{declared})::text"
-        );
+        let statement =
+            format!("SELECT ($1::text::{base})::text, (($1::text::{base})::{declared})::text");
         let asked: Result<(String, String), sqlx::Error> =
             sqlx::query_as(sql(statement)).bind(text).fetch_one(&self.pool).await;
         let error = match asked {
