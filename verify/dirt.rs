@@ -22,7 +22,7 @@ enum Outcome {
 }
 
 fn pack() -> String {
-    let columns: String = GROUPS
+    let columns: Vec<String> = GROUPS
         .iter()
         .map(|group| {
             let comma = if group.options.is_empty() { "" } else { ", " };
@@ -32,7 +32,8 @@ fn pack() -> String {
     format!(
         "[pack]\nname = \"dirt\"\nversion = 1\n[[stream]]\nname = \"wide\"\n\
          source = {{ sqlite = \"app.sqlite\", table = \"wide\" }}\ntarget = \"public.wide\"\n\
-         key = [\"id\"]\n[stream.columns]\nid = \"id\"\n{columns}"
+         key = [\"id\"]\n[stream.columns]\nid = \"id\"\n{}",
+        columns.concat()
     )
 }
 

@@ -340,9 +340,9 @@ impl Group<'_> {
         let done = write_rows(&mut tx, &place, &chunk).await?;
         self.conclude(&mut tx, &place, &chunk, items, done, retry).await?;
         if self.options.dry_run {
-            tx.rollback().await?
+            tx.rollback().await?;
         } else {
-            tx.commit().await?
+            tx.commit().await?;
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use super::interval::write_interval;
 use super::note::{Note, Original, Policy, Refusal};
 use super::number::{Width, write_bool, write_float4, write_float8, write_integer};
 use super::numeric::write_numeric;
-use super::options::{CastName, CastOptions, EmptyText, EpochUnit};
+use super::options::{CastName, CastOptions, EmptyText, EpochUnit, UnitHint};
 use super::redact::Redactor;
 use super::source::Source;
 use super::spelling::{Spelling, Unspelled};
@@ -108,10 +108,9 @@ impl ColumnCast {
         self.default_field.as_mut().filter(|_| matches!(self.ty, PgType::Other(_)))
     }
 
-    /// What a value says about the unit of the column: None if it is no number, else the unit it
-    /// is plausible in.
+    /// What a value says about the unit of the column.
     #[must_use]
-    pub fn suggested_unit(value: Value<'_>) -> Option<Option<EpochUnit>> {
+    pub fn suggested_unit(value: Value<'_>) -> UnitHint {
         suggested_unit(Source::of(value))
     }
 

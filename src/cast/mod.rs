@@ -44,6 +44,6 @@ mod column_tests;
 pub use column::ColumnCast;
 pub(crate) use document::redact_shown;
 pub use note::{MixedUnits, Note, Original, Policies, Policy, Refusal};
-pub use options::{CastName, CastOptions, EmptyText, EpochUnit, JsonNull, UnitOption};
+pub use options::{CastName, CastOptions, EmptyText, EpochUnit, JsonNull, UnitHint, UnitOption};
 pub use redact::{Redacted, Redactor};
 pub use value::{PgType, Value};

@@ -98,6 +98,17 @@ impl EpochUnit {
     }
 }
 
+/// What a value says about the unit of its column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnitHint {
+    /// It is no number.
+    NoNumber,
+    /// It is a number that is plausible in no unit.
+    NoUnit,
+    /// It is plausible in this unit.
+    Unit(EpochUnit),
+}
+
 /// What `pack.toml` says about the unit of numeric timestamps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -9,7 +9,7 @@ use super::fault::{Changed, Class, Fault};
 use super::field::put;
 use super::moment::{Moment, Parsed, parse_clock, parse_moment};
 use super::number::truncated;
-use super::options::EpochUnit;
+use super::options::{EpochUnit, UnitHint};
 use super::source::Source;
 
 /// 4714-11-24 00:00:00 BC, the first microsecond of Postgres's timestamps.
@@ -203,8 +203,12 @@ fn number_of(source: Source<'_>) -> Option<f64> {
 }
 
 /// The unit that a value suggests, if it is a number.
-pub(super) fn suggested_unit(source: Source<'_>) -> Option<Option<EpochUnit>> {
-    number_of(source).map(EpochUnit::suggested_by)
+pub(super) fn suggested_unit(source: Source<'_>) -> UnitHint {
+    match number_of(source).map(EpochUnit::suggested_by) {
+        None => UnitHint::NoNumber,
+        Some(None) => UnitHint::NoUnit,
+        Some(Some(unit)) => UnitHint::Unit(unit),
+    }
 }
 
 enum EpochOrText<'a> {

@@ -8,6 +8,7 @@ use crate::backfill::{self, Options, Preparation, StreamReport};
 use crate::config::Settings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::Pack;
+use crate::pack::units::InferredUnit;
 use crate::preflight;
 use crate::store::Postgres;
 
@@ -239,8 +240,9 @@ impl Report for Preparation {
 }
 
 /// How numbers are read as timestamps, where the columns decided.
-pub(super) fn units_text(units: &[crate::pack::units::InferredUnit]) -> String {
-    units.iter().map(|unit| format!("\n{}", unit.sentence())).collect()
+pub(super) fn units_text(units: &[InferredUnit]) -> String {
+    let lines: Vec<String> = units.iter().map(InferredUnit::sentence).collect();
+    if lines.is_empty() { String::new() } else { format!("\n{}", lines.join("\n")) }
 }
 
 fn unique(names: &[String]) -> Vec<String> {

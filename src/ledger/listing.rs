@@ -70,12 +70,12 @@ pub(super) async fn one<T: Listed>(conn: &mut PgConnection, id: i64) -> Result<T
     T::one(&row)
 }
 
-pub(super) fn select<'f, T: Listed>(
-    filter: &'f Filter,
+pub(super) fn select<T: Listed>(
+    filter: &Filter,
     id: Option<i64>,
     limit: Option<u32>,
     with_bytes: bool,
-) -> Query<'f, Postgres, PgArguments> {
+) -> Query<'_, Postgres, PgArguments> {
     sqlx::query(T::ROWS)
         .bind(&filter.pack)
         .bind(&filter.stream)

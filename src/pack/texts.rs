@@ -52,7 +52,7 @@ pub async fn fields_of_texts(
         let row = match sqlx::query(sql(statement)).bind(&text).fetch_one(&mut *conn).await {
             Ok(row) => row,
             Err(error) => {
-                let code = error.as_database_error().and_then(|error| error.code());
+                let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
                 if code.is_some_and(|code| code.starts_with("22")) {
                     return Ok(Err(format!("column {}: no value of {declared}", column.name)));
                 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgConnection;
 
-use crate::cast::{ColumnCast, EpochUnit};
+use crate::cast::{ColumnCast, EpochUnit, UnitHint};
 use crate::derive::Deriver;
 use crate::error::Result;
 use crate::pack::OpenedPack;
@@ -98,13 +98,13 @@ pub(super) fn infer(opened: &OpenedPack) -> Result<Vec<InferredUnit>> {
                 let mut in_transaction = 0_u32;
                 from = source.read(from.as_ref(), &mut |record| {
                     deriver.values(record, &wanted, &mut |place, value| {
-                        let Some(suggested) = ColumnCast::suggested_unit(value) else { return };
                         let Some(count) = counts.get_mut(&place) else { return };
-                        match suggested {
-                            Some(EpochUnit::S) => count.plausible[0] += 1,
-                            Some(EpochUnit::Ms) => count.plausible[1] += 1,
-                            Some(EpochUnit::Us) => count.plausible[2] += 1,
-                            None => count.other += 1,
+                        match ColumnCast::suggested_unit(value) {
+                            UnitHint::NoNumber => {}
+                            UnitHint::NoUnit => count.other += 1,
+                            UnitHint::Unit(EpochUnit::S) => count.plausible[0] += 1,
+                            UnitHint::Unit(EpochUnit::Ms) => count.plausible[1] += 1,
+                            UnitHint::Unit(EpochUnit::Us) => count.plausible[2] += 1,
                         }
                     });
                     in_transaction += 1;

@@ -60,7 +60,7 @@ impl ServerSpelling {
             Ok(_) => return Err(Unspelled::TooLong),
             Err(error) => error,
         };
-        let code = error.as_database_error().and_then(|error| error.code());
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
         match code {
             Some(code) if ["22", "23"].iter().any(|class| code.starts_with(class)) => {
                 Err(Unspelled::NoValue { sqlstate: code.into_owned() })

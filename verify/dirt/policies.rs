@@ -129,7 +129,7 @@ fn pack(columns: &str) -> String {
 
 /// A column for each case with this outcome, and a row for each whose dirt it is.
 async fn world(cases: &[&Case], outcome: &str) -> World {
-    let columns: String = cases
+    let columns: Vec<String> = cases
         .iter()
         .enumerate()
         .map(|(at, case)| {
@@ -154,7 +154,7 @@ async fn world(cases: &[&Case], outcome: &str) -> World {
         let values = all(&|at, c| if at == row { c.dirt.to_owned() } else { "NULL".to_owned() });
         source.push_str(&format!("INSERT INTO t VALUES ({row}, {values});"));
     }
-    World::own(&pack(&columns), &target, &source).await
+    World::own(&pack(&columns.concat()), &target, &source).await
 }
 
 #[tokio::test]

@@ -94,9 +94,8 @@ pub(super) async fn ready(
     };
     let item = Item { kept, output, element, record: 0, corrected: given.cloned(), digest: None };
     if item.kept.shape.as_deref() == Some("row") {
-        let texts = match serde_json::from_slice(&bytes) {
-            Ok(serde_json::Value::Object(texts)) => texts,
-            _ => return refused("invalid_record", "a row is an object of its columns".to_owned()),
+        let Ok(serde_json::Value::Object(texts)) = serde_json::from_slice(&bytes) else {
+            return refused("invalid_record", "a row is an object of its columns".to_owned());
         };
         return match fields_of_texts(tx, &stream.outputs[output], &texts).await? {
             Ok(fields) => Ok(Made::Row { item, fields }),
