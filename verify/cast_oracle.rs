@@ -155,9 +155,11 @@ fn times() -> Vec<Contract> {
             .stricter(naive)
             .keeps(CASES * 98 / 100),
         new("timestamptz of seconds", tz(), "timestamptz", from_epoch, sources::epoch_seconds)
-            .with(unit(EpochUnit::S)),
+            .with(unit(EpochUnit::S))
+            .stricter(&["mixed_units"]),
         new("timestamptz of milliseconds", tz(), "timestamptz", from_millis, sources::epoch_millis)
-            .with(cast(CastName::EpochMs)),
+            .with(cast(CastName::EpochMs))
+            .stricter(&["mixed_units"]),
         new("timestamp", PgType::Timestamp, "timestamp", "source::timestamp", sources::moment)
             .stricter(&["precision", "invalid_timestamp"]),
         new("date", PgType::Date, "date", "source::date", sources::date).stricter(&["precision"]),

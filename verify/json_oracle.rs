@@ -23,6 +23,7 @@ const AS_POSTGRES: Policies = Policies {
     json_duplicate_keys: Policy::Replace,
     unreadable: Policy::Reject,
     orphan: Policy::Reject,
+    mixed_units: toolkit::cast::MixedUnits::Reject,
 };
 
 /// Returns NULL where jsonb refuses; the bytes go through the same UTF-8 check as a client's.

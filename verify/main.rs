@@ -23,6 +23,7 @@ mod certificate;
 mod cli_errors;
 mod connections;
 mod demo;
+mod dirt;
 mod embedded;
 mod failures;
 mod hostile_schemas;

@@ -392,7 +392,7 @@ fn header(streams: &str) -> String {
 }
 
 #[tokio::test]
-async fn milliseconds_under_a_unit_of_seconds_are_flagged() {
+async fn milliseconds_under_a_unit_of_seconds_are_flagged_and_refused() {
     let pack = "[[stream]]\nname = \"log\"\ntarget = \"public.log\"\nkey = [\"id\"]\n\
         [stream.source]\nsqlite = \"app.sqlite\"\ntable = \"log\"\n[stream.columns]\n\
         id = \"id\"\nat = { from = \"at\", unit = \"s\" }\n";
@@ -403,9 +403,35 @@ async fn milliseconds_under_a_unit_of_seconds_are_flagged() {
          INSERT INTO log VALUES (1, 1751362200000), (2, 1751362200001)",
     )
     .await;
-    let census = preflight(&scene, 0, &[]);
+    let census = preflight(&scene, 1, &[]);
     let remarks = values(&census, "log", "at")["remarks"].to_string();
     assert!(remarks.contains("UNIT: declared seconds"), "{remarks}");
+    assert_eq!(column(&census, "log", "at")["reasons"]["mixed_units"]["count"], 2);
+    assert_predicted(&census, &scene.backfill(1, &[]));
+}
+
+#[tokio::test]
+async fn a_row_refused_for_one_reference_does_not_wait_for_another() {
+    let stream = |name: &str| {
+        format!(
+            "[[stream]]\nname = \"{name}\"\ntarget = \"public.{name}\"\nkey = [\"id\"]\n\
+             source = {{ sqlite = \"app.sqlite\", table = \"{name}\" }}\n"
+        )
+    };
+    let scene = Move::own(
+        "CREATE TABLE scenes (id bigint PRIMARY KEY);
+         CREATE TABLE artifacts (id bigint PRIMARY KEY, scene bigint REFERENCES scenes,
+            parent bigint REFERENCES artifacts DEFERRABLE INITIALLY DEFERRED);",
+        &format!("{}{}after = [\"scenes\"]\n", stream("scenes"), stream("artifacts")),
+        "CREATE TABLE scenes (id INTEGER PRIMARY KEY); INSERT INTO scenes VALUES (1);
+         CREATE TABLE artifacts (id INTEGER PRIMARY KEY, scene, parent);
+         INSERT INTO artifacts VALUES (1, 1, NULL), (2, 9, NULL), (3, 9, 2), (4, 1, 1);",
+    )
+    .await;
+    let census = preflight(&scene, 1, &[]);
+    let report = scene.backfill(1, &[]);
+    assert_eq!(report.records("artifacts", "rejected"), 2);
+    assert_predicted(&census, &report);
 }
 
 #[tokio::test]

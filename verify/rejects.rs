@@ -107,11 +107,14 @@ async fn rejects_are_exported_whole_one_json_object_a_line_and_nothing_is_overwr
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert_eq!(lines.len(), 63);
     let one = lines.iter().find(|line| line["reason"] == "invalid_timestamp").expect("reject");
-    let record: Value =
-        serde_json::from_str(one["record"]["text"].as_str().expect("text")).expect("record");
+    let record = &one["record"];
     assert_eq!((&record["id"], &record["placed"]), (&10.into(), &"yesterday".into()));
+    assert_eq!((&one["shape"], &one["state"]), (&"record".into(), &"open".into()));
+    assert_eq!(one.get("cannot_retry"), None);
     let bytes = lines.iter().find(|line| line["reason"] == "invalid_utf8").expect("reject");
-    assert!(bytes["record"]["text"].as_str().expect("text").contains("ff41"), "{bytes}");
+    assert_eq!(bytes["record"]["customer"]["$text_hex"], "ff41", "{bytes}");
+    let secret = lines.iter().find(|line| line["secret"] == true).expect("reject");
+    assert!(secret["cannot_retry"].as_str().expect("text").contains("secret"), "{secret}");
 
     let again = run(&database, &arguments);
     assert_eq!(again.status.code(), Some(2));

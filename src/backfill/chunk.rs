@@ -91,6 +91,19 @@ pub struct RecordRef {
     pub locator: Locator,
 }
 
+/// A ledger entry and the row that stores the changed value.
+#[derive(Debug, Clone)]
+pub struct NotedRow {
+    /// Position of the record in the chunk.
+    pub record: u32,
+    /// Position of the output.
+    pub output: usize,
+    /// Element of the record.
+    pub element: u32,
+    /// The entry.
+    pub entry: LedgerEntry,
+}
+
 /// A range of records, ready to be written in one transaction.
 #[derive(Debug, Default)]
 pub struct Chunk {
@@ -100,7 +113,9 @@ pub struct Chunk {
     pub records: Vec<RecordRef>,
     /// Rejects found by casts.
     pub rejects: Vec<RejectEntry>,
-    /// Ledger entries made by casts and rules.
+    /// Ledger entries of values that rows store changed, as far as the rows are stored.
+    pub notes: Vec<NotedRow>,
+    /// Ledger entries of rules that leave rows out.
     pub ledger: Vec<LedgerEntry>,
     /// Counts so far; the writer adds what became of the rows.
     pub counts: Counts,
@@ -150,7 +165,7 @@ pub fn read_chunk(
 }
 
 impl Chunk {
-    fn add(
+    pub(super) fn add(
         &mut self,
         stream: &StreamPlan,
         record: &SourceRecord<'_>,
@@ -178,16 +193,24 @@ impl Chunk {
             output.rows.push(RowRef { start, end, record: number, element: row.element, digest });
             self.bytes += fields.len() + ROW_BYTES;
         }
-        self.add_notes(stream, record, derived);
+        self.add_notes(stream, record, derived, number);
         self.add_skips(stream, record, derived);
         self.add_refusals(stream, record, derived, deriver);
     }
 
-    fn add_notes(&mut self, stream: &StreamPlan, record: &SourceRecord<'_>, derived: &Derived) {
-        for entry in note_entries(stream, record, derived) {
+    fn add_notes(
+        &mut self,
+        stream: &StreamPlan,
+        record: &SourceRecord<'_>,
+        derived: &Derived,
+        number: u32,
+    ) {
+        for (note, entry) in derived.notes.iter().zip(note_entries(stream, record, derived)) {
             self.counts.ledgered += 1;
             self.bytes += entry.original.as_ref().map_or(0, Vec::len) + 64;
-            self.ledger.push(entry);
+            let row = &derived.rows[note.row];
+            let (output, element) = (row.output, row.element);
+            self.notes.push(NotedRow { record: number, output, element, entry });
         }
     }
 

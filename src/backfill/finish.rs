@@ -136,7 +136,8 @@ pub(super) async fn counts_of(
 }
 
 /// Rejects of earlier runs that this complete run did not meet again, in the files it read, are
-/// resolved. The ledger is history and stays.
+/// resolved, corrected ones whose source is no longer what was refused among them. The ledger is
+/// history and stays.
 async fn resolve_old_rejects(
     conn: &mut PgConnection,
     run_id: &str,
@@ -151,7 +152,13 @@ async fn resolve_old_rejects(
         .unwrap_or_default();
     sqlx::query(
         "UPDATE toolkit.reject SET state = 'resolved' WHERE pack = $2 AND stream = $3 \
-         AND run_id <> $1::uuid AND state IN ('open', 'retried') AND source = ANY($4)",
+         AND run_id <> $1::uuid AND source = ANY($4) \
+         AND (state = 'open' OR (state = 'retried' AND NOT EXISTS (\
+           SELECT 1 FROM toolkit.ledger AS l \
+           WHERE l.run_id = $1::uuid AND l.pack = $2 AND l.stream = $3 \
+             AND l.rule = 'corrected_by_retry' AND l.output = reject.output \
+             AND l.source = reject.source AND l.locator = reject.locator \
+             AND l.original_hash = reject.record_sha256)))",
     )
     .bind(run_id)
     .bind(&opened.plan.name)

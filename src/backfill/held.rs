@@ -185,6 +185,7 @@ impl Settling<'_> {
             sifting: &[],
             direct: &[],
             initial_load: group.initial_load,
+            holds: true,
             disable_triggers: self.preparation.options.disable_triggers,
         }
     }
@@ -308,7 +309,7 @@ impl Settling<'_> {
         *held -= outcome.done.len() as u64;
         counts.ledgered += nulls.len() as u64;
         ledger.extend(nulls);
-        insert_rejects(tx, &place, &rejects).await?;
+        insert_rejects(tx, &place, &rejects, "row").await?;
         insert_ledger(tx, &place, &ledger).await?;
         let refused: Vec<u32> = written.refused.iter().map(|(row, _)| row.record).collect();
         let refused: Vec<i64> = refused.iter().map(|record| page.ids[*record as usize]).collect();

@@ -7,6 +7,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
 use crate::backfill::chunk::{OutputRows, RowRef};
+use crate::backfill::collision::other_row;
 use crate::backfill::counts::RowCounts;
 use crate::backfill::orphans;
 use crate::backfill::stage::{create_stage, fill_stage, stage_rows, staged_value};
@@ -121,12 +122,18 @@ pub async fn merge(
                         continue;
                     }
                 }
-                let refused = match outcome {
+                let (mut refused, unique) = match outcome {
                     Err(error) if !is_about_data(&error) => return Err(error),
-                    Err(error) => refusal_of(&error),
-                    Ok(_) => swallowed(output),
+                    Err(error) => (refusal_of(&error), violated_unique(&error)),
+                    Ok(_) => (swallowed(output), None),
                 };
                 if let [row] = batch.as_slice() {
+                    if let Some(unique) = unique
+                        && let Some(other) =
+                            name_other(conn, output, rows.fields(row), &unique).await
+                    {
+                        refused.detail = format!("{}; {other}", refused.detail);
+                    }
                     written.counts.rejected += 1;
                     written.refused.push((*row, refused));
                 } else {
@@ -462,6 +469,26 @@ fn database_error(error: &Error) -> Option<&dyn sqlx::error::DatabaseError> {
     std::error::Error::source(error)
         .and_then(|source| source.downcast_ref::<sqlx::Error>())
         .and_then(sqlx::Error::as_database_error)
+}
+
+/// The unique constraint or index that a row violates.
+fn violated_unique(error: &Error) -> Option<String> {
+    let database = database_error(error)?;
+    let is_unique = database.code().is_some_and(|code| code == "23505");
+    database.constraint().filter(|_| is_unique).map(str::to_owned)
+}
+
+/// The row that has the unique key already; a sentence less is no reason to fail.
+async fn name_other(
+    conn: &mut PgConnection,
+    output: &OutputPlan,
+    tuple: &[u8],
+    constraint: &str,
+) -> Option<String> {
+    let mut savepoint = conn.begin().await.ok()?;
+    let named = other_row(&mut savepoint, output, tuple, constraint).await;
+    savepoint.rollback().await.ok()?;
+    named.ok().flatten()
 }
 
 /// Postgres's refusal of one row, by SQLSTATE.

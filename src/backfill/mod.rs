@@ -12,6 +12,7 @@
 //! | indexes, sequences, verdict | run | `finish` |
 
 pub mod chunk;
+mod collision;
 mod content;
 pub mod counts;
 mod dangling;
@@ -24,6 +25,7 @@ mod orphans;
 mod pack_lock;
 mod prepare;
 mod resume;
+mod retry;
 mod run;
 mod sequences;
 mod snapshot;
@@ -41,5 +43,6 @@ pub use chunk::{ChunkLimits, OutputRows, RowRef};
 pub use counts::{Counts, RowCounts};
 pub use merge::{Refused, Superseded, Written, merge};
 pub use prepare::{Options, Preparation, StreamPreparation, default_workers, prepare};
+pub use retry::{LeftAlone, RefusedAgain, Retry, RetryOptions, retry};
 pub use run::{Event, Report, StreamReport, run};
 pub use snapshot::{kept_snapshot, make_snapshot, newest_snapshot};

@@ -6,12 +6,21 @@
 
 use sqlx::postgres::PgConnection;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 /// Tries to be alone with the pack.
 pub(super) async fn lock_exclusive(conn: &mut PgConnection, pack: &str) -> Result<bool> {
     call(conn, "SELECT pg_try_advisory_lock(hashtextextended('toolkit.backfill.' || $1, 0))", pack)
         .await
+}
+
+/// Is alone with the pack, or says that somebody works on it.
+pub(super) async fn require_exclusive(conn: &mut PgConnection, pack: &str) -> Result<()> {
+    if lock_exclusive(conn, pack).await? {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Busy, format!("a backfill of the pack {pack} is running"))
+        .advice("wait for it; after a crash its lock goes within moments"))
 }
 
 /// Tries to be one of those who work on the pack.

@@ -13,6 +13,7 @@ use crate::backfill::resume::{Unfinished, resumable};
 use crate::config::Settings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::plan::OutputPlan;
+use crate::pack::units::InferredUnit;
 use crate::pack::{OpenedPack, Pack, source_guards_key};
 use crate::source::StreamSource;
 use crate::source::snapshot::Snapshot;
@@ -61,6 +62,8 @@ pub struct Preparation {
     pub triggers: Vec<String>,
     /// Whether they are switched off.
     pub disable_triggers: bool,
+    /// Units of numeric timestamps that were found in the columns themselves.
+    pub inferred_units: Vec<InferredUnit>,
     #[serde(skip)]
     pub(crate) opened: Arc<OpenedPack>,
     #[serde(skip)]
@@ -159,6 +162,7 @@ pub async fn prepare(
         streams,
         absent,
         workers: if options.workers == 0 { default_workers() } else { options.workers },
+        inferred_units: opened.units.clone(),
         opened,
         roots: roots.to_vec(),
         options,

@@ -95,8 +95,12 @@ fn compare(
         return Ok((run_id, differences));
     }
     let now = settings_json(opened, options);
-    for name in ["pack_version", "pack_fingerprint", "streams", "encoding_version"] {
-        if stored[name] != now[name] {
+    for name in
+        ["pack_version", "pack_fingerprint", "streams", "encoding_version", "inferred_units"]
+    {
+        // Runs of earlier versions have inferred nothing and do not say so.
+        let is_unsaid = stored[name].is_null() && now[name] == json!([]);
+        if stored[name] != now[name] && !is_unsaid {
             differences.push(format!("{name} was {}, is {}", stored[name], now[name]));
         }
     }
@@ -126,5 +130,6 @@ pub(super) fn settings_json(opened: &OpenedPack, options: &Options) -> serde_jso
         "pack_fingerprint": opened.plan.fingerprint,
         "streams": options.streams,
         "encoding_version": crate::canonical::ENCODING_VERSION,
+        "inferred_units": opened.units,
     })
 }

@@ -23,6 +23,7 @@ use crate::backfill::stream::{Work, copy, is_passing, pause};
 use crate::backfill::write::Sifting;
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
+use crate::pack::units::InferredUnit;
 use crate::source::StreamSource;
 use crate::store::{Connector, Postgres};
 
@@ -75,6 +76,8 @@ pub struct Report {
     pub triggers_disabled: bool,
     /// Sequences that need somebody's attention.
     pub sequence_notes: Vec<String>,
+    /// Units of numeric timestamps that were found in the columns themselves.
+    pub inferred_units: Vec<InferredUnit>,
     /// Sequences that were moved forward, as `sequence -> value`.
     pub sequences: BTreeMap<String, i64>,
     /// Indexes built after the load, of this run or of one that was killed before it could.
@@ -325,6 +328,7 @@ impl Leader<'_> {
             workers: self.preparation.workers,
             streams: Vec::new(),
             absent: self.preparation.absent.clone(),
+            inferred_units: self.preparation.inferred_units.clone(),
             triggers: self.preparation.triggers.clone(),
             triggers_disabled: self.preparation.disable_triggers,
             sequence_notes: summary.sequence_notes,

@@ -8,6 +8,7 @@ use sqlx::postgres::PgConnection;
 use crate::backfill::Preparation;
 use crate::cast::PgType;
 use crate::error::{Error, ErrorKind, Result};
+use crate::pack::plan::OutputPlan;
 use crate::store::{quote_ident, sql};
 
 /// What became of the sequences.
@@ -25,27 +26,35 @@ pub(super) async fn set_sequences(
     conn: &mut PgConnection,
     preparation: &Preparation,
 ) -> Result<Sequences> {
+    let streams = preparation.streams.iter();
+    let plans = streams.map(|stream| &preparation.opened.plan.streams[stream.index]);
+    move_sequences(conn, plans.flat_map(|stream| &stream.outputs)).await
+}
+
+/// As [`set_sequences`], of the given outputs.
+pub(super) async fn move_sequences<'o>(
+    conn: &mut PgConnection,
+    outputs: impl Iterator<Item = &'o OutputPlan>,
+) -> Result<Sequences> {
     let mut done = Sequences::default();
     // Sequence, and what draws from it: quoted table and column.
     let mut drawn: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
-    for stream in &preparation.streams {
-        for output in &preparation.opened.plan.streams[stream.index].outputs {
-            for position in 0..output.columns.len() {
-                let Some(column) = output.catalog_column(position) else { continue };
-                let Some(sequence) = &column.sequence else { continue };
-                // A default such as 'A' || nextval(...) draws from it without being its value.
-                let is_number = matches!(
-                    column.ty,
-                    PgType::Int2 | PgType::Int4 | PgType::Int8 | PgType::Numeric(_)
-                );
-                if !is_number {
-                    continue;
-                }
-                let user = (output.table.sql_name(), quote_ident(&column.name));
-                let users = drawn.entry(sequence.clone()).or_default();
-                if !users.contains(&user) {
-                    users.push(user);
-                }
+    for output in outputs {
+        for position in 0..output.columns.len() {
+            let Some(column) = output.catalog_column(position) else { continue };
+            let Some(sequence) = &column.sequence else { continue };
+            // A default such as 'A' || nextval(...) draws from it without being its value.
+            let is_number = matches!(
+                column.ty,
+                PgType::Int2 | PgType::Int4 | PgType::Int8 | PgType::Numeric(_)
+            );
+            if !is_number {
+                continue;
+            }
+            let user = (output.table.sql_name(), quote_ident(&column.name));
+            let users = drawn.entry(sequence.clone()).or_default();
+            if !users.contains(&user) {
+                users.push(user);
             }
         }
     }

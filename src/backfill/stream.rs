@@ -204,6 +204,7 @@ impl Work {
                 direct: &self.direct,
                 initial_load: self.initial_load,
                 sifting: &self.sifting,
+                holds: true,
                 disable_triggers: self.disable_triggers,
             };
             let Some(counts) = write_chunk(&mut worker.conn, place, &chunk).await? else {

@@ -43,6 +43,8 @@ pub(super) struct Place<'a> {
     pub initial_load: bool,
     /// What earlier chunks say about each output.
     pub sifting: &'a [Sifting],
+    /// Whether rows whose parents may still come are held back; else they are refused.
+    pub holds: bool,
     /// Whether user triggers of the targets are switched off for the transaction.
     pub disable_triggers: bool,
 }
@@ -109,46 +111,8 @@ async fn try_chunk(
         return Ok(None);
     }
     let silenced = triggers::silence(&mut tx, &place).await?;
-    let mut counts = chunk.counts.clone();
-    let mut rejects: Vec<RejectEntry> = chunk.rejects.clone();
-    let mut ledger: Vec<LedgerEntry> = chunk.ledger.clone();
-    let mut refused_records: HashSet<u32> = HashSet::new();
-    let mut held_records: HashSet<u32> = HashSet::new();
-    let known_twins = KnownTwins::load(&mut tx, &place).await?;
-    for (index, output) in place.stream.outputs.iter().enumerate() {
-        let rows = &chunk.outputs[index];
-        let scene = Scene { stream: place.stream, index, chunk };
-        let mut chosen: Vec<RowRef> = rows
-            .rows
-            .iter()
-            .filter(|row| !refused_records.contains(&row.record))
-            .copied()
-            .collect();
-        let twins = known_twins.take_out(&scene, &mut chosen);
-        let found = content::take_held(&mut tx, &place, &scene, &mut chosen).await?;
-        let mut held = held::with_their_records(&mut chosen, &held_records);
-        let untouched = chosen.len() == rows.rows.len();
-        let mut written = if place.direct[index] && untouched && !chosen.is_empty() {
-            direct_or_merge(&mut tx, &place, output, rows, chosen).await?
-        } else {
-            sifted_merge(&mut tx, &place, index, rows, chosen).await?
-        };
-        refuse_twins(&place, output, &mut written);
-        held.extend(held::take_orphans(&mut written));
-        written.counts.held += held.len() as u64;
-        held::store(&mut tx, &place, &scene, &held).await?;
-        written.counts.add(&twins.counts);
-        written.counts.unchanged += found;
-        written.refused.extend(twins.refused);
-        if index == 0 {
-            refused_records.extend(written.refused.iter().map(|(row, _)| row.record));
-            held_records.extend(held.iter().map(|row| row.record));
-        }
-        account(&mut counts, index, output, &written.counts);
-        rejects.extend(written.refused.iter().map(|(row, why)| scene.reject(row, why)));
-        ledger.extend(written.superseded.iter().map(|row| scene.superseded(row)));
-        ledger.extend(written.repeated.iter().map(|row| scene.repeated(row)));
-    }
+    let done = write_rows(&mut tx, &place, chunk).await?;
+    let counts = done.counts;
     if !counts.is_balanced() {
         return Err(Error::new(
             ErrorKind::Bug,
@@ -160,12 +124,87 @@ async fn try_chunk(
             ),
         ));
     }
-    insert_rejects(&mut tx, &place, &rejects).await?;
-    insert_ledger(&mut tx, &place, &ledger).await?;
+    let refused: Vec<RejectEntry> = done.refused.into_iter().map(|(_, entry)| entry).collect();
+    insert_rejects(&mut tx, &place, &chunk.rejects, "record").await?;
+    insert_rejects(&mut tx, &place, &refused, "row").await?;
+    insert_ledger(&mut tx, &place, &done.ledger).await?;
     triggers::restore(&mut tx, &silenced).await?;
     checkpoint(&mut tx, &place, chunk, &counts).await?;
     tx.commit().await?;
     Ok(Some(counts))
+}
+
+/// What became of the rows of a chunk.
+pub(super) struct RowsWritten {
+    /// The chunk's counts, with what became of its rows.
+    pub counts: Counts,
+    /// Rows that Postgres refused, with the position of their record.
+    pub refused: Vec<(RowRef, RejectEntry)>,
+    /// Ledger entries of the rules, and of the values that are stored.
+    pub ledger: Vec<LedgerEntry>,
+}
+
+/// Writes the rows of a chunk; control rows are the caller's.
+pub(super) async fn write_rows(
+    tx: &mut PgConnection,
+    place: &Place<'_>,
+    chunk: &Chunk,
+) -> Result<RowsWritten> {
+    let mut counts = chunk.counts.clone();
+    let mut rejects: Vec<(RowRef, RejectEntry)> = Vec::new();
+    let mut ledger: Vec<LedgerEntry> = chunk.ledger.clone();
+    let mut refused_records: HashSet<u32> = HashSet::new();
+    let mut refused_rows: HashSet<(usize, u32, u32)> = HashSet::new();
+    let mut held_records: HashSet<u32> = HashSet::new();
+    let known_twins = KnownTwins::load(tx, place).await?;
+    for (index, output) in place.stream.outputs.iter().enumerate() {
+        let rows = &chunk.outputs[index];
+        let scene = Scene { stream: place.stream, index, chunk };
+        let mut chosen: Vec<RowRef> = rows
+            .rows
+            .iter()
+            .filter(|row| !refused_records.contains(&row.record))
+            .copied()
+            .collect();
+        let twins = known_twins.take_out(&scene, &mut chosen);
+        let found = content::take_held(tx, place, &scene, &mut chosen).await?;
+        let mut held = held::with_their_records(&mut chosen, &held_records);
+        let untouched = chosen.len() == rows.rows.len();
+        let mut written = if place.direct[index] && untouched && !chosen.is_empty() {
+            direct_or_merge(tx, place, output, rows, chosen).await?
+        } else {
+            sifted_merge(tx, place, index, rows, chosen).await?
+        };
+        refuse_twins(place, output, &mut written);
+        if place.holds {
+            held.extend(held::take_orphans(&mut written));
+            written.counts.held += held.len() as u64;
+            held::store(tx, place, &scene, &held).await?;
+        }
+        written.counts.add(&twins.counts);
+        written.counts.unchanged += found;
+        written.refused.extend(twins.refused);
+        if index == 0 {
+            refused_records.extend(written.refused.iter().map(|(row, _)| row.record));
+            held_records.extend(held.iter().map(|row| row.record));
+        }
+        account(&mut counts, index, output, &written.counts);
+        let places = written.refused.iter().map(|(row, _)| (index, row.record, row.element));
+        refused_rows.extend(places);
+        rejects.extend(written.refused.iter().map(|(row, why)| (*row, scene.reject(row, why))));
+        ledger.extend(written.superseded.iter().map(|row| scene.superseded(row)));
+        ledger.extend(written.repeated.iter().map(|row| scene.repeated(row)));
+    }
+    // A value that is not stored is not stored changed: its record is a reject, kept whole.
+    for note in &chunk.notes {
+        let row = (note.output, note.record, note.element);
+        if refused_records.contains(&note.record) || refused_rows.contains(&row) {
+            counts.ledgered -= 1;
+        } else {
+            ledger.push(note.entry.clone());
+        }
+    }
+    Ok(RowsWritten { counts, refused: rejects, ledger })
 }
 
 async fn sifted_merge(
@@ -175,10 +214,13 @@ async fn sifted_merge(
     rows: &OutputRows,
     chosen: Vec<RowRef>,
 ) -> Result<Written> {
-    let (output, sifting) = (&place.stream.outputs[index], &place.sifting[index]);
+    let (output, sifting) = (&place.stream.outputs[index], place.sifting.get(index));
     let rule = merge_rule(place, output);
-    let merged = merge::merge(tx, output, rule, rows, chosen, sifting.pays()).await?;
-    sifting.learn(&merged.counts);
+    let pays = sifting.is_none_or(Sifting::pays);
+    let merged = merge::merge(tx, output, rule, rows, chosen, pays).await?;
+    if let Some(sifting) = sifting {
+        sifting.learn(&merged.counts);
+    }
     Ok(merged)
 }
 
@@ -351,10 +393,12 @@ pub(super) fn to_json(value: &impl serde::Serialize) -> Result<String> {
 /// Rows of `toolkit.reject` and `toolkit.ledger` sent at once.
 const ENTRIES_AT_ONCE: usize = 1000;
 
+/// `shape` is `record` for records as the source has them, `row` for rows of the target.
 pub(super) async fn insert_rejects(
     tx: &mut PgConnection,
     place: &Place<'_>,
     rejects: &[RejectEntry],
+    shape: &str,
 ) -> Result<()> {
     for part in rejects.chunks(ENTRIES_AT_ONCE) {
         let text = |get: fn(&RejectEntry) -> &str| -> Vec<String> {
@@ -377,6 +421,7 @@ pub(super) async fn insert_rejects(
             .bind(part.iter().map(|entry| entry.record.clone()).collect::<Vec<_>>())
             .bind(part.iter().map(|entry| entry.record_sha256.to_vec()).collect::<Vec<_>>())
             .bind(part.iter().map(|entry| entry.secret).collect::<Vec<_>>())
+            .bind(shape)
             .execute(&mut *tx)
             .await?;
     }

@@ -9,17 +9,20 @@ use super::decimal::ShortText;
 use super::document::{DocumentRules, Stored, secret_of, write_document};
 use super::enumeration::write_enum;
 use super::fault::{Class, Fault};
-use super::field::put_null;
+use super::field::{put_bytes, put_null};
 use super::inet::write_inet;
 use super::interval::write_interval;
 use super::note::{Note, Original, Policy, Refusal};
 use super::number::{Width, write_bool, write_float4, write_float8, write_integer};
 use super::numeric::write_numeric;
-use super::options::{CastName, CastOptions, EmptyText, EpochUnit};
+use super::options::{CastName, CastOptions, EmptyText, EpochUnit, UnitHint};
 use super::redact::Redactor;
 use super::source::Source;
+use super::spelling::{Spelling, Unspelled};
 use super::text::{TextRules, write_bytea, write_ltree, write_text};
-use super::timestamp::{Reading, write_date, write_time, write_timestamp, write_timestamptz};
+use super::timestamp::{
+    Reading, suggested_unit, write_date, write_time, write_timestamp, write_timestamptz,
+};
 use super::uuid::write_uuid;
 use super::validate;
 use super::value::{PgType, Value};
@@ -36,6 +39,8 @@ pub struct ColumnCast {
     pub(super) nullable: bool,
     pub(super) options: CastOptions,
     pub(super) redactor: Option<Arc<Redactor>>,
+    /// Where the server is at hand: how it writes what is known only as text.
+    pub(super) spelling: Option<Arc<dyn Spelling>>,
     /// Zone and unit of timestamps.
     pub(super) reading: Reading,
     /// The cast of an array's elements.
@@ -82,6 +87,39 @@ impl ColumnCast {
     #[must_use]
     pub fn unit(&self) -> Option<EpochUnit> {
         self.reading.unit
+    }
+
+    /// Whether the unit of numeric timestamps is to be found in the column itself.
+    #[must_use]
+    pub fn infers_unit(&self) -> bool {
+        self.options.infer_unit
+    }
+
+    /// Whether secrets are removed from its values.
+    #[must_use]
+    pub fn redacts(&self) -> bool {
+        self.storing_redactor().is_some()
+    }
+
+    /// Sets the unit that was inferred; None leaves numbers refused.
+    pub fn set_unit(&mut self, unit: Option<EpochUnit>) {
+        self.reading.unit = unit;
+    }
+
+    /// Lets the server spell the values of a type that is known only as text.
+    pub fn set_spelling(&mut self, spelling: Arc<dyn Spelling>) {
+        self.spelling = Some(spelling);
+    }
+
+    /// The text stored for a missing value, of a type that is known only as text.
+    pub fn default_text(&mut self) -> Option<&mut Vec<u8>> {
+        self.default_field.as_mut().filter(|_| matches!(self.ty, PgType::Other(_)))
+    }
+
+    /// What a value says about the unit of the column.
+    #[must_use]
+    pub fn suggested_unit(value: Value<'_>) -> UnitHint {
+        suggested_unit(Source::of(value))
     }
 
     /// Appends the binary COPY field of `value`: a big-endian `i32` length (-1 for NULL) and the
@@ -152,7 +190,7 @@ impl ColumnCast {
                 };
             }
             PgType::Text(limit) => return write_text(source, &self.text_rules(*limit), out, notes),
-            PgType::Other(_) => return write_text(source, &self.text_rules(None), out, notes),
+            PgType::Other(ty) => return self.write_spelled(ty, value, out, notes),
             PgType::Array(_) => {
                 let element = self.element.as_deref().ok_or_else(|| {
                     Fault::new(Class::Final, "wrong_type", "the array's element has no cast")
@@ -165,6 +203,44 @@ impl ColumnCast {
             notes.push(self.note(rule, value));
         }
         Ok(())
+    }
+
+    /// A value of a type that only the server can read, as the server writes it.
+    fn write_spelled(
+        &self,
+        ty: &str,
+        value: Value<'_>,
+        out: &mut Vec<u8>,
+        notes: &mut Vec<Note>,
+    ) -> Result<(), Fault> {
+        let start = out.len();
+        write_text(Source::of(value), &self.text_rules(None), out, notes)?;
+        let Some(spelling) = &self.spelling else { return Ok(()) };
+        let text = std::str::from_utf8(&out[start + 4..]).unwrap_or_default();
+        match spelling.respell(text) {
+            Ok(spelled) if spelled == text => Ok(()),
+            Ok(spelled) => {
+                out.truncate(start);
+                put_bytes(out, spelled.as_bytes())?;
+                notes.push(self.note("respelled", value));
+                Ok(())
+            }
+            Err(Unspelled::NoValue { sqlstate }) if sqlstate == "23514" => {
+                Err(Fault::new(Class::Final, "check", format!("a check of {ty} refuses it")))
+            }
+            Err(Unspelled::TooLong) => {
+                let what = "the declared length would shorten or pad it";
+                Err(Fault::new(Class::TooLong, "too_long", what))
+            }
+            Err(Unspelled::NoValue { sqlstate }) => Err(Fault::new(
+                Class::Unreadable,
+                "invalid_literal",
+                format!("Postgres reads no value of {ty} in it (SQLSTATE {sqlstate})"),
+            )),
+            Err(Unspelled::NotAsked) => {
+                Err(Fault::new(Class::Final, "not_asked", "the server could not be asked"))
+            }
+        }
     }
 
     fn write_scalar(
@@ -187,7 +263,7 @@ impl ColumnCast {
             PgType::Uuid => write_uuid(source, cast == Some(CastName::UuidBytes), out),
             PgType::Timestamptz => write_timestamptz(source, &self.reading, out),
             PgType::Timestamp => write_timestamp(source, &self.reading, out),
-            PgType::Date => write_date(source, out),
+            PgType::Date => write_date(source, &self.reading, out),
             PgType::Time => write_time(source, out),
             PgType::Interval => {
                 write_interval(source, cast == Some(CastName::IntervalSeconds), out)

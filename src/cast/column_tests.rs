@@ -54,6 +54,7 @@ fn all(policy: Policy) -> Policies {
         json_duplicate_keys: policy,
         unreadable: if policy == Policy::Null { Policy::Null } else { Policy::Reject },
         orphan: Policy::Reject,
+        ..Policies::default()
     }
 }
 
@@ -445,7 +446,15 @@ fn impossible_declarations_are_refused_before_the_first_value() {
         (PgType::Int4, true, cast(CastName::EpochMs)),
         (PgType::Timestamp, true, CastOptions { zone: text("UTC"), ..plain.clone() }),
         (PgType::Timestamptz, true, CastOptions { zone: text("Europe/Bärlin"), ..plain.clone() }),
-        (PgType::Date, true, CastOptions { unit: Some(EpochUnit::S), ..plain.clone() }),
+        (PgType::Time, true, CastOptions { unit: Some(EpochUnit::S), ..plain.clone() }),
+        (PgType::Int4, true, CastOptions { infer_unit: true, ..plain.clone() }),
+        (PgType::Timestamptz, true, CastOptions { infer_unit: true, ..cast(CastName::EpochMs) }),
+        (
+            PgType::Array(Box::new(PgType::Timestamptz)),
+            true,
+            CastOptions { infer_unit: true, ..plain.clone() },
+        ),
+        (PgType::Int4, true, CastOptions { redact: false, ..plain.clone() }),
         (
             PgType::Timestamptz,
             true,

@@ -81,6 +81,14 @@ impl ColumnCast {
                 ),
                 None => format!("({text})::timestamp"),
             },
+            PgType::Date => match self.unit_micros() {
+                Some(micros) => format!(
+                    "CASE WHEN {} THEN (({}) AT TIME ZONE 'UTC')::date ELSE ({text})::date END",
+                    is_number(text),
+                    from_epoch(text, micros)
+                ),
+                None => format!("({text})::date"),
+            },
             PgType::Interval if self.options.cast == Some(CastName::IntervalSeconds) => {
                 format!("(({text})::numeric::text || ' seconds')::interval")
             }

@@ -29,12 +29,26 @@ pub struct Policies {
     pub overflow: Policy,
     /// Text longer than the target allows. Replacement: the first n characters.
     pub too_long: Policy,
-    /// One object key given twice in JSON for jsonb. Replacement: the last value, as Postgres.
+    /// One object key given twice in JSON for jsonb. Replacement: the last value, as Postgres;
+    /// null: JSON null.
     pub json_duplicate_keys: Policy,
     /// A value the cast cannot read at all. Only `reject` and `null` are allowed.
     pub unreadable: Policy,
     /// A foreign key that leads to no row. `null` for nullable columns, nothing replaces it.
     pub orphan: Policy,
+    /// A numeric timestamp that is implausible in the column's unit and plausible in another.
+    pub mixed_units: MixedUnits,
+}
+
+/// What to do with a number that seems to be counted in another unit than its column's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MixedUnits {
+    /// Refuse the record.
+    #[default]
+    Reject,
+    /// Read it in the column's unit all the same.
+    Keep,
 }
 
 /// What the source held where a changed value was stored.

@@ -67,12 +67,71 @@ impl EpochUnit {
         }
     }
 
+    /// The unit in which a number is a moment from 3 March 1973 (10^8 seconds) to the end of
+    /// 2099. The windows of the three units do not overlap; below and between them is None.
+    #[must_use]
+    pub fn suggested_by(number: f64) -> Option<Self> {
+        let window = 1e8..4_102_444_800.0;
+        [(Self::S, 1.0), (Self::Ms, 1e3), (Self::Us, 1e6)]
+            .into_iter()
+            .find(|(_, per_second)| window.contains(&(number / per_second)))
+            .map(|(unit, _)| unit)
+    }
+
+    /// For a sentence.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::S => "seconds",
+            Self::Ms => "milliseconds",
+            Self::Us => "microseconds",
+        }
+    }
+
     /// Decimal digits between the unit and the microsecond.
     pub(super) fn decimals(self) -> i64 {
         match self {
             Self::S => 6,
             Self::Ms => 3,
             Self::Us => 0,
+        }
+    }
+}
+
+/// What a value says about the unit of its column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnitHint {
+    /// It is no number.
+    NoNumber,
+    /// It is a number that is plausible in no unit.
+    NoUnit,
+    /// It is plausible in this unit.
+    Unit(EpochUnit),
+}
+
+/// What `pack.toml` says about the unit of numeric timestamps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnitOption {
+    /// Seconds
+    S,
+    /// Milliseconds
+    Ms,
+    /// Microseconds
+    Us,
+    /// The unit that most numbers of the whole column suggest ([`EpochUnit::suggested_by`])
+    Infer,
+}
+
+impl UnitOption {
+    /// The unit, if it is declared.
+    #[must_use]
+    pub fn declared(self) -> Option<EpochUnit> {
+        match self {
+            Self::S => Some(EpochUnit::S),
+            Self::Ms => Some(EpochUnit::Ms),
+            Self::Us => Some(EpochUnit::Us),
+            Self::Infer => None,
         }
     }
 }
@@ -111,6 +170,8 @@ pub struct CastOptions {
     pub zone: Option<String>,
     /// Unit of numeric timestamps; none: numbers are refused.
     pub unit: Option<EpochUnit>,
+    /// Whether the unit is found in the column itself before the first value is cast.
+    pub infer_unit: bool,
     /// Spellings of an enum's labels. A declared mapping, so without a ledger entry.
     pub aliases: BTreeMap<String, String>,
     /// What to do with values the target cannot hold.
@@ -132,6 +193,7 @@ impl Default for CastOptions {
             cast: None,
             zone: None,
             unit: None,
+            infer_unit: false,
             aliases: BTreeMap::new(),
             on: Policies::default(),
             empty: None,

@@ -9,7 +9,7 @@ use super::fault::{Changed, Class, Fault};
 use super::field::put;
 use super::moment::{Moment, Parsed, parse_clock, parse_moment};
 use super::number::truncated;
-use super::options::EpochUnit;
+use super::options::{EpochUnit, UnitHint};
 use super::source::Source;
 
 /// 4714-11-24 00:00:00 BC, the first microsecond of Postgres's timestamps.
@@ -98,6 +98,8 @@ pub(super) struct Reading {
     pub(super) unit: Option<EpochUnit>,
     /// The cast names an epoch: ISO text is refused.
     pub(super) only_epoch: bool,
+    /// Numbers that seem to be of another unit are read all the same.
+    pub(super) keeps_mixed: bool,
 }
 
 /// Writes timestamptz.
@@ -166,6 +168,49 @@ fn out_of_range() -> Fault {
     Fault::timestamp("timestamps reach from 4714-11-24 BC to 294276-12-31")
 }
 
+impl Reading {
+    /// Refuses a number that is implausible in the column's unit and plausible in another.
+    fn refuse_mixed(&self, source: Source<'_>) -> Result<(), Fault> {
+        let Some(unit) = self.unit.filter(|_| !self.keeps_mixed) else { return Ok(()) };
+        let number = number_of(source);
+        match number.and_then(EpochUnit::suggested_by) {
+            Some(other) if other != unit => Err(Fault::new(
+                Class::Final,
+                "mixed_units",
+                format!(
+                    "the column counts {}, and this number is plausible in {} only",
+                    unit.name(),
+                    other.name()
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The number a source is, if it is one; near enough to tell units apart.
+fn number_of(source: Source<'_>) -> Option<f64> {
+    match source {
+        Source::Integer(n) => Some(n as f64),
+        Source::Real(x) => Some(x),
+        Source::Number(text) => text.parse().ok(),
+        Source::Text(text) => {
+            Decimal::parse(text)?;
+            std::str::from_utf8(text).ok()?.parse().ok()
+        }
+        _ => None,
+    }
+}
+
+/// The unit that a value suggests, if it is a number.
+pub(super) fn suggested_unit(source: Source<'_>) -> UnitHint {
+    match number_of(source).map(EpochUnit::suggested_by) {
+        None => UnitHint::NoNumber,
+        Some(None) => UnitHint::NoUnit,
+        Some(Some(unit)) => UnitHint::Unit(unit),
+    }
+}
+
 enum EpochOrText<'a> {
     /// Microseconds since 2000-01-01 UTC.
     Epoch(i64),
@@ -175,9 +220,12 @@ enum EpochOrText<'a> {
 fn epoch_or_text<'a>(source: Source<'a>, reading: &Reading) -> Result<EpochOrText<'a>, Fault> {
     let unit = || {
         reading.unit.ok_or_else(|| {
-            Fault::wrong_type("a number is a timestamp only with a declared unit (s, ms or us)")
+            Fault::wrong_type(
+                "a number is a timestamp only with a unit (s, ms, us, or one that can be inferred)",
+            )
         })
     };
+    reading.refuse_mixed(source)?;
     let since_1970 = match source {
         Source::Integer(n) => i128::from(n) * i128::from(unit()?.micros()),
         Source::Real(x) => micros_of_real(x, unit()?)?,
@@ -238,10 +286,27 @@ pub(super) fn micros_of_decimal(decimal: &Decimal<'_>, unit: EpochUnit) -> Resul
     }
 }
 
-/// Writes date: `YYYY-MM-DD`, or a timestamp at midnight without an offset.
-pub(super) fn write_date(source: Source<'_>, out: &mut Vec<u8>) -> Result<Changed, Fault> {
-    let Source::Text(text) = source else {
-        return Err(Fault::wrong_type("a date is text as YYYY-MM-DD"));
+/// Writes date: `YYYY-MM-DD`, a timestamp at midnight without an offset, or with a unit the number
+/// of a UTC midnight.
+pub(super) fn write_date(
+    source: Source<'_>,
+    reading: &Reading,
+    out: &mut Vec<u8>,
+) -> Result<Changed, Fault> {
+    let text = match source {
+        Source::Text(text) if reading.unit.is_none() => text,
+        _ if reading.unit.is_none() => {
+            return Err(Fault::wrong_type("a date is text as YYYY-MM-DD"));
+        }
+        _ => match epoch_or_text(source, reading)? {
+            EpochOrText::Text(text) => text,
+            EpochOrText::Epoch(micros) if micros % DAY == 0 => {
+                let days = i32::try_from(micros / DAY).map_err(|_| out_of_range())?;
+                put(out, days.to_be_bytes());
+                return Ok(None);
+            }
+            EpochOrText::Epoch(_) => return Err(Fault::precision("a date has no time of day")),
+        },
     };
     let days = match parse_moment(text)? {
         Parsed::Infinity => i32::MAX,

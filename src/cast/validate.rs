@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::array::element_oid;
 use super::column::ColumnCast;
 use super::field::put_bytes;
-use super::note::Policy;
+use super::note::{MixedUnits, Policy};
 use super::options::{CastName, CastOptions, EmptyText, JsonNull};
 use super::redact::Redactor;
 use super::timestamp::{Reading, Zone};
@@ -34,7 +34,12 @@ pub(super) fn compile(
         },
     };
     let epoch = options.cast.and_then(CastName::epoch_unit);
-    let reading = Reading { zone, unit: epoch.or(options.unit), only_epoch: epoch.is_some() };
+    let reading = Reading {
+        zone,
+        unit: epoch.or(options.unit),
+        only_epoch: epoch.is_some(),
+        keeps_mixed: options.on.mixed_units == MixedUnits::Keep,
+    };
     let element = match &ty {
         PgType::Array(element) => {
             let inner = CastOptions { default: None, empty: None, ..options.clone() };
@@ -50,6 +55,7 @@ pub(super) fn compile(
         nullable,
         options,
         redactor,
+        spelling: None,
         reading,
         element,
         default_field: None,
@@ -67,6 +73,9 @@ fn fault_of(ty: &PgType, nullable: bool, options: &CastOptions) -> Option<String
         PgType::Array(element) => element,
         _ => ty,
     };
+    if options.infer_unit && matches!(ty, PgType::Array(_)) {
+        return Some("the unit of an array's elements must be declared".to_owned());
+    }
     type_fault(ty)
         .or_else(|| cast_fault(scalar, options))
         .or_else(|| policy_fault(scalar, options))
@@ -92,6 +101,7 @@ fn type_fault(ty: &PgType) -> Option<String> {
 
 fn cast_fault(ty: &PgType, options: &CastOptions) -> Option<String> {
     let instant = matches!(ty, PgType::Timestamptz | PgType::Timestamp);
+    let counted = instant || *ty == PgType::Date;
     let fits = match options.cast {
         None => true,
         Some(CastName::Text | CastName::JsonText) => {
@@ -108,10 +118,13 @@ fn cast_fault(ty: &PgType, options: &CastOptions) -> Option<String> {
     if options.zone.is_some() && *ty != PgType::Timestamptz {
         return Some("a zone is for timestamptz only".to_owned());
     }
-    if options.unit.is_some() && !instant {
-        return Some("a unit is for timestamptz and timestamp only".to_owned());
+    if (options.unit.is_some() || options.infer_unit) && !counted {
+        return Some("a unit is for timestamptz, timestamp and date only".to_owned());
     }
     let epoch = options.cast.and_then(CastName::epoch_unit);
+    if epoch.is_some() && options.infer_unit {
+        return Some("the cast names a unit: there is nothing to infer".to_owned());
+    }
     if epoch.is_some() && options.unit.is_some() && epoch != options.unit {
         return Some("the cast and the unit name different units".to_owned());
     }
@@ -135,6 +148,13 @@ fn cast_fault(ty: &PgType, options: &CastOptions) -> Option<String> {
 }
 
 fn policy_fault(ty: &PgType, options: &CastOptions) -> Option<String> {
+    let holds_text =
+        matches!(ty, PgType::Text(_) | PgType::Json | PgType::Jsonb | PgType::Other(_));
+    if !options.redact && !holds_text {
+        return Some(
+            "redact = false is for text, json and jsonb: nothing else is redacted".to_owned(),
+        );
+    }
     if options.on.unreadable == Policy::Replace {
         return Some("unreadable allows reject and null only".to_owned());
     }

@@ -9,6 +9,7 @@ use crate::backfill::{self, Options, Preparation, StreamReport};
 use crate::config::Settings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::Pack;
+use crate::pack::units::InferredUnit;
 use crate::preflight;
 use crate::source::snapshot::Snapshot;
 use crate::store::Postgres;
@@ -342,10 +343,17 @@ impl Report for Preparation {
         if let Some(run) = &self.resumes {
             text.push_str(&format!("\nresumes run {run}, or joins it while it is alive"));
         }
+        text.push_str(&units_text(&self.inferred_units));
         text.push_str(&absent(&self.absent));
         text.push_str(&triggers(&self.triggers, self.disable_triggers));
         text
     }
+}
+
+/// How numbers are read as timestamps, where the columns decided.
+pub(super) fn units_text(units: &[InferredUnit]) -> String {
+    let lines: Vec<String> = units.iter().map(InferredUnit::sentence).collect();
+    if lines.is_empty() { String::new() } else { format!("\n{}", lines.join("\n")) }
 }
 
 fn unique(names: &[String]) -> Vec<String> {
@@ -402,7 +410,8 @@ impl Report for backfill::Report {
                 ]);
             }
         }
-        let mut text = format!("{table}{}", absent(&self.absent));
+        let units = units_text(&self.inferred_units);
+        let mut text = format!("{table}{units}{}", absent(&self.absent));
         text.push_str(&triggers(&self.triggers, self.triggers_disabled));
         for note in &self.sequence_notes {
             text.push_str(&format!("\n{note}"));

@@ -192,7 +192,7 @@ impl Story<'_> {
 
     async fn open(&self, postgres: &Postgres, source: &Path) -> Result<OpenedPack> {
         let pack = Pack::find("unified")?;
-        crate::pack::open(&self.settings, postgres, pack, &[source.to_path_buf()]).await
+        crate::pack::open_as_recorded(&self.settings, postgres, pack, &[source.to_path_buf()]).await
     }
 
     /// Verifies and holds the story to the number of differing rows.

@@ -2,12 +2,11 @@
 
 use clap::Subcommand;
 
-use super::record::{Listing, more_text, place_text, record_text, shown};
+use super::record::{Listing, listing_text, on_connection, place_text, record_text, shown};
 use super::{Outcome, Output, Report, output};
 use crate::config::Settings;
 use crate::error::Result;
 use crate::ledger::{self, Entry, EntryList, Filter};
-use crate::store::Postgres;
 
 /// Arguments of `toolkit ledger`.
 #[derive(Debug, clap::Args)]
@@ -50,23 +49,15 @@ enum Action {
 
 /// Runs `toolkit ledger`.
 pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Outcome> {
-    let postgres = output.stop().unless(Postgres::connect(settings)).await?;
-    let done = output.stop().unless(act(args.action, &postgres, output)).await;
-    let closed = postgres.close().await;
-    done?;
-    closed?;
-    Ok(Outcome::Success)
-}
-
-async fn act(action: Action, postgres: &Postgres, output: &Output) -> Result<()> {
-    let mut connection = postgres.dedicated().await?;
-    match action {
+    on_connection(settings, output, async |connection| match args.action {
         Action::List { pack, stream, rule, listing } => {
             let filter = Filter { pack, stream, reason: rule, state: None };
-            output.report(&ledger::list_entries(&mut connection, &filter, listing.limit).await?)
+            output.report(&ledger::list_entries(connection, &filter, listing.limit).await?)
         }
-        Action::Show { id } => output.report(&ledger::entry(&mut connection, id).await?),
-    }
+        Action::Show { id } => output.report(&ledger::entry(connection, id).await?),
+    })
+    .await?;
+    Ok(Outcome::Success)
 }
 
 impl Report for EntryList {
@@ -97,13 +88,9 @@ impl Report for EntryList {
                 original_size(entry),
             ]);
         }
-        let more = more_text(self.more);
-        let (groups, entries) = (groups.trim_fmt(), entries.trim_fmt());
-        format!(
-            "{groups}\n\n{entries}{more}\n\nledger entries: {}; `toolkit ledger show ID` prints an \
-             original",
-            self.total
-        )
+        let end =
+            format!("ledger entries: {}; `toolkit ledger show ID` prints an original", self.total);
+        listing_text(&groups, &entries, self.more, &end)
     }
 }
 

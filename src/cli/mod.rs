@@ -26,6 +26,7 @@ pub mod verify_parity;
 mod preflight;
 mod progress;
 mod record;
+mod rejects_retry;
 mod report_file;
 mod signals;
 

@@ -26,8 +26,27 @@ that lead nowhere, members mapped nowhere. A pack.toml that cannot be read exits
 that keeps the check from being made.
 
 Names: a source column that begins with / ^ + @, or has no name, is written `column:NAME`; a target
-with a dot in a part of its name is quoted as in SQL: target = '\"my.schema\".\"my.table\"'. A column may
-say what becomes of a foreign key that leads to no row: on = { orphan = \"null\" }.
+with a dot in a part of its name is quoted as in SQL: target = '\"my.schema\".\"my.table\"'.
+
+Policies of a column, `on = { nul = \"replace\" }`, or of all in [defaults.on]; each is reject unless
+pack.toml says otherwise. replace and null leave a ledger entry with the original bytes:
+
+  policy               what it decides about              replace stores           null stores
+  nul                  U+0000 in text, JSON strings       U+FFFD                   NULL (JSON: null)
+  invalid_utf8         bytes that are no UTF-8            U+FFFD for each fault    NULL (JSON: null)
+  nan                  NaN, infinity where there is none  \"NaN\" in JSON            NULL (JSON: null)
+  overflow             out of range, or not held exactly  the nearest value        NULL
+  too_long             text beyond varchar(n)             the first n characters   NULL
+  json_duplicate_keys  a key twice in jsonb               the last value           JSON null
+  unreadable           what the cast cannot read          (refused)                NULL
+  orphan               a foreign key that leads nowhere  (refused)                NULL
+  mixed_units          a numeric timestamp that is plausible in another unit only: reject, or keep
+
+Other options of a column: cast, zone, unit, aliases, empty, json_null, default, and redact = false,
+which stores secrets as they are. unit = \"s\", \"ms\", \"us\", or \"infer\": the unit in which most
+numbers of the whole column are moments from March 1973 to 2099; it is shown, and recorded with the
+run. Values of types known only as text (macaddr, cidr, ranges, money, bit, xml, tsvector, ...) are
+stored as Postgres writes them, with a ledger entry `respelled` where that is another text.
 
 Examples:
   toolkit pack show                                   the built-in pack
@@ -188,6 +207,10 @@ impl Report for Check {
             self.database,
             table.trim_fmt()
         );
+        let units = super::backfill::units_text(&self.inferred_units);
+        if !units.is_empty() {
+            let _ = write!(text, "\n{units}");
+        }
         text.push_str(&findings("problems", &self.file, &self.problems));
         text.push_str(&findings("warnings", &self.file, &self.warnings));
         let verdict = match (self.problems.len(), self.warnings.len()) {

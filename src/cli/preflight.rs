@@ -29,6 +29,10 @@ impl Report for Census {
             text.push('\n');
             add_file(&mut text, file);
         }
+        for unit in &self.inferred_units {
+            text.push('\n');
+            wrap(&mut text, "", &unit.sentence());
+        }
         if !self.left_to_postgres.is_empty() {
             text.push_str("\nleft to Postgres, which may refuse more rows:\n");
             add_list(&mut text, "  ", &self.left_to_postgres);

@@ -1,6 +1,12 @@
 //! How kept records and originals are shown on a terminal.
 
+use sqlx::PgConnection;
+
+use super::Output;
+use crate::config::Settings;
+use crate::error::Result;
 use crate::ledger::Bytes;
+use crate::store::Postgres;
 
 /// How much of a list is wanted.
 #[derive(Debug, clap::Args)]
@@ -11,7 +17,35 @@ pub(super) struct Listing {
     pub(super) limit: u32,
 }
 
-pub(super) fn more_text(more: i64) -> String {
+/// Kinds, the first rows, how many more there are, and how one is shown.
+pub(super) fn listing_text(
+    groups: &comfy_table::Table,
+    rows: &comfy_table::Table,
+    more: i64,
+    end: &str,
+) -> String {
+    format!("{}\n\n{}{}\n\n{end}", groups.trim_fmt(), rows.trim_fmt(), more_text(more))
+}
+
+/// Connects, lets `act` work on one connection, and disconnects.
+pub(super) async fn on_connection<T>(
+    settings: &Settings,
+    output: &Output,
+    act: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
+) -> Result<T> {
+    let postgres = output.stop().unless(Postgres::connect(settings)).await?;
+    let work = async {
+        let mut connection = postgres.dedicated().await?;
+        act(&mut connection).await
+    };
+    let done = output.stop().unless(work).await;
+    let closed = postgres.close().await;
+    let done = done?;
+    closed?;
+    Ok(done)
+}
+
+fn more_text(more: i64) -> String {
     if more > 0 { format!("\n... and {more} more: --limit shows them") } else { String::new() }
 }
 

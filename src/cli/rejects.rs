@@ -7,29 +7,40 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::record::{Listing, more_text, place_text, record_text, shown};
-use super::{Outcome, Output, Report, output};
+use super::record::{Listing, listing_text, on_connection, place_text, record_text, shown};
+use super::{Outcome, Output, Report, output, rejects_retry};
 use crate::config::Settings;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ledger::{self, Acknowledgement, Filter, Reject, RejectList, STATES, Which};
-use crate::store::Postgres;
+use crate::ledger::{
+    self, Acknowledgement, Filter, Purge, Purged, Reject, RejectList, STATES, Which,
+};
 
 /// Arguments of `toolkit rejects`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 A reject is a record that could not be stored, kept whole in toolkit.reject without its secrets.
-States: open; acknowledged (a person accepts the loss); retried; resolved (a later backfill stored
-it, or no longer met it). Listing exits 0 whatever it finds.
+States: open; acknowledged (a person accepts the loss); retried (stored corrected, while the source
+still holds the bad record); resolved (stored as it is, or no longer met by a later backfill).
+Listing exits 0 whatever it finds.
 
-After correcting the source or pack.toml, run the backfill again: what it can store then is
-resolved.
+Correct the source or pack.toml and run the backfill again: what it can store then is resolved. Or
+leave the source alone: export, correct `record` in the file, and retry with it. A retry runs the
+records through the same casts, rules and merge as a backfill, without the source; rows that the
+target holds already under a record's key are left alone unless --replace lets the stream's
+conflict rule decide. Parity then expects the corrected row where the source has the bad one. A
+record from which a secret was removed cannot be retried: only its source has it.
+
+purge removes resolved and acknowledged rejects; what parity can no longer account for is said.
 
 Examples:
   toolkit rejects list --pack unified
   toolkit rejects list --pack unified --stream token_usage --state open --limit 10
   toolkit rejects show 17
   toolkit rejects export --pack unified --out rejects.jsonl
+  toolkit rejects retry --pack unified --file rejects.jsonl
+  toolkit rejects retry --pack unified --stream token_usage --dry-run
   toolkit rejects acknowledge --pack unified 17 18
+  toolkit rejects purge --pack unified --older-than 90d --dry-run
   toolkit rejects acknowledge --pack unified --all --dry-run")]
 pub struct Args {
     #[command(subcommand)]
@@ -50,7 +61,7 @@ enum Action {
         /// Its number
         id: i64,
     },
-    /// Write rejects to a file, one JSON object a line, records as text or hexadecimal
+    /// Write rejects to a file, one JSON object a line, their records fit to be corrected
     Export {
         #[command(flatten)]
         wanted: Wanted,
@@ -70,6 +81,26 @@ enum Action {
         #[arg(value_name = "ID")]
         ids: Vec<i64>,
         /// Print what would be acknowledged and change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Try rejects again, as they are kept or corrected: exit 1 if some are refused again
+    Retry(rejects_retry::Retrying),
+    /// Remove rejects that are resolved or acknowledged
+    Purge {
+        /// The pack whose rejects they are
+        #[arg(long)]
+        pack: String,
+        /// Only this state; may be repeated
+        #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(STATES))]
+        state: Vec<String>,
+        /// Only those met first so long ago: 30d, 12h, 45m, 90s
+        #[arg(long, value_name = "AGE", value_parser = age)]
+        older_than: Option<std::time::Duration>,
+        /// Remove open and retried ones too, if their state is asked for
+        #[arg(long)]
+        force: bool,
+        /// Count them and change nothing
         #[arg(long)]
         dry_run: bool,
     },
@@ -100,38 +131,42 @@ impl Wanted {
 
 /// Runs `toolkit rejects`.
 pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Outcome> {
-    if let Action::Export { out, .. } = &args.action {
-        refuse_overwriting(out)?;
+    match &args.action {
+        Action::Export { out, .. } => refuse_overwriting(out)?,
+        Action::Retry(retry) => return rejects_retry::run(retry, settings, output).await,
+        _ => {}
     }
-    let postgres = output.stop().unless(Postgres::connect(settings)).await?;
-    let done = output.stop().unless(act(args.action, &postgres, output)).await;
-    let closed = postgres.close().await;
-    done?;
-    closed?;
+    on_connection(settings, output, async |connection| act(args.action, connection, output).await)
+        .await?;
     Ok(Outcome::Success)
 }
 
-async fn act(action: Action, postgres: &Postgres, output: &Output) -> Result<()> {
-    let mut connection = postgres.dedicated().await?;
+async fn act(action: Action, connection: &mut sqlx::PgConnection, output: &Output) -> Result<()> {
     match action {
         Action::List { wanted, listing } => {
             let filter = wanted.filter();
-            output.report(&ledger::list_rejects(&mut connection, &filter, listing.limit).await?)
+            output.report(&ledger::list_rejects(connection, &filter, listing.limit).await?)
         }
-        Action::Show { id } => output.report(&ledger::reject(&mut connection, id).await?),
+        Action::Show { id } => output.report(&ledger::reject(connection, id).await?),
         Action::Export { wanted, out } => {
-            let exported = export(&mut connection, &wanted.filter(), &out).await?;
+            let exported = export(connection, &wanted.filter(), &out).await?;
             output.report(&exported)
         }
         Action::Acknowledge { pack, all, ids, dry_run } => {
             let which = if all { Which::All } else { Which::Ids(ids) };
             let done = if dry_run {
-                ledger::plan_acknowledgement(&mut connection, &pack, &which).await?
+                ledger::plan_acknowledgement(connection, &pack, &which).await?
             } else {
-                ledger::acknowledge(&mut connection, &pack, &which).await?
+                ledger::acknowledge(connection, &pack, &which).await?
             };
             output.report(&done)
         }
+        Action::Purge { pack, state, older_than, force, dry_run } => {
+            let older_than_s = older_than.map(|age| age.as_secs());
+            let purge = Purge { pack, states: state, older_than_s, force, dry_run };
+            output.report(&ledger::purge(connection, &purge).await?)
+        }
+        Action::Retry(_) => Ok(()),
     }
 }
 
@@ -202,13 +237,9 @@ impl Report for RejectList {
                 shown(&format!("{}: {}", reject.reason, reject.detail)),
             ]);
         }
-        let more = more_text(self.more);
-        let (groups, rejects) = (groups.trim_fmt(), rejects.trim_fmt());
-        format!(
-            "{groups}\n\n{rejects}{more}\n\nrejects: {}; `toolkit rejects show ID` prints a whole \
-             record",
-            self.total
-        )
+        let end =
+            format!("rejects: {}; `toolkit rejects show ID` prints a whole record", self.total);
+        listing_text(&groups, &rejects, self.more, &end)
     }
 }
 
@@ -233,6 +264,25 @@ impl Report for Reject {
     }
 }
 
+impl Report for Purged {
+    fn text(&self) -> String {
+        if self.by_state.is_empty() {
+            return "nothing to remove; nothing was changed".to_owned();
+        }
+        let counts: Vec<String> =
+            self.by_state.iter().map(|(state, count)| format!("{count} {state}")).collect();
+        let counts = counts.join(", ");
+        let mut text = match &self.run_id {
+            None => format!("no changes are made; would remove rejects: {counts}"),
+            Some(run) => format!("removed rejects: {counts} (run {run})"),
+        };
+        for loss in self.losses() {
+            let _ = write!(text, "\nparity loses {loss}");
+        }
+        text
+    }
+}
+
 impl Report for Acknowledgement {
     fn text(&self) -> String {
         let ids: Vec<String> = self.ids.iter().map(ToString::to_string).collect();
@@ -250,4 +300,18 @@ impl Report for Acknowledgement {
         let _ = write!(text, "\nopen rejects of the pack {} that remain: {}", self.pack, self.open);
         text
     }
+}
+
+/// `30d`, `12h`, `45m`, `90s`
+fn age(text: &str) -> std::result::Result<std::time::Duration, String> {
+    let wrong = || format!("`{text}` is no age such as 30d, 12h, 45m or 90s");
+    let unit = match text.chars().last() {
+        Some('d') => 86_400,
+        Some('h') => 3_600,
+        Some('m') => 60,
+        Some('s') => 1,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    number.checked_mul(unit).map(std::time::Duration::from_secs).ok_or_else(wrong)
 }

@@ -79,7 +79,7 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
             }
             let pack = Pack::find(pack.as_deref().unwrap_or(&plan.pack))?;
             let postgres = Postgres::connect(settings).await?;
-            let opened = crate::pack::open(settings, &postgres, pack, &source).await?;
+            let opened = crate::pack::open_as_recorded(settings, &postgres, pack, &source).await?;
             let applied = repair::apply(&postgres, Arc::new(opened), &plan, output.stop()).await?;
             postgres.close().await?;
             output.report(&applied)?;

@@ -148,7 +148,7 @@ async fn with_postgres(
     } else {
         args.source.clone()
     };
-    let opened = Arc::new(crate::pack::open(settings, postgres, pack, &roots).await?);
+    let opened = Arc::new(crate::pack::open_as_recorded(settings, postgres, pack, &roots).await?);
     let level = match args.level {
         LevelName::Counts => Level::Counts,
         LevelName::Full => Level::Full,

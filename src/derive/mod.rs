@@ -3,7 +3,9 @@
 //! Backfill and parity both derive with this code, so they disagree only if a store does.
 
 mod conflict;
+mod corrections;
 mod entries;
+mod held;
 mod original;
 mod pointed;
 mod raw;
@@ -11,9 +13,11 @@ mod reach;
 mod resolve;
 
 pub use conflict::is_newer;
+pub use corrections::{CORRECTED, Corrected, Correction, Corrections};
 pub use entries::{
     LedgerEntry, RejectEntry, note_entries, output_name, reject_entries, skip_entries,
 };
+pub use held::{HeldRecord, held_columns};
 pub use original::original_bytes;
 pub use pointed::{PointedVisitor, Pointer, Pointers};
 pub use reach::{Reach, Unreached};
@@ -166,33 +170,54 @@ impl<'p> Deriver<'p> {
                     original_hash: crate::canonical::sha256(sha256.as_bytes()),
                 });
             }
-            Content::Columns { names, values, companion } => {
-                let context = resolve::Context {
-                    file: record.file,
-                    names,
-                    values,
-                    element: None,
-                    root: *companion,
-                    computed: None,
-                    element_key: None,
-                };
-                self.outputs(&context, out);
-            }
-            Content::Json { element, root, .. } => {
-                let computed = self.stream.compute.map(|compute| compute(element));
-                let context = resolve::Context {
-                    file: record.file,
-                    names: &[],
-                    values: &[],
-                    element: Some(element),
-                    root: Some(root),
-                    computed: computed.as_ref(),
-                    element_key: None,
-                };
-                self.outputs(&context, out);
+            content => {
+                let computed = self.computed(content);
+                if let Some(context) = context_of(record, computed.as_ref()) {
+                    self.outputs(&context, out);
+                }
             }
         }
-        Ok(())
+        if !self.stream.corrections.is_empty() {
+            self.stream.corrections.leave_out(self.stream, record, &self.redactor, out);
+        }
+        let failure = self.stream.spelling.as_ref().and_then(|spelling| spelling.take_failure());
+        failure.map_or(Ok(()), |error| Err(error.context("asking how a value is written")))
+    }
+
+    /// Hands out the values from which the wanted columns of a record's rows are made.
+    pub fn values(
+        &mut self,
+        record: &SourceRecord<'_>,
+        wanted: &[(usize, usize)],
+        visit: &mut dyn FnMut((usize, usize), Value<'_>),
+    ) {
+        let computed = self.computed(&record.content);
+        let Some(context) = context_of(record, computed.as_ref()) else { return };
+        for (index, output) in self.stream.outputs.iter().enumerate() {
+            let columns = wanted.iter().filter(|(at, _)| *at == index);
+            let columns: Vec<(usize, usize)> = columns.copied().collect();
+            if columns.is_empty() {
+                continue;
+            }
+            let elements = match &output.each {
+                None => vec![None],
+                Some(each) => {
+                    context.members(each).into_iter().map(|(_, element)| Some(element)).collect()
+                }
+            };
+            for element in elements {
+                let inner = resolve::Context { element: element.or(context.element), ..context };
+                for (output_at, column) in &columns {
+                    let from = &output.columns[*column].from;
+                    visit((*output_at, *column), self.resolver.first(from, &inner));
+                }
+            }
+        }
+    }
+
+    fn computed(&self, content: &Content<'_>) -> Option<Json> {
+        let Content::Json { element, .. } = content else { return None };
+        self.stream.compute.map(|compute| compute(element))
     }
 
     /// The redactor that keeps secrets out of everything stored.
@@ -319,6 +344,31 @@ impl Deriver<'_> {
             out.buffer.truncate(end);
             out.surveyed.push(SurveyedCast { output: index, element, column: position, outcome });
         }
+    }
+}
+
+/// What the `from`s of a record can reach; None where it holds no values.
+fn context_of<'a>(
+    record: &'a SourceRecord<'_>,
+    computed: Option<&'a Json>,
+) -> Option<resolve::Context<'a>> {
+    let plain = resolve::Context {
+        file: record.file,
+        names: &[],
+        values: &[],
+        element: None,
+        root: None,
+        computed,
+        element_key: None,
+    };
+    match &record.content {
+        Content::Columns { names, values, companion } => {
+            Some(resolve::Context { names, values, root: *companion, ..plain })
+        }
+        Content::Json { element, root, .. } => {
+            Some(resolve::Context { element: Some(element), root: Some(root), ..plain })
+        }
+        Content::Broken { .. } | Content::Duplicate { .. } => None,
     }
 }
 

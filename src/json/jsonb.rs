@@ -16,6 +16,9 @@ use super::{Json, JsonString, to_source_text};
 use crate::cast::note::{Note, Original, Policies, Policy, Refusal};
 use crate::cast::redact::{Redacted, Redactor};
 
+/// What stands for a member whose key is there more than once, where the policy is `null`.
+static NULL: Json = Json::Null;
+
 /// What [`write_jsonb`] wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
@@ -272,7 +275,8 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Keeps the last member of each key; `sorted` has equal keys side by side.
+    /// Keeps the last member of each key, or JSON null in place of all of them; `sorted` has equal
+    /// keys side by side.
     fn without_duplicates<'m>(
         &mut self,
         sorted: Vec<Member<'m>>,
@@ -280,17 +284,26 @@ impl Writer<'_> {
     ) -> Result<Vec<Member<'m>>, Refusal> {
         let mut kept = Vec::with_capacity(sorted.len());
         let mut members = sorted.into_iter().peekable();
+        let nulls = self.policies.json_duplicate_keys == Policy::Null;
+        let mut is_repeated = false;
         while let Some((key, value)) = members.next() {
             if members.peek().is_some_and(|(next, _)| *next == key) {
                 self.drop_duplicate(&key, value, path)?;
+                is_repeated = true;
+                continue;
+            }
+            if is_repeated && nulls {
+                self.drop_duplicate(&key, value, path)?;
+                kept.push((key, &NULL));
             } else {
                 kept.push((key, value));
             }
+            is_repeated = false;
         }
         Ok(kept)
     }
 
-    /// Notes a member that a later one of the same key replaces.
+    /// Notes a member that a later one of the same key, or JSON null, replaces.
     fn drop_duplicate(&mut self, key: &[u8], value: &Json, path: &Path<'_>) -> Result<(), Refusal> {
         let here = path.key(key);
         if self.policies.json_duplicate_keys == Policy::Reject {

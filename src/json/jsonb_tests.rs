@@ -14,6 +14,7 @@ const LENIENT: Policies = Policies {
     json_duplicate_keys: Policy::Replace,
     unreadable: Policy::Reject,
     orphan: Policy::Reject,
+    mixed_units: crate::cast::MixedUnits::Reject,
 };
 
 fn all_null() -> Policies {

@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 use sqlx::postgres::PgRow;
-use sqlx::{Connection as _, PgConnection, Row as _};
+use sqlx::{PgConnection, Row as _};
 
-use super::{Bytes, Filter, not_there, require_tables};
+use super::listing::{self, Listed};
+use super::{Bytes, Filter};
 use crate::error::Result;
 
 /// Ledger entries of one kind.
@@ -77,38 +78,49 @@ pub struct EntryList {
     pub more: i64,
 }
 
-fn group_of(row: &PgRow) -> Result<EntryGroup> {
-    Ok(EntryGroup {
-        pack: row.try_get("pack")?,
-        stream: row.try_get("stream")?,
-        rule: row.try_get("rule")?,
-        column: row.try_get("column_name")?,
-        count: row.try_get("count")?,
-    })
-}
+impl Listed for Entry {
+    type Group = EntryGroup;
+    const GROUPS: &'static str = include_str!("../sql/ledger/entry_groups.sql");
+    const ROWS: &'static str = include_str!("../sql/ledger/entries.sql");
+    const NAME: (&'static str, &'static str) = ("ledger entry", "ledger");
 
-fn entry_of(row: &PgRow) -> Result<Entry> {
-    let secret: bool = row.try_get("secret")?;
-    let original: Option<Vec<u8>> = row.try_get("original")?;
-    Ok(Entry {
-        id: row.try_get("id")?,
-        run_id: row.try_get("run_id")?,
-        pack: row.try_get("pack")?,
-        stream: row.try_get("stream")?,
-        output: row.try_get("output")?,
-        source: row.try_get("source")?,
-        locator: row.try_get("locator")?,
-        key: row.try_get("record_key")?,
-        column: row.try_get("column_name")?,
-        rule: row.try_get("rule")?,
-        path: row.try_get("path")?,
-        secret,
-        original_bytes: row.try_get("original_bytes")?,
-        original_hash: row.try_get("original_hash")?,
-        target_digest: row.try_get("target_digest")?,
-        created_at: row.try_get("created_at")?,
-        original: original.filter(|_| !secret).map(Bytes::of),
-    })
+    fn group(row: &PgRow) -> Result<EntryGroup> {
+        Ok(EntryGroup {
+            pack: row.try_get("pack")?,
+            stream: row.try_get("stream")?,
+            rule: row.try_get("rule")?,
+            column: row.try_get("column_name")?,
+            count: row.try_get("count")?,
+        })
+    }
+
+    fn count(group: &EntryGroup) -> i64 {
+        group.count
+    }
+
+    fn one(row: &PgRow) -> Result<Self> {
+        let secret: bool = row.try_get("secret")?;
+        let original: Option<Vec<u8>> = row.try_get("original")?;
+        Ok(Self {
+            id: row.try_get("id")?,
+            run_id: row.try_get("run_id")?,
+            pack: row.try_get("pack")?,
+            stream: row.try_get("stream")?,
+            output: row.try_get("output")?,
+            source: row.try_get("source")?,
+            locator: row.try_get("locator")?,
+            key: row.try_get("record_key")?,
+            column: row.try_get("column_name")?,
+            rule: row.try_get("rule")?,
+            path: row.try_get("path")?,
+            secret,
+            original_bytes: row.try_get("original_bytes")?,
+            original_hash: row.try_get("original_hash")?,
+            target_digest: row.try_get("target_digest")?,
+            created_at: row.try_get("created_at")?,
+            original: original.filter(|_| !secret).map(Bytes::of),
+        })
+    }
 }
 
 /// The entries' kinds and at most `limit` of the entries themselves; `filter.reason` is the rule,
@@ -118,45 +130,12 @@ pub async fn list_entries(
     filter: &Filter,
     limit: u32,
 ) -> Result<EntryList> {
-    require_tables(conn).await?;
-    let mut snapshot = conn.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-    let groups = sqlx::query(include_str!("../sql/ledger/entry_groups.sql"))
-        .bind(&filter.pack)
-        .bind(&filter.stream)
-        .bind(&filter.reason)
-        .fetch_all(&mut *snapshot)
-        .await?;
-    let rows = query(filter, None, Some(limit), false).fetch_all(&mut *snapshot).await?;
-    snapshot.commit().await?;
-    let groups = groups.iter().map(group_of).collect::<Result<Vec<_>>>()?;
-    let entries = rows.iter().map(entry_of).collect::<Result<Vec<_>>>()?;
-    let total: i64 = groups.iter().map(|group| group.count).sum();
-    let more = total - i64::try_from(entries.len()).unwrap_or(i64::MAX);
-    Ok(EntryList { filter: filter.clone(), total, groups, entries, more })
-}
-
-fn query(
-    filter: &Filter,
-    id: Option<i64>,
-    limit: Option<u32>,
-    with_original: bool,
-) -> sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments> {
-    sqlx::query(include_str!("../sql/ledger/entries.sql"))
-        .bind(&filter.pack)
-        .bind(&filter.stream)
-        .bind(&filter.reason)
-        .bind(id)
-        .bind(limit.map(i64::from))
-        .bind(with_original)
+    let page = listing::page::<Entry>(conn, filter, limit).await?;
+    let (total, groups, more) = (page.total, page.groups, page.more);
+    Ok(EntryList { filter: filter.clone(), total, groups, entries: page.rows, more })
 }
 
 /// One entry with its original.
 pub async fn entry(conn: &mut PgConnection, id: i64) -> Result<Entry> {
-    require_tables(conn).await?;
-    let filter = Filter::default();
-    let row = query(&filter, Some(id), None, true).fetch_optional(conn).await?;
-    let row = row.ok_or_else(|| {
-        not_there("ledger entry", id).advice("`toolkit ledger list` shows their numbers")
-    })?;
-    entry_of(&row)
+    listing::one(conn, id).await
 }

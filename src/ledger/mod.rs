@@ -1,16 +1,19 @@
-//! Reading what runs recorded: rejects and ledger entries; and acknowledging rejects.
+//! Reading what runs recorded: rejects and ledger entries; acknowledging and purging rejects.
 //!
 //! Backfill writes both tables; nothing here changes a record or an entry. Originals were redacted
 //! before they were stored; what is read is redacted once more, so that a row written by another
 //! hand shows no password either.
 
+mod editable;
 mod entries;
+mod listing;
 mod rejects;
 
+pub use editable::{CorrectedLine, corrected_lines, editable};
 pub use entries::{Entry, EntryGroup, EntryList, entry, list_entries};
 pub use rejects::{
-    Acknowledgement, Reject, RejectGroup, RejectList, Which, acknowledge, export_rejects,
-    list_rejects, plan_acknowledgement, reject,
+    Acknowledgement, Purge, Purged, Reject, RejectGroup, RejectList, Which, acknowledge,
+    export_rejects, list_rejects, plan_acknowledgement, purge, reject,
 };
 
 use serde::Serialize;

@@ -32,6 +32,7 @@ const BUILTIN: &[BuiltinPack] = &[
             "toolkit/V2__leases.sql",
             "toolkit/V3__targets.sql",
             "toolkit/V4__miscast.sql",
+            "toolkit/V5__rejects.sql",
         ],
     ),
     (

@@ -15,6 +15,7 @@ use crate::pack::fault::Fault;
 use crate::pack::manifest::StreamManifest;
 use crate::pack::opened::databases;
 use crate::pack::plan::{OutputPlan, PackPlan};
+use crate::pack::units::InferredUnit;
 use crate::pack::{OpenedPack, Pack, join_error};
 use crate::source::discover::{Discovered, discover_each};
 use crate::source::sqlite::Database;
@@ -36,6 +37,8 @@ pub struct Check {
     pub database: String,
     /// Per stream, in file order.
     pub streams: Vec<StreamCheck>,
+    /// Units of numeric timestamps that were found in the columns themselves.
+    pub inferred_units: Vec<InferredUnit>,
     /// What must be put right, by line.
     pub problems: Vec<Finding>,
     /// What may be meant so, by line.
@@ -115,14 +118,20 @@ pub async fn check(postgres: &Postgres, pack: Pack, roots: &[PathBuf]) -> Result
     findings.problems.extend(faults);
     unenforced_keys(&pack, &plan, &mut findings.warnings);
     firing_triggers(&pack, &plan, &mut findings.warnings);
-    let opened = OpenedPack { pack, plan, discovered, redactor, roots: roots.to_vec() };
-    let (opened, samples) = tokio::task::spawn_blocking(move || {
+    let roots_here = roots.to_vec();
+    let mut opened =
+        OpenedPack { pack, plan, discovered, redactor, roots: roots_here, units: Vec::new() };
+    if findings.problems.is_empty() {
+        opened.let_server_spell(postgres).await?;
+    }
+    let (opened, samples) = tokio::task::spawn_blocking(move || -> Result<_> {
+        let opened = opened.infer_units()?;
         let samples: Vec<Sampled> =
             (0..opened.plan.streams.len()).map(|stream| sample(&opened, stream)).collect();
-        (opened, samples)
+        Ok((opened, samples))
     })
     .await
-    .map_err(join_error)?;
+    .map_err(join_error)??;
     Ok(report(postgres, &opened, !roots.is_empty(), samples, findings))
 }
 
@@ -272,6 +281,7 @@ fn report(
         file: pack.file.display().to_string(),
         database: postgres.describe().to_owned(),
         streams,
+        inferred_units: opened.units.clone(),
         problems: by_line(findings.problems),
         warnings: by_line(findings.warnings),
     }

@@ -12,6 +12,7 @@ use self::slices::Slices;
 use crate::canonical::Layout;
 use crate::cast::redact::Redactor;
 use crate::cast::{CastOptions, ColumnCast, PgType, Policy, Value};
+use crate::derive::Corrections;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::fault::{Fault, first_error};
 use crate::pack::manifest::{
@@ -198,6 +199,8 @@ impl Compiler<'_> {
             compute: compute.flatten(),
             companion: stream.source.companion.as_ref().map(|name| name.get_ref().clone()),
             outputs,
+            corrections: Corrections::default(),
+            spelling: None,
         })
     }
 

@@ -288,8 +288,8 @@ pub struct ColumnOptions {
     pub cast: Option<crate::cast::CastName>,
     /// IANA zone of naive timestamps.
     pub zone: Option<String>,
-    /// Unit of numeric timestamps.
-    pub unit: Option<crate::cast::EpochUnit>,
+    /// Unit of numeric timestamps: `s`, `ms`, `us`, or `infer`.
+    pub unit: Option<crate::cast::UnitOption>,
     /// Enum aliases.
     pub aliases: BTreeMap<String, String>,
     /// Policies.
@@ -298,6 +298,8 @@ pub struct ColumnOptions {
     pub empty: Option<crate::cast::EmptyText>,
     /// What JSON null means.
     pub json_null: Option<crate::cast::JsonNull>,
+    /// False stores secrets in URLs and members as they are.
+    pub redact: Option<bool>,
     /// Value for a missing or NULL source value, as Postgres text.
     pub default: Option<String>,
 }
@@ -338,13 +340,14 @@ impl ColumnOptions {
         CastOptions {
             cast: self.cast,
             zone: self.zone.clone().or(default_zone),
-            unit: self.unit,
+            unit: self.unit.and_then(crate::cast::UnitOption::declared),
+            infer_unit: self.unit == Some(crate::cast::UnitOption::Infer),
             aliases: self.aliases.clone(),
             on: self.on.clone().unwrap_or_else(|| defaults.fitting(scalar, nullable)),
             empty: self.empty,
             json_null: self.json_null.unwrap_or_default(),
+            redact: self.redact.unwrap_or(true),
             default: self.default.clone(),
-            ..CastOptions::default()
         }
     }
 }
@@ -374,6 +377,7 @@ impl Defaults {
             json_duplicate_keys: on.json_duplicate_keys,
             unreadable,
             orphan: if nullable { on.orphan } else { Policy::Reject },
+            mixed_units: on.mixed_units,
         }
     }
 }

@@ -11,10 +11,15 @@ pub mod opened;
 pub mod plan;
 pub mod reference;
 pub mod show;
+pub mod texts;
+pub mod units;
 
 mod order;
 
-pub use opened::{OpenedPack, join_error, open, open_for, source_guards_key};
+pub use opened::{
+    OpenedPack, join_error, open, open_as_recorded, open_for, open_without_sources,
+    source_guards_key,
+};
 
 use std::path::{Path, PathBuf};
 

@@ -3,19 +3,25 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use sqlx::Row as _;
+use sqlx::postgres::PgConnection;
+
 use crate::cast::PgType;
 use crate::cast::redact::Redactor;
 use crate::config::Settings;
+use crate::derive::{Corrected, Correction, HeldRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::Pack;
-use crate::pack::compile::compile;
+use crate::pack::compile::{SourceColumns, compile};
 use crate::pack::manifest::OneOrMany;
 use crate::pack::plan::{From, OutputPlan, PackPlan, SourceKind};
+use crate::pack::texts::fields_of_texts;
+use crate::pack::units::{self, InferredUnit};
 use crate::source::StreamSource;
 use crate::source::discover::{Discovered, discover};
 use crate::source::documents::{DocumentKind, DocumentSource};
 use crate::source::sqlite::{Database, TableSource};
-use crate::store::Postgres;
+use crate::store::{Postgres, ServerSpelling};
 
 /// A pack whose sources were found and whose plan fits the database.
 #[derive(Debug)]
@@ -30,6 +36,8 @@ pub struct OpenedPack {
     pub redactor: Arc<Redactor>,
     /// Where the sources were looked for.
     pub roots: Vec<PathBuf>,
+    /// Units of numeric timestamps that were found in the columns themselves.
+    pub units: Vec<InferredUnit>,
 }
 
 /// Finds the sources of `pack` below `roots`, checks that they are whole, that the database is
@@ -40,7 +48,7 @@ pub async fn open(
     pack: Pack,
     roots: &[PathBuf],
 ) -> Result<OpenedPack> {
-    open_for(settings, postgres, pack, roots, &[]).await
+    open_with(settings, postgres, pack, roots, &[], false).await
 }
 
 /// As [`open`], for some streams only: files that none of them reads are not checked. No streams:
@@ -51,6 +59,49 @@ pub async fn open_for(
     pack: Pack,
     roots: &[PathBuf],
     streams: &[String],
+) -> Result<OpenedPack> {
+    open_with(settings, postgres, pack, roots, streams, false).await
+}
+
+/// As [`open`], with inferred units as the newest backfill of this very pack recorded them: what
+/// proves a load has to read numbers as the load did.
+pub async fn open_as_recorded(
+    settings: &Settings,
+    postgres: &Postgres,
+    pack: Pack,
+    roots: &[PathBuf],
+) -> Result<OpenedPack> {
+    open_with(settings, postgres, pack, roots, &[], true).await
+}
+
+/// The pack's plan without its sources, for records that are kept elsewhere. `columns` completes
+/// streams without a column mapping.
+pub async fn open_without_sources(
+    settings: &Settings,
+    postgres: &Postgres,
+    pack: Pack,
+    columns: &SourceColumns,
+) -> Result<OpenedPack> {
+    let redactor = Arc::new(open_redactor(settings, &pack)?);
+    let mut conn = postgres.dedicated().await?;
+    crate::migrate::require_current(&mut conn, crate::migrate::CONTROL_PACK).await?;
+    let plan = compile(&pack, &mut conn, columns, &redactor).await?;
+    let (discovered, roots, units) = (Discovered::default(), Vec::new(), Vec::new());
+    let mut opened = OpenedPack { pack, plan, discovered, redactor, roots, units };
+    opened.units = units::recorded(&mut conn, &opened).await?;
+    units::apply(&mut opened);
+    opened.let_server_spell(postgres).await?;
+    sqlx::Connection::close(conn).await?;
+    Ok(opened)
+}
+
+async fn open_with(
+    settings: &Settings,
+    postgres: &Postgres,
+    pack: Pack,
+    roots: &[PathBuf],
+    streams: &[String],
+    as_recorded: bool,
 ) -> Result<OpenedPack> {
     let (roots, streams) = (roots.to_vec(), streams.to_vec());
     let (pack, discovered, roots) = tokio::task::spawn_blocking(move || -> Result<_> {
@@ -67,8 +118,20 @@ pub async fn open_for(
         crate::migrate::require_current(&mut conn, pack.name()).await?;
     }
     let plan = compile(&pack, &mut conn, &discovered.columns(), &redactor).await?;
+    let mut opened = OpenedPack { pack, plan, discovered, redactor, roots, units: Vec::new() };
+    if as_recorded {
+        opened.units = units::recorded(&mut conn, &opened).await?;
+    }
+    opened.load_corrections(&mut conn).await?;
+    opened.let_server_spell(postgres).await?;
     sqlx::Connection::close(conn).await?;
-    Ok(OpenedPack { pack, plan, discovered, redactor, roots })
+    if opened.units.is_empty() {
+        opened = tokio::task::spawn_blocking(move || opened.infer_units())
+            .await
+            .map_err(join_error)??;
+    }
+    units::apply(&mut opened);
+    Ok(opened)
 }
 
 /// Checks the files that the streams read, side by side: each is read through once.
@@ -128,6 +191,79 @@ pub(super) fn databases<'d>(
 }
 
 impl OpenedPack {
+    /// Decides the units that `pack.toml` leaves to the columns. Blocking.
+    pub(super) fn infer_units(mut self) -> Result<Self> {
+        self.units = units::infer(&self)?;
+        units::apply(&mut self);
+        Ok(self)
+    }
+
+    /// Lets the server spell the values of types that are known only as text.
+    pub(super) async fn let_server_spell(&mut self, postgres: &Postgres) -> Result<()> {
+        let spelling = Arc::new(ServerSpelling::new(postgres.pool().clone()));
+        for stream in &mut self.plan.streams {
+            let mut is_needed = false;
+            for (table, column) in stream.outputs.iter_mut().flat_map(|output| {
+                let table = &output.table;
+                output.columns.iter_mut().map(move |column| (table, column))
+            }) {
+                let PgType::Other(ty) = column.cast.ty().clone() else { continue };
+                is_needed = true;
+                let declared = table.column(&column.name).map_or(&ty, |found| &found.declared_type);
+                column.cast.set_spelling(spelling.of_column(&ty, declared));
+                let constant = column.constant.as_mut();
+                let Some(field) = constant.or(column.cast.default_text()) else { continue };
+                let Some(text) = field.get(4..) else { continue };
+                let text = String::from_utf8_lossy(text).into_owned();
+                let Ok(spelled) = spelling.ask(&ty, declared, &text).await else {
+                    if let Some(error) = spelling.take_failure() {
+                        return Err(error);
+                    }
+                    let what = format!("column {}: {text:?} is no value of {ty}", column.name);
+                    return Err(Error::new(ErrorKind::Pack, what));
+                };
+                *field = u32::try_from(spelled.len()).unwrap_or(0).to_be_bytes().to_vec();
+                field.extend_from_slice(spelled.as_bytes());
+            }
+            stream.spelling = is_needed.then(|| Arc::clone(&spelling));
+        }
+        Ok(())
+    }
+
+    /// Reads which refused records were stored corrected.
+    async fn load_corrections(&mut self, conn: &mut PgConnection) -> Result<()> {
+        let rows = sqlx::query(include_str!("../sql/ledger/corrections.sql"))
+            .bind(&self.plan.name)
+            .fetch_all(&mut *conn)
+            .await?;
+        for row in rows {
+            let Some(at) = self.plan.stream_index(row.try_get("stream")?) else { continue };
+            let place: (String, String, String) =
+                (row.try_get("output")?, row.try_get("source")?, row.try_get("locator")?);
+            let refused: Vec<u8> = row.try_get("record_sha256")?;
+            let kept: Vec<u8> = row.try_get("corrected")?;
+            let stream = &self.plan.streams[at];
+            let stored = if row.try_get::<String, _>("shape")? == "row" {
+                let output = stream.outputs.iter().enumerate().find(|(position, output)| {
+                    output.name == place.0 || (*position == 0 && place.0.is_empty())
+                });
+                let Some((_, output)) = output else { continue };
+                let texts = serde_json::from_slice(&kept).unwrap_or_default();
+                let Ok(fields) = fields_of_texts(conn, output, &texts).await? else { continue };
+                Corrected::Row(fields)
+            } else {
+                let sha256 = hex::encode(&refused);
+                let held = HeldRecord::read(stream, &place.1, &place.2, &sha256, &kept);
+                // A correction that can no longer be read accounts for nothing.
+                let Ok(held) = held else { continue };
+                Corrected::Record(Box::new(held))
+            };
+            let refused = refused.try_into().unwrap_or_default();
+            self.plan.streams[at].corrections.add(place, Correction { refused, stored });
+        }
+        Ok(())
+    }
+
     /// The sources that are no longer what they were when the pack was opened. Blocking.
     pub fn changed_sources(&self) -> Result<Vec<String>> {
         let now = discover(&self.pack, &self.roots)?.inputs;

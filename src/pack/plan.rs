@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use crate::canonical::Layout;
 use crate::cast::{ColumnCast, Value};
+use crate::derive::Corrections;
 use crate::json::Json;
 use crate::pack::manifest::ConflictRule;
+use crate::store::ServerSpelling;
 use crate::store::catalog::{Column, Table};
 
 /// A whole pack, ready to run.
@@ -44,6 +46,10 @@ pub struct StreamPlan {
     pub companion: Option<String>,
     /// The rows a record becomes; the first output is the record itself.
     pub outputs: Vec<OutputPlan>,
+    /// Refused records that were stored corrected.
+    pub corrections: Corrections,
+    /// Spells the values of types that are known only as text.
+    pub spelling: Option<Arc<ServerSpelling>>,
 }
 
 impl StreamPlan {

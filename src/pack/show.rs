@@ -153,6 +153,7 @@ fn differing(options: &ColumnOptions, default: &Policies) -> Vec<String> {
     said.extend(options.default.iter().map(|text| format!("default = {text:?}")));
     said.extend(options.empty.as_ref().map(|empty| format!("empty = {:?}", word(empty))));
     said.extend(options.json_null.as_ref().map(|null| format!("json_null = {:?}", word(null))));
+    said.extend(options.redact.iter().map(|redact| format!("redact = {redact}")));
     said.extend(options.aliases.iter().map(|(alias, label)| format!("{alias} -> {label}")));
     if let Some(on) = &options.on {
         said.extend(policies("on.", on, default));
@@ -161,7 +162,7 @@ fn differing(options: &ColumnOptions, default: &Policies) -> Vec<String> {
 }
 
 fn policies(prefix: &str, on: &Policies, default: &Policies) -> Vec<String> {
-    [
+    let mut said: Vec<String> = [
         ("nul", on.nul, default.nul),
         ("nan", on.nan, default.nan),
         ("invalid_utf8", on.invalid_utf8, default.invalid_utf8),
@@ -173,7 +174,11 @@ fn policies(prefix: &str, on: &Policies, default: &Policies) -> Vec<String> {
     .iter()
     .filter(|(_, policy, default)| policy != default)
     .map(|(name, policy, _)| format!("{prefix}{name} = {:?}", word(policy)))
-    .collect()
+    .collect();
+    if on.mixed_units != default.mixed_units {
+        said.push(format!("{prefix}mixed_units = {:?}", word(&on.mixed_units)));
+    }
+    said
 }
 
 /// The word `pack.toml` has for it.

@@ -159,7 +159,7 @@ impl SecondReading<'_> {
                 })
             };
             let mut sink = |expected: &Expected<'_>| {
-                if expected.account.is_some() {
+                if expected.account.is_some() || expected.is_corrected {
                     return Ok(());
                 }
                 let output = &plan.outputs[expected.output];

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use crate::canonical::{Digest, Layout, display_row, sha256, with_nulls};
 use crate::derive::{
-    Derived, Deriver, Fate, LedgerEntry, note_entries, output_name, reject_entries, row_locator,
-    skip_entries,
+    CORRECTED, Corrected, Derived, Deriver, Fate, LedgerEntry, note_entries, output_name,
+    reject_entries, row_locator, skip_entries,
 };
 use crate::error::Result;
 use crate::interrupt::Stop;
 use crate::pack::OpenedPack;
-use crate::pack::plan::OutputPlan;
+use crate::pack::plan::{OutputPlan, StreamPlan};
 use crate::parity::accounts::{Accounts, RowAccount};
 use crate::parity::marks::Marks;
 use crate::source::{Flow, Position, SourceRecord};
@@ -34,6 +34,8 @@ pub(crate) struct Expected<'a> {
     number: usize,
     /// References that are stored as NULL because they lead nowhere.
     nulled: &'a [usize],
+    /// Whether it stands in place of what the source holds, by a retry.
+    pub(crate) is_corrected: bool,
     /// Rows without a key: as many as the source has must be there.
     pub(crate) is_content: bool,
 }
@@ -127,6 +129,7 @@ impl SourceWalk<'_> {
         let mut deriver = Deriver::new(plan, Arc::clone(&self.opened.redactor));
         let mut derived = Derived::default();
         let mut tally = StreamTally::default();
+        let mut corrector = Corrector::new(self);
         for (number, mut source) in self.opened.open_sources(self.stream)?.into_iter().enumerate() {
             let mut from: Option<Position> = None;
             if let Some(marks) = &mut marks {
@@ -138,8 +141,8 @@ impl SourceWalk<'_> {
                     deriver.derive(record, &mut derived)?;
                     let ordinal = tally.read;
                     let walk = self.record(record, &derived, ordinal);
-                    walk.account(&mut tally, deriver.redactor());
-                    walk.rows(&mut tally, sink)?;
+                    walk.run(&mut tally, deriver.redactor(), sink)?;
+                    corrector.corrected(&walk, &mut tally, sink)?;
                     if let Some(marks) = &mut marks
                         && marks.are_due(tally.read)
                     {
@@ -170,6 +173,7 @@ impl SourceWalk<'_> {
         let mut deriver = Deriver::new(plan, Arc::clone(&self.opened.redactor));
         let mut derived = Derived::default();
         let mut sources = self.opened.open_sources(self.stream)?;
+        let mut corrector = Corrector::new(self);
         let mut wanted = ordinals.iter().copied().peekable();
         while let Some(first) = wanted.peek().copied() {
             let Some(mark) = marks.before(first) else { return Ok(()) };
@@ -184,7 +188,9 @@ impl SourceWalk<'_> {
                     if wanted.next_if_eq(&ordinal).is_some() {
                         deriver.derive(record, &mut derived)?;
                         let walk = self.record(record, &derived, ordinal);
-                        walk.rows(&mut StreamTally::default(), sink)?;
+                        let tally = &mut StreamTally::default();
+                        walk.rows(tally, &walk.refused_rows(), sink)?;
+                        corrector.corrected(&walk, tally, sink)?;
                     }
                     ordinal += 1;
                     in_transaction += 1;
@@ -217,8 +223,81 @@ impl SourceWalk<'_> {
     }
 }
 
+/// Whether a derived row was refused by Postgres.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    No,
+    Itself,
+    WithItsRecord,
+}
+
+/// Derives the corrections that stand in place of refused records and rows.
+struct Corrector<'p> {
+    walk: SourceWalk<'p>,
+    deriver: Deriver<'p>,
+    derived: Derived,
+}
+
+impl<'p> Corrector<'p> {
+    fn new(walk: &SourceWalk<'p>) -> Self {
+        let plan = &walk.opened.plan.streams[walk.stream];
+        let deriver = Deriver::new(plan, Arc::clone(&walk.opened.redactor));
+        Self { walk: *walk, deriver, derived: Derived::default() }
+    }
+
+    /// Hands out the rows that the target holds in place of what the source still has.
+    fn corrected(
+        &mut self,
+        found: &RecordWalk<'_>,
+        tally: &mut StreamTally,
+        sink: &mut SourceSink<'_>,
+    ) -> Result<()> {
+        let plan = found.plan;
+        for skip in found.derived.skips.iter().filter(|skip| skip.rule == CORRECTED) {
+            let place = found.place(skip.output, skip.element);
+            let correction = plan.corrections.find(&place, &skip.original_hash);
+            match correction.map(|correction| &correction.stored) {
+                None => {}
+                Some(Corrected::Row(tuple)) => sink(&Expected {
+                    stream: found.stream,
+                    output: skip.output,
+                    tuple,
+                    ordinal: found.ordinal,
+                    account: None,
+                    record: found.record,
+                    element: skip.element,
+                    layout: &plan.outputs[skip.output].layout,
+                    digest: None,
+                    derived: found.derived,
+                    number: usize::MAX,
+                    nulled: &[],
+                    is_corrected: true,
+                    is_content: plan.outputs[skip.output].is_content,
+                })?,
+                Some(Corrected::Record(held)) => {
+                    let (deriver, derived) = (&mut self.deriver, &mut self.derived);
+                    let walk = &self.walk;
+                    held.with(|record| -> Result<()> {
+                        deriver.derive(record, derived)?;
+                        if skip.output > 0 {
+                            derived.only(skip.output, skip.element);
+                        }
+                        let walk = walk.record(record, derived, found.ordinal);
+                        // It was counted as the record of the source that it stands for.
+                        let read = tally.read;
+                        walk.run(tally, deriver.redactor(), sink)?;
+                        tally.read = read;
+                        Ok(())
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 struct RecordWalk<'a> {
-    plan: &'a crate::pack::plan::StreamPlan,
+    plan: &'a StreamPlan,
     stream: usize,
     accounts: &'a Accounts,
     record: &'a SourceRecord<'a>,
@@ -227,8 +306,55 @@ struct RecordWalk<'a> {
 }
 
 impl RecordWalk<'_> {
+    fn run(
+        &self,
+        tally: &mut StreamTally,
+        redactor: &crate::cast::redact::Redactor,
+        sink: &mut SourceSink<'_>,
+    ) -> Result<()> {
+        let refused = self.refused_rows();
+        self.account(tally, redactor, &refused);
+        self.rows(tally, &refused, sink)
+    }
+
+    /// Positions of the rows that Postgres refused, by record of the rejects; without the
+    /// record's own row none of its rows was written.
+    fn refused_rows(&self) -> Vec<Refused> {
+        if self.accounts.is_plain() {
+            return Vec::new();
+        }
+        let mut refused: Vec<Refused> = Vec::with_capacity(self.derived.rows.len());
+        let mut is_lost = false;
+        for row in &self.derived.rows {
+            let output = &self.plan.outputs[row.output];
+            let tuple = self.derived.fields(row);
+            let place = self.place(row.output, row.element);
+            let is_refused = self.accounts.has_reject(&place, &refused_sha256(output, tuple));
+            is_lost |= is_refused && row.output == 0;
+            refused.push(match (is_refused, is_lost) {
+                (true, _) => Refused::Itself,
+                (false, true) => Refused::WithItsRecord,
+                (false, false) => Refused::No,
+            });
+        }
+        refused
+    }
+
+    fn place(&self, output: usize, element: u32) -> (String, String, String) {
+        (
+            output_name(self.plan, output),
+            self.record.file.relative.clone(),
+            row_locator(self.record, &self.plan.outputs[output], element),
+        )
+    }
+
     /// Counts the record, and checks that rejects, skips and changed values are recorded.
-    fn account(&self, tally: &mut StreamTally, redactor: &crate::cast::redact::Redactor) {
+    fn account(
+        &self,
+        tally: &mut StreamTally,
+        redactor: &crate::cast::redact::Redactor,
+        refused: &[Refused],
+    ) {
         tally.read += 1;
         match self.derived.fate {
             Fate::Stored => {}
@@ -254,9 +380,12 @@ impl RecordWalk<'_> {
                 });
             }
         }
-        for entry in note_entries(self.plan, self.record, self.derived) {
-            tally.ledgered += 1;
-            self.ledgered(tally, entry);
+        let notes = note_entries(self.plan, self.record, self.derived);
+        for (note, entry) in self.derived.notes.iter().zip(notes) {
+            if refused.get(note.row).is_none_or(|refused| *refused == Refused::No) {
+                tally.ledgered += 1;
+                self.ledgered(tally, entry);
+            }
         }
         for entry in skip_entries(self.plan, self.record, self.derived) {
             self.ledgered(tally, entry);
@@ -276,12 +405,20 @@ impl RecordWalk<'_> {
         });
     }
 
-    fn rows(&self, tally: &mut StreamTally, sink: &mut SourceSink<'_>) -> Result<()> {
-        // With the record's own row goes what is derived from it.
-        let mut is_lost = false;
+    fn rows(
+        &self,
+        tally: &mut StreamTally,
+        refused: &[Refused],
+        sink: &mut SourceSink<'_>,
+    ) -> Result<()> {
         for (number, row) in self.derived.rows.iter().enumerate() {
-            if is_lost {
-                continue;
+            match refused.get(number) {
+                Some(Refused::Itself) => {
+                    tally.rejected += 1;
+                    continue;
+                }
+                Some(Refused::WithItsRecord) => continue,
+                Some(Refused::No) | None => {}
             }
             let output = &self.plan.outputs[row.output];
             let mut tuple = self.derived.fields(row);
@@ -290,16 +427,7 @@ impl RecordWalk<'_> {
             let patched;
             let mut account = None;
             if !self.accounts.is_plain() {
-                let place = (
-                    output_name(self.plan, row.output),
-                    self.record.file.relative.clone(),
-                    row_locator(self.record, output, row.element),
-                );
-                if self.accounts.has_reject(&place, &refused_sha256(output, tuple)) {
-                    tally.rejected += 1;
-                    is_lost = row.output == 0;
-                    continue;
-                }
+                let place = self.place(row.output, row.element);
                 let known = output.layout.row_digest(tuple);
                 digest = Some(known);
                 account = self.accounts.row(&place, &known);
@@ -332,6 +460,7 @@ impl RecordWalk<'_> {
                 derived: self.derived,
                 number,
                 nulled: &nulled,
+                is_corrected: false,
                 is_content: output.is_content,
             })?;
         }

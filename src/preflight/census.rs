@@ -108,6 +108,7 @@ pub async fn census(
         files,
         left_to_postgres,
         changed_sources,
+        inferred_units: opened.units.clone(),
         seconds: started.elapsed().as_secs_f64(),
     })
 }
@@ -179,11 +180,6 @@ async fn left_to_postgres(
         if table.is_partitioned() {
             of_table.push("a partition for every row".to_owned());
         }
-        let foreign = output.columns.iter().filter_map(|column| match column.cast.ty() {
-            PgType::Other(ty) => Some(format!("{} as {ty}", column.name)),
-            _ => None,
-        });
-        of_table.extend(foreign);
         for what in of_table {
             let line = format!("{}: {what}", table.display_name());
             if !found.contains(&line) {

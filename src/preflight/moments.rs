@@ -19,7 +19,7 @@ pub enum Form {
     Naive,
     /// `2025-07-01`
     Date,
-    /// A number that is a moment of 1973 to 5138 in seconds
+    /// A number that is a moment of 1973 to 2099 in seconds
     EpochSeconds,
     /// The same in milliseconds
     EpochMillis,
@@ -146,11 +146,11 @@ impl MomentCensus {
 }
 
 fn form_of_number(number: f64) -> Form {
-    match number.abs() {
-        size if (1e8..1e11).contains(&size) => Form::EpochSeconds,
-        size if (1e11..1e14).contains(&size) => Form::EpochMillis,
-        size if (1e14..1e17).contains(&size) => Form::EpochMicros,
-        _ => Form::Other,
+    match EpochUnit::suggested_by(number) {
+        Some(EpochUnit::S) => Form::EpochSeconds,
+        Some(EpochUnit::Ms) => Form::EpochMillis,
+        Some(EpochUnit::Us) => Form::EpochMicros,
+        None => Form::Other,
     }
 }
 

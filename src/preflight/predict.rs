@@ -105,20 +105,21 @@ impl<'p> Predictor<'p> {
         references: &mut References,
     ) {
         self.predicted.read += 1;
-        self.predicted.ledgered += derived.notes.len() as u64;
         self.see_skips(record, derived);
         self.see_refusals(record, derived);
         self.see_casts(record, derived);
         // Rows of one record under one key are told apart from those of two.
         let mut here: HashSet<(usize, Short)> = HashSet::new();
         let mut is_lost = derived.fate == Fate::Rejected;
-        for row in &derived.rows {
+        for (at, row) in derived.rows.iter().enumerate() {
             let fields = derived.fields(row);
             let tally = &mut self.outputs[row.output];
             tally.see_cast(fields);
             if is_lost {
                 continue;
             }
+            // A value of a row that is refused is not stored, changed or not.
+            let notes = derived.notes.iter().filter(|note| note.row == at).count() as u64;
             let place = || place(record, tally.output, row.element);
             let key = short(&tally.output.layout.key_digest(fields));
             let is_twin = !here.insert((row.output, key));
@@ -160,6 +161,7 @@ impl<'p> Predictor<'p> {
                 }
             }
             tally.rows.add(fate);
+            self.predicted.ledgered += if fate == RowFate::Rejected { 0 } else { notes };
             is_lost = row.output == 0 && fate == RowFate::Rejected;
         }
     }

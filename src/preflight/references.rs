@@ -208,7 +208,13 @@ impl References {
             return Verdict::default();
         };
         let mut verdict = Verdict::default();
+        // References that may still find their row come last: a row that is refused for another
+        // one must not wait, and be counted a second time.
+        children.sort_by_key(|child| child.waits);
         for child in children {
+            if child.waits && verdict.dangling.is_some() {
+                continue;
+            }
             let parent = &self.parents[child.parent];
             let (Some(positions), None) = (&child.positions, &child.census.not_checked_because)
             else {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::pack::units::InferredUnit;
 use crate::preflight::names::FileCensus;
 use crate::preflight::values::ValueCensus;
 
@@ -24,6 +25,8 @@ pub struct Census {
     pub left_to_postgres: Vec<String>,
     /// Sources that changed while they were counted: the numbers may be of no one moment.
     pub changed_sources: Vec<String>,
+    /// Units of numeric timestamps that were found in the columns themselves.
+    pub inferred_units: Vec<InferredUnit>,
     /// Records read.
     pub read: u64,
     /// Rejected records and rows that are predicted.

@@ -269,8 +269,8 @@ impl ValueCensus {
         {
             remarks.push(format!(
                 "UNIT: declared {}, but the numbers are of the magnitude of {}",
-                unit_name(declared),
-                unit_name(inferred)
+                declared.name(),
+                inferred.name()
             ));
         }
         remarks
@@ -280,14 +280,6 @@ impl ValueCensus {
 fn remark(what: &str, counted: &Counted) -> Option<String> {
     let first = counted.first.as_ref()?;
     Some(format!("{} {what}, first at {first}", grouped(counted.count)))
-}
-
-fn unit_name(unit: EpochUnit) -> &'static str {
-    match unit {
-        EpochUnit::S => "seconds",
-        EpochUnit::Ms => "milliseconds",
-        EpochUnit::Us => "microseconds",
-    }
 }
 
 /// A value for a sentence: redacted, then shortened and escaped.

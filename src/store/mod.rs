@@ -7,10 +7,12 @@ pub mod catalog;
 pub mod embedded;
 mod identifier;
 mod postgres;
+mod spelling;
 mod url;
 
 pub use identifier::{check_identifier, quote_ident, quote_literal, quote_qualified};
 pub use postgres::{Connector, Postgres, VERSION_NUM_MIN};
+pub use spelling::ServerSpelling;
 pub use url::redact_url;
 
 /// Marks SQL text that was put together at run time as fit to be executed.

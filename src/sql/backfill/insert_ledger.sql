@@ -9,4 +9,7 @@ FROM unnest($4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text
      AS e (output, source, locator, column_name, rule, path, original, original_hash, secret,
            target_digest, entry_hash)
 ON CONFLICT (pack, stream, entry_hash) DO UPDATE
-SET run_id = EXCLUDED.run_id, rule = EXCLUDED.rule, target_digest = EXCLUDED.target_digest
+SET run_id = EXCLUDED.run_id, rule = EXCLUDED.rule, target_digest = CASE
+    WHEN l.rule = 'corrected_by_retry' THEN coalesce(EXCLUDED.target_digest, l.target_digest)
+    ELSE EXCLUDED.target_digest END,
+    original = coalesce(EXCLUDED.original, l.original)
