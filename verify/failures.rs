@@ -157,7 +157,7 @@ const INDEX: &[Failure] = &[
             "of_two_migrators_at_once_one_waits_and_each_migration_is_applied_once",
             "a_migrator_that_waits_too_long_says_who_holds_the_lock",
             "a_step_without_transaction_killed_midway_recovers_from_an_invalid_index",
-            "of_two_backfills_at_once_the_second_is_refused",
+            "beside_a_running_backfill_one_with_other_settings_or_over_again_is_refused",
         ]),
     ),
     failure(
@@ -263,7 +263,7 @@ const INDEX: &[Failure] = &[
         "exit 2, named, resumed when there is room",
         ByTests(&[
             "a_full_disk_of_the_target_is_named_and_the_run_is_resumed_when_there_is_room",
-            "a_full_disk_of_the_scratch_folder_is_named_and_nothing_is_begun",
+            "without_room_in_the_scratch_folder_a_source_is_read_where_it_is_and_that_is_said",
         ]),
     ),
     failure(

@@ -197,11 +197,15 @@ async fn a_folder_for_state_or_scratch_that_cannot_be_is_named() {
     let file = rusqlite::Connection::open(scene.source.join("app.sqlite")).unwrap();
     let _: String = file.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).unwrap();
     drop(file);
-    for (name, says) in [("TOOLKIT_STATE_DIR", "--state-dir"), ("TMPDIR", "TMPDIR")] {
+    let run = |name: &str| {
         let mut command = scene.backfill_command(&[]);
         command.env(name, "/dev/null/folder").stdin(Stdio::null());
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        assert_refused(&ended(child), &["/dev/null/folder", says]);
-    }
+        ended(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    };
+    assert_refused(&run("TOOLKIT_STATE_DIR"), &["/dev/null/folder", "--state-dir"]);
     assert_eq!(scene.count("toolkit.run").await, 0);
+    // Without a copy the closed WAL file is read where it is, and that is said.
+    let without_scratch = run("TMPDIR");
+    assert_eq!(without_scratch.status.code(), Some(0), "{}", stderr(&without_scratch));
+    assert!(stderr(&without_scratch).contains("scratch has no room"));
 }

@@ -42,7 +42,8 @@ pub(super) async fn resumable(
         )
         .advice(
             "give it back what it started with, or start over with --restart: what it stored \
-             stays, and is found unchanged or updated",
+             stays, and is found unchanged or updated; a source that moves is read from a copy \
+             with --snapshot",
         ),
     ))
 }

@@ -194,7 +194,12 @@ impl TableSource {
         let mut rows = statement
             .query(rusqlite::params_from_iter(parameters.iter()))
             .map_err(|e| unreadable(&path, e))?;
-        let skip = usize::from(!matches!(self.order, RowOrder::Key(_)));
+        let skip = usize::from(matches!(self.order, RowOrder::Rowid(_)));
+        // Held rows are numbered without a gap: a result of the most columns has no room for one.
+        let mut ordinal = match from {
+            Some(Position::Ordinal(seen)) => *seen,
+            _ => 0,
+        };
         let started = Instant::now();
         while let Some(row) = rows.next().map_err(|e| unreadable(&path, e))? {
             let mut values = Vec::with_capacity(self.names.len());
@@ -202,7 +207,10 @@ impl TableSource {
                 let value = row.get_ref(at + skip).map_err(|e| unreadable(&path, e))?;
                 values.push(value_of(value));
             }
-            let (locator, position) = self.place(row)?;
+            let (locator, position) = {
+                ordinal += 1;
+                self.place(row, ordinal)?
+            };
             let companion = self.companion_of(&values)?;
             let record = SourceRecord {
                 file: &self.file,
@@ -270,7 +278,7 @@ impl TableSource {
                     Some(Position::Ordinal(seen)) => i64::try_from(*seen).unwrap_or(i64::MAX),
                     _ => 0,
                 };
-                let sql = "SELECT rowid, * FROM temp.toolkit_rows WHERE rowid > ?1 ORDER BY rowid";
+                let sql = "SELECT * FROM temp.toolkit_rows WHERE rowid > ?1 ORDER BY rowid";
                 Ok((sql.to_owned(), vec![KeyPart::Integer(seen)]))
             }
             _ => Err(self.keyed_otherwise()),
@@ -288,17 +296,13 @@ impl TableSource {
         .advice("start over with --restart")
     }
 
-    fn place(&self, row: &rusqlite::Row<'_>) -> Result<(Locator, Position)> {
+    fn place(&self, row: &rusqlite::Row<'_>, ordinal: u64) -> Result<(Locator, Position)> {
         match &self.order {
             RowOrder::Rowid(_) => {
                 let id = row.get(0).map_err(|e| unreadable(&self.database.path, e))?;
                 Ok((Locator::Rowid(id), Position::Rowid(id)))
             }
-            RowOrder::Unordered => {
-                let row: i64 = row.get(0).map_err(|e| unreadable(&self.database.path, e))?;
-                let ordinal = row.unsigned_abs();
-                Ok((Locator::Ordinal(ordinal), Position::Ordinal(ordinal)))
-            }
+            RowOrder::Unordered => Ok((Locator::Ordinal(ordinal), Position::Ordinal(ordinal))),
             RowOrder::Key(key) => {
                 let mut parts = Vec::with_capacity(key.len());
                 let mut shown = Vec::with_capacity(key.len());

@@ -39,7 +39,7 @@ async fn junit_has_a_case_per_table_and_stream_and_failures_carry_the_difference
     assert_eq!(attribute(&all, "testsuite", "name"), ["parity of mine"]);
     let suite = all.iter().find(|e| e.name == "testsuite").unwrap();
     let counts = ["tests", "failures", "errors", "skipped"].map(|name| suite.attribute(name));
-    assert_eq!(counts, ["5", "1", "0", "1"]);
+    assert_eq!(counts, ["6", "1", "0", "1"]);
     assert_eq!(
         attribute(&all, "testcase", "name"),
         [
@@ -47,6 +47,7 @@ async fn junit_has_a_case_per_table_and_stream_and_failures_carry_the_difference
             "table public.logs[kind=mine] holds what the source holds",
             "stream notes is accounted for",
             "stream logs is accounted for",
+            "casts read as a second, independent way does",
             "stream extras is accounted for",
         ]
     );

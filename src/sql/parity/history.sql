@@ -1,6 +1,7 @@
 -- The newest verifications of a pack, oldest first. $1 pack, $2 how many.
 SELECT * FROM (
     SELECT run_id::text AS run_id, level, verdict,
+           finished_at AS ended,
            to_char(finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS finished_at,
            coalesce((totals ->> 'differing_rows')::bigint, 0) AS differing_rows,
            coalesce(jsonb_array_length(nullif(settings -> 'streams', 'null')), 0) > 0 AS is_partial
@@ -8,4 +9,4 @@ SELECT * FROM (
     WHERE pack = $1 AND verdict IN ('clean', 'differences')
     ORDER BY parity_run.finished_at DESC
     LIMIT $2) AS newest
-ORDER BY finished_at, run_id
+ORDER BY ended, run_id
