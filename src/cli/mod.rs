@@ -24,6 +24,7 @@ pub mod verify_parity;
 mod preflight;
 mod progress;
 mod record;
+mod self_test;
 mod signals;
 
 use std::future::Future;

@@ -35,18 +35,26 @@ records per stream, or with --independent of all.
 Rejects, skips, superseded rows and ledgered values that backfill recorded are accounted for and
 are no differences.
 
+--self-test needs neither pack nor source. In a database of its own, which it creates on the server
+and drops again, and a source in the folder for temporary files, it plants every class of drift in
+every supported type, one at a time and several at once (drawn by --seed), verifies in each way
+there is, and prints how many of how many were found; it also makes changes that are no drift, and
+plants bugs in the casts. Exit 1 if anything was missed, or reported without being there. The role
+must be allowed to create databases; the private cluster's is.
+
 Exit codes: 0 parity, 1 differences, 2 could not check.
 
 Examples:
   toolkit verify-parity --pack unified --source /data/app --level full
   toolkit verify-parity --pack unified --source /data/app --level sample --n 4096
-  toolkit --format json verify-parity --pack unified --source /data/app | jq .differences")]
+  toolkit --format json verify-parity --pack unified --source /data/app | jq .differences
+  toolkit verify-parity --self-test")]
 pub struct Args {
     /// Built-in pack, or the folder of your own pack.toml
-    #[arg(long)]
-    pack: String,
+    #[arg(long, required_unless_present = "self_test")]
+    pack: Option<String>,
     /// Folder (searched with its subfolders) or file with the pack's sources; may be repeated
-    #[arg(long, required = true, value_name = "PATH")]
+    #[arg(long, required_unless_present = "self_test", value_name = "PATH")]
     source: Vec<PathBuf>,
     /// Only what this stream feeds; may be repeated
     #[arg(long, value_name = "NAME")]
@@ -57,7 +65,7 @@ pub struct Args {
     /// Keys per slice at level sample
     #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     n: u32,
-    /// Seed of the sample; the same seed takes the same keys [default: random, and printed]
+    /// Seed of the sample or of the self-test's draws; the same seed takes the same [default: random, and printed]
     #[arg(long)]
     seed: Option<u64>,
     /// Read every record a second way, without the casts, instead of 1,000 per stream
@@ -70,6 +78,14 @@ pub struct Args {
     /// (fastest on one host); auto: client for the private cluster, sockets and loopback
     #[arg(long, value_enum, default_value_t = DigestName::Auto)]
     digest: DigestName,
+    /// Verify the verifier: plant drift of every class in data of its own, and see it found
+    #[arg(long, conflicts_with_all = [
+        "pack", "source", "stream", "level", "n", "independent", "max_differences", "digest",
+    ])]
+    self_test: bool,
+    /// Expects this class of drift without planting it, to see the self-test fail
+    #[arg(long, hide = true, requires = "self_test", value_name = "CLASS")]
+    self_test_forget: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -88,7 +104,12 @@ enum LevelName {
 
 /// Runs the command.
 pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Outcome> {
-    let pack = Pack::find(&args.pack)?;
+    let Some(pack) = &args.pack else {
+        let seed = args.seed.unwrap_or_else(rand::random);
+        let options = parity::self_test::Options { seed, forget: args.self_test_forget };
+        return super::self_test::run(&options, settings, output).await;
+    };
+    let pack = Pack::find(pack)?;
     let postgres = Postgres::connect(settings).await?;
     let report = with_postgres(&args, pack, settings, output, &postgres).await;
     let closed = postgres.close().await;

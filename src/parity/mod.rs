@@ -18,6 +18,7 @@ mod passes;
 mod report;
 mod resolve;
 mod sample;
+pub mod self_test;
 mod spool;
 mod store;
 mod target;
