@@ -94,10 +94,16 @@ impl ColumnCast {
             }
             PgType::Array(_) => {
                 let element = self.element.as_deref()?;
+                // A JSON null or a JSON string is a document, where documents are the elements.
+                let (function, as_json, value) = match element.ty {
+                    PgType::Json => ("json_array_elements", "json", COMPACT_DOCUMENT),
+                    PgType::Jsonb => ("jsonb_array_elements", "jsonb", "x::text"),
+                    _ => ("jsonb_array_elements_text", "jsonb", "x"),
+                };
                 format!(
                     "(SELECT coalesce(array_agg({} ORDER BY n), '{{}}'::{ty}) FROM \
-                     jsonb_array_elements_text(({text})::jsonb) WITH ORDINALITY AS e (x, n))",
-                    element.value_sql("x")?
+                     {function}(({text})::{as_json}) WITH ORDINALITY AS e (x, n))",
+                    element.value_sql(value)?
                 )
             }
             PgType::Text(_) => text.to_owned(),
@@ -145,6 +151,11 @@ impl ColumnCast {
 
 /// The raw bytes as text.
 const TEXT: &str = "convert_from(raw, 'UTF8')";
+
+/// The element `x` of a JSON array without its white space, as casts write it, who read the whole
+/// array. What is escaped may be written in another way then: that text is made unreadable here,
+/// by taking it for hexadecimal digits.
+const COMPACT_DOCUMENT: &str = r#"CASE WHEN x::text LIKE '%\\%' THEN convert_from(decode(x::text, 'hex'), 'UTF8') ELSE regexp_replace(x::text, '("[^"]*")|\s+', '\1', 'g') END"#;
 
 fn is_number(text: &str) -> String {
     format!("{text} ~ '^\\s*[+-]?([0-9]+\\.?[0-9]*|\\.[0-9]+)([eE][+-]?[0-9]+)?\\s*$'")

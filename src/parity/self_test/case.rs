@@ -123,6 +123,14 @@ impl Case {
         })
     }
 
+    /// The ways it is looked at: what is planted in one value of one column, and they are many,
+    /// says nothing new about a sample of a few keys.
+    pub(super) fn ways(&self) -> impl Iterator<Item = Way> + use<> {
+        let is_one_value = self.expected.len() == 1 && self.surplus.is_empty();
+        let leaves_out = is_one_value && self.expected.iter().all(|f| f.column.is_some());
+        Way::ALL.into_iter().filter(move |way| !leaves_out || *way != Way::FewKeys)
+    }
+
     /// Both planted at once.
     pub(super) fn and(mut self, other: &Self) -> Self {
         self.plant.push_str(";\n");

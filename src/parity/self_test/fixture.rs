@@ -7,7 +7,7 @@ use rusqlite::types::Value;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Rows of each table.
-pub(super) const ROWS: i64 = 24;
+pub(super) const ROWS: i64 = 16;
 
 /// The row in which every value is NULL.
 pub(super) const NULLS: i64 = 1;
@@ -319,6 +319,15 @@ fn document(row: i64) -> String {
 }
 
 fn array(column: &str, row: i64) -> String {
+    let documents = match (column, row) {
+        ("a_json" | "a_jb", NULL_WORDS) => r#"["NULL", null]"#,
+        ("a_json" | "a_jb", ZEROS) => "[0, 1.0, [], {}]",
+        ("a_json" | "a_jb", UNICODE) => "[\"caf\u{e9}\", {\"k\" : [ \"v  w\" ]}]",
+        _ => "",
+    };
+    if !documents.is_empty() {
+        return documents.to_owned();
+    }
     let (one, two) = match column {
         "a_bool" => ((row % 2 == 0).to_string(), (row % 2 == 1).to_string()),
         "a_i2" | "a_i4" | "a_i8" => (row.to_string(), (row + 1000).to_string()),

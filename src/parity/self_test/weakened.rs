@@ -24,18 +24,17 @@ impl Weak {
         let all = tuples.iter();
         match self {
             Self::Xor => all.fold(0, |sum, tuple| sum ^ head(&layout.row_digest(tuple))),
-            Self::EightBits => all.fold(0, |sum, tuple| {
-                (sum + u128::from(layout.row_digest(tuple)[0])) & 0xff
-            }),
-            Self::ColumnSums => all
-                .flat_map(|tuple| {
+            Self::EightBits => {
+                all.fold(0, |sum, tuple| (sum + u128::from(layout.row_digest(tuple)[0])) & 0xff)
+            }
+            Self::ColumnSums => {
+                all.flat_map(|tuple| {
                     (0..layout.fields.len())
                         .map(|at| layout.digest_of(tuple, std::iter::once(at)))
                         .enumerate()
                 })
-                .fold(0, |sum, (at, digest)| {
-                    sum.wrapping_add(head(&digest).rotate_left(at as u32))
-                }),
+                .fold(0, |sum, (at, digest)| sum.wrapping_add(head(&digest).rotate_left(at as u32)))
+            }
             Self::NoLengths => all.fold(0, |sum, tuple| add(sum, sha256(&bytes_of(tuple, false)))),
             Self::NullAsEmpty => all.fold(0, |sum, tuple| add(sum, sha256(&bytes_of(tuple, true)))),
         }
