@@ -83,7 +83,7 @@ pub struct Args {
         "pack", "source", "stream", "level", "n", "independent", "max_differences", "digest",
     ])]
     self_test: bool,
-    /// Expects this class of drift without planting it, to see the self-test fail
+    /// Tries this class of drift alone, and expects it without planting it, to see that fail
     #[arg(long, hide = true, requires = "self_test", value_name = "CLASS")]
     self_test_forget: Option<String>,
 }

@@ -149,9 +149,11 @@ impl<'a> Bench<'a> {
     pub(super) async fn attempt(&mut self, case: &mut Case, is_planted: bool) -> Result<Vec<Said>> {
         self.stop.check()?;
         let problem = if is_planted { self.plant(case).await? } else { None };
+        // Cases beyond single values, and the mixed ones, look at every table.
+        let streams: Vec<String> = case.values_of().map(stream_of).into_iter().collect();
         let mut said = Vec::new();
         for way in case.ways() {
-            let report = self.verify(way).await?;
+            let report = self.verify(way, &streams).await?;
             let (outcome, detail) = judge(case, way, &report);
             said.push(match &problem {
                 Some(problem) => (way, Outcome::Missed, Some(problem.clone())),
@@ -243,7 +245,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Verifies in one way, the casts aside.
-    async fn verify(&mut self, way: Way) -> Result<Report> {
+    async fn verify(&mut self, way: Way, streams: &[String]) -> Result<Report> {
         let seed = self.seed;
         let level = match way {
             Way::Counts => Level::Counts,
@@ -253,6 +255,7 @@ impl<'a> Bench<'a> {
         };
         let options = Options {
             level,
+            streams: streams.to_vec(),
             differences_max: DIFFERENCES_MAX,
             digests: if way == Way::Server { Digests::Server } else { Digests::Client },
             spool_bytes_max: if way == Way::ReRead { 0 } else { 1 << 20 },
@@ -282,6 +285,11 @@ impl<'a> Bench<'a> {
         let columns = columns.iter().filter(|column| column.name != "id");
         columns.map(|column| (column.name.clone(), column.cast.ty().clone())).collect()
     }
+}
+
+/// The stream that feeds a table.
+fn stream_of(table: &str) -> String {
+    table.trim_start_matches("public.").to_owned()
 }
 
 fn find_pack(folder: &std::path::Path) -> Result<Pack> {

@@ -123,12 +123,19 @@ impl Case {
         })
     }
 
-    /// The ways it is looked at: what is planted in one value of one column, and they are many,
-    /// says nothing new about a sample of a few keys.
+    /// The one table in which it changes nothing but values of the target, if it does.
+    pub(super) fn values_of(&self) -> Option<&str> {
+        let first = self.expected.first()?;
+        let is_one = |f: &Finding| f.column.is_some() && f.target == first.target;
+        let is_plain = self.in_source.is_empty() && self.undo.is_empty();
+        (is_plain && self.expected.iter().all(is_one)).then_some(&first.target)
+    }
+
+    /// The ways it is looked at: of changed values there are many, and nothing new to say about
+    /// samples of a few keys.
     pub(super) fn ways(&self) -> impl Iterator<Item = Way> + use<> {
-        let is_one_value = self.expected.len() == 1 && self.surplus.is_empty();
-        let leaves_out = is_one_value && self.expected.iter().all(|f| f.column.is_some());
-        Way::ALL.into_iter().filter(move |way| !leaves_out || *way != Way::FewKeys)
+        let is_values = self.values_of().is_some();
+        Way::ALL.into_iter().filter(move |way| !is_values || *way != Way::FewKeys)
     }
 
     /// Both planted at once.
