@@ -275,7 +275,10 @@ fn value(column: &Column, row: i64) -> Value {
         F::Float4 => return Value::Real(row as f64 + 0.5),
         F::Float8 => return Value::Real(row as f64 + 0.1),
         F::Bytea if row == EMPTY => return Value::Blob(Vec::new()),
-        F::Bytea => return Value::Blob(vec![row as u8, 0, 0xff, row as u8]),
+        F::Bytea => {
+            let [.., last] = row.to_be_bytes();
+            return Value::Blob(vec![last, 0, 0xff, last]);
+        }
         F::Numeric | F::NumericFixed if row == ZEROS => "0".to_owned(),
         F::Numeric | F::NumericFixed => format!("{row}.25"),
         F::Text => text_value(column.name, row),

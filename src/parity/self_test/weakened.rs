@@ -27,14 +27,13 @@ impl Weak {
             Self::EightBits => {
                 all.fold(0, |sum, tuple| (sum + u128::from(layout.row_digest(tuple)[0])) & 0xff)
             }
-            Self::ColumnSums => {
-                all.flat_map(|tuple| {
+            Self::ColumnSums => all
+                .flat_map(|tuple| {
                     (0..layout.fields.len())
                         .map(|at| layout.digest_of(tuple, std::iter::once(at)))
-                        .enumerate()
+                        .zip(0_u32..)
                 })
-                .fold(0, |sum, (at, digest)| sum.wrapping_add(head(&digest).rotate_left(at as u32)))
-            }
+                .fold(0, |sum, (digest, at)| sum.wrapping_add(head(&digest).rotate_left(at))),
             Self::NoLengths => all.fold(0, |sum, tuple| add(sum, sha256(&bytes_of(tuple, false)))),
             Self::NullAsEmpty => all.fold(0, |sum, tuple| add(sum, sha256(&bytes_of(tuple, true)))),
         }
