@@ -82,8 +82,9 @@ fn problems(report: &Value) -> Vec<&Value> {
         .collect()
 }
 
-async fn scratch_databases(database: &TestDatabase) -> i64 {
-    sqlx::query_scalar("SELECT count(*) FROM pg_database WHERE datname LIKE 'toolkit_self_test_%'")
+async fn is_there(database: &TestDatabase, name: &Value) -> bool {
+    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM pg_database WHERE datname = $1)")
+        .bind(name.as_str().expect("a name"))
         .fetch_one(&database.pool().await)
         .await
         .unwrap()
@@ -96,6 +97,7 @@ async fn every_class_of_drift_is_found_in_every_type_and_nothing_else_is() {
     let report = report(&output);
     assert_eq!(output.status.code(), Some(0), "{:#?}", problems(&report));
     assert_eq!(report["passed"], true);
+    assert!(!is_there(&database, &report["database"]).await);
     assert!(problems(&report).is_empty(), "{:#?}", problems(&report));
     assert_eq!(report["planted"], report["found"]);
     assert_eq!(report["false_alarms"], 0);
@@ -125,6 +127,7 @@ async fn a_verifier_that_misses_a_class_of_drift_fails_the_self_test() {
     let report = report(&output);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(report["passed"], false);
+    assert!(!is_there(&database, &report["database"]).await);
     let missed: BTreeSet<&str> =
         problems(&report).iter().filter_map(|case| case["class"].as_str()).collect();
     assert_eq!(missed, ["foreign key re-pointed"].into());
@@ -134,7 +137,7 @@ async fn a_verifier_that_misses_a_class_of_drift_fails_the_self_test() {
 }
 
 #[tokio::test]
-async fn without_the_right_to_create_a_database_the_self_test_says_so_and_leaves_nothing() {
+async fn without_the_right_to_create_a_database_the_self_test_says_so() {
     let database = TestDatabase::create().await;
     let pool = database.pool().await;
     let role = format!("plain_{}", uuid::Uuid::new_v4().simple());

@@ -97,6 +97,8 @@ pub(super) struct Case {
     pub(super) expected: BTreeSet<Finding>,
     /// Rows the target has more than the source, by table.
     pub(super) surplus: BTreeMap<String, i64>,
+    /// Whether it counts on rows beside those it names, and so cannot be planted beside others.
+    pub(super) stands_alone: bool,
     /// A way of comparing that must not see it, and the table.
     pub(super) weak: Option<(Weak, String)>,
 }

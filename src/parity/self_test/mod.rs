@@ -125,7 +125,8 @@ async fn in_database(
     bench.close().await?;
     scratch.close().await?;
     let seconds = started.elapsed().as_secs_f64();
-    Ok(Report::new(options.seed, results, casts, not_tried, seconds))
+    let database = name.to_owned();
+    Ok(Report::new(database, options.seed, results, casts, not_tried, seconds))
 }
 
 /// All cases, the mixed ones by the seed.
@@ -145,12 +146,17 @@ fn cases(has_ltree: bool, seed: u64) -> Vec<Case> {
 /// Several plants at once, so chosen that each is to be found as if it were alone.
 fn mixed(cases: &[Case], seed: u64) -> Vec<Case> {
     let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
-    let simple: Vec<&Case> = cases.iter().filter(|case| case.undo.is_empty()).collect();
+    let fitting = cases.iter().filter(|case| case.undo.is_empty() && !case.stands_alone);
+    let (values, rows): (Vec<&Case>, Vec<&Case>) =
+        fitting.partition(|case| case.values_of().is_some());
     (0..MIXED_ROUNDS)
         .map(|round| {
             let size = MIXED_SIZES.choose(&mut random).copied().unwrap_or(2);
-            let mut drawn = simple.clone();
-            drawn.shuffle(&mut random);
+            let (mut values, mut rows) = (values.clone(), rows.clone());
+            values.shuffle(&mut random);
+            rows.shuffle(&mut random);
+            // Single values are most of the cases; every other plant is of whole rows.
+            let drawn = rows.into_iter().zip(values).flat_map(|(row, value)| [row, value]);
             let mut together = Case::default();
             let mut parts = Vec::new();
             for case in drawn {

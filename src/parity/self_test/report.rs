@@ -9,6 +9,8 @@ use crate::parity::self_test::case::{Case, Finding, Outcome, Way};
 /// A whole self-test.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
+    /// The scratch database, which is dropped.
+    pub database: String,
     /// Seed of the draws; the same seed tries the same.
     pub seed: u64,
     /// Whether everything planted was found, and nothing else.
@@ -123,6 +125,7 @@ impl CaseResult {
 
 impl Report {
     pub(super) fn new(
+        database: String,
         seed: u64,
         cases: Vec<CaseResult>,
         casts: Vec<CastResult>,
@@ -132,6 +135,7 @@ impl Report {
         let drift = || cases.iter().filter(|case| case.is_drift());
         let bugs = || casts.iter().filter(|cast| cast.bug.is_some());
         let mut report = Self {
+            database,
             seed,
             passed: false,
             planted: drift().count() as u64,
