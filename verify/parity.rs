@@ -5,3 +5,4 @@ mod drift;
 mod independent;
 mod levels;
 mod real;
+mod self_test;

@@ -134,4 +134,33 @@ mod tests {
             assert_ne!(all, root(other), "{other:?}");
         }
     }
+
+    fn sum_of(rows: &[&[u8]]) -> BucketSum {
+        let mut sum = BucketSum::default();
+        for row in rows {
+            sum.add(&sha256(row));
+        }
+        sum
+    }
+
+    #[test]
+    fn pairs_that_cancel_out_under_xor_do_not_in_a_sum() {
+        let xor = |rows: &[&[u8]]| {
+            rows.iter().fold([0_u8; 32], |folded, row| {
+                let digest = sha256(row);
+                std::array::from_fn(|at| folded[at] ^ digest[at])
+            })
+        };
+        let (kept, twice): (&[&[u8]], &[&[u8]]) = (&[b"a", b"b", b"b"], &[b"a", b"c", b"c"]);
+        assert_eq!(xor(kept), xor(twice));
+        assert_eq!(sum_of(kept).count, sum_of(twice).count);
+        assert_ne!(sum_of(kept), sum_of(twice));
+    }
+
+    #[test]
+    fn a_sum_does_not_depend_on_the_order_of_rows_nor_on_how_they_were_merged() {
+        let mut merged = sum_of(&[b"c", b"a"]);
+        merged.merge(&sum_of(&[b"b"]));
+        assert_eq!(merged, sum_of(&[b"a", b"b", b"c"]));
+    }
 }

@@ -102,10 +102,16 @@ impl ColumnCast {
             }
             PgType::Array(_) => {
                 let element = self.element.as_deref()?;
+                // A JSON null or a JSON string is a document, where documents are the elements.
+                let (function, as_json, value) = match element.ty {
+                    PgType::Json => ("json_array_elements", "json", COMPACT_DOCUMENT),
+                    PgType::Jsonb => ("jsonb_array_elements", "jsonb", "x::text"),
+                    _ => ("jsonb_array_elements_text", "jsonb", "x"),
+                };
                 format!(
                     "(SELECT coalesce(array_agg({} ORDER BY n), '{{}}'::{ty}) FROM \
-                     jsonb_array_elements_text(({text})::jsonb) WITH ORDINALITY AS e (x, n))",
-                    element.value_sql("x")?
+                     {function}(({text})::{as_json}) WITH ORDINALITY AS e (x, n))",
+                    element.value_sql(value)?
                 )
             }
             PgType::Text(_) => text.to_owned(),
@@ -154,15 +160,21 @@ impl ColumnCast {
 /// The raw bytes as text.
 const TEXT: &str = "convert_from(raw, 'UTF8')";
 
+/// The element `x` of a JSON array without its white space, as casts write it, who read the whole
+/// array. What is escaped may be written in another way then: that text is made unreadable here,
+/// by taking it for hexadecimal digits.
+const COMPACT_DOCUMENT: &str = r#"CASE WHEN x::text LIKE '%\\%' THEN convert_from(decode(x::text, 'hex'), 'UTF8') ELSE regexp_replace(x::text, '("[^"]*")|\s+', '\1', 'g') END"#;
+
 fn is_number(text: &str) -> String {
     format!("{text} ~ '^\\s*[+-]?([0-9]+\\.?[0-9]*|\\.[0-9]+)([eE][+-]?[0-9]+)?\\s*$'")
 }
 
+/// Days and microseconds apart: together they would not fit a float exactly.
 fn from_epoch(text: &str, micros: i64) -> String {
+    let number = format!("round(({text})::numeric * {micros})");
     format!(
-        "timestamptz 'epoch' + make_interval(secs => trunc(({text})::numeric * {micros} / \
-         1000000)::float8) + round(({text})::numeric * {micros} % 1000000)::float8 \
-         * interval '1 microsecond'"
+        "timestamptz 'epoch' + make_interval(days => div({number}, 86400000000)::int) \
+         + mod({number}, 86400000000)::float8 * interval '1 microsecond'"
     )
 }
 

@@ -28,6 +28,7 @@ mod progress;
 mod record;
 mod rejects_retry;
 mod report_file;
+mod self_test;
 mod signals;
 
 use std::future::Future;

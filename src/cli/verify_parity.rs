@@ -53,6 +53,13 @@ it starts.
 fingerprints of the sources and the pack, and its own SHA-256. `toolkit certificate check FILE` says
 later whether it still holds. If anything differs no certificate is written.
 
+--self-test needs neither pack nor source. In a database of its own, which it creates on the server
+and drops again, and a source in the folder for temporary files, it plants every class of drift in
+every supported type, one at a time and several at once (drawn by --seed), verifies in each way
+there is, and prints how many of how many were found; it also makes changes that are no drift, and
+plants bugs in the casts. Exit 1 if anything was missed, or reported without being there. The role
+must be allowed to create databases; the private cluster's is.
+
 Exit codes: 0 parity, 1 differences, 2 could not check.
 
 Examples:
@@ -60,13 +67,14 @@ Examples:
   toolkit verify-parity --pack unified --source /data/app --level sample --n 4096
   toolkit verify-parity --pack unified --snapshot
   toolkit verify-parity --pack unified --source /data/app --report parity.html --report p.junit.xml
-  toolkit --format json verify-parity --pack unified --source /data/app | jq .differences")]
+  toolkit --format json verify-parity --pack unified --source /data/app | jq .differences
+  toolkit verify-parity --self-test")]
 pub struct Args {
     /// Built-in pack, or the folder of your own pack.toml
-    #[arg(long)]
-    pack: String,
+    #[arg(long, required_unless_present = "self_test")]
+    pack: Option<String>,
     /// Folder (searched with its subfolders) or file with the pack's sources; may be repeated
-    #[arg(long, required_unless_present = "snapshot", value_name = "PATH")]
+    #[arg(long, required_unless_present_any = ["snapshot", "self_test"], value_name = "PATH")]
     source: Vec<PathBuf>,
     /// Compare with the copy that the newest backfill read, instead of the sources
     #[arg(long, conflicts_with = "source")]
@@ -80,7 +88,7 @@ pub struct Args {
     /// Keys per slice at level sample
     #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     n: u32,
-    /// Seed of the sample; the same seed takes the same keys [default: random, and printed]
+    /// Seed of the sample or of the self-test's draws; the same seed takes the same [default: random, and printed]
     #[arg(long)]
     seed: Option<u64>,
     /// Read every record a second way, without the casts, instead of 1,000 per stream
@@ -99,6 +107,15 @@ pub struct Args {
     /// If nothing differs, write a certificate to this file; only for whole packs at level full
     #[arg(long, value_name = "FILE", conflicts_with = "stream")]
     certificate: Option<PathBuf>,
+    /// Verify the verifier: plant drift of every class in data of its own, and see it found
+    #[arg(long, conflicts_with_all = [
+        "pack", "source", "snapshot", "stream", "level", "n", "independent", "max_differences",
+        "digest", "report", "certificate",
+    ])]
+    self_test: bool,
+    /// Tries this class of drift alone, and expects it without planting it, to see that fail
+    #[arg(long, hide = true, requires = "self_test", value_name = "CLASS")]
+    self_test_forget: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -117,7 +134,12 @@ enum LevelName {
 
 /// Runs the command.
 pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Outcome> {
-    let pack = Pack::find(&args.pack)?;
+    let Some(pack) = &args.pack else {
+        let seed = args.seed.unwrap_or_else(rand::random);
+        let options = parity::self_test::Options { seed, forget: args.self_test_forget };
+        return super::self_test::run(&options, settings, output).await;
+    };
+    let pack = Pack::find(pack)?;
     if args.certificate.is_some() && args.level != LevelName::Full {
         return Err(Error::new(ErrorKind::Usage, "a certificate needs --level full")
             .advice("only a comparison of every row proves what a certificate says"));

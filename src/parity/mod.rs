@@ -22,6 +22,7 @@ mod recorded;
 mod report;
 mod resolve;
 mod sample;
+pub mod self_test;
 mod spool;
 mod store;
 mod stored;

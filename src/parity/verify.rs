@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use serde_json::json;
 use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
@@ -110,73 +111,10 @@ pub async fn verify(
     options: &Options,
     stop: &Stop,
 ) -> Result<Report> {
-    let started = Instant::now();
-    let units = checked_units(&opened, options)?;
-    let streams: Vec<usize> = streams_of(&opened, &units);
-    let mut conn = postgres.dedicated().await?;
-    let (lsn, snapshot) = begin_snapshot(&mut conn).await?;
-    let mut accounts = Vec::new();
-    for stream in &opened.plan.streams {
-        accounts.push(Accounts::load(&mut conn, &opened.plan.name, &stream.name).await?);
-    }
     let in_server = options.level == Level::Full && options.digests.in_server(postgres);
-    let mut passes = Passes {
-        opened: &opened,
-        accounts: Arc::new(accounts),
-        streams,
-        units: units.clone(),
-        stop,
-        conn: &mut conn,
-        differences_max: options.differences_max,
-        in_server,
-        spool_bytes_max: options.spool_bytes_max,
-    };
-    let mut found = match options.level {
-        Level::Sample { n, seed } => passes.sample(n, seed).await?,
-        level => passes.buckets(level == Level::Full).await?,
-    };
-    if options.level != Level::Counts {
-        passes.second_reading(options.independent, &mut found).await?;
-    }
-    let outside_slices = passes.outside_slices().await?;
-    let units = passes.units;
-    let is_full = options.level == Level::Full;
-    let recorded = if is_full { recorded(&mut conn, &opened).await? } else { HashMap::new() };
-    let snapshot_at = snapshot_time(&mut conn).await?;
-    sqlx::raw_sql("COMMIT").execute(&mut conn).await?;
-    found.unaccounted(&opened, options.differences_max);
-    let differing_rows = found.units.iter().map(UnitResult::differing).sum::<u64>()
-        + found.unaccounted_total()
-        + found.independent.iter().map(|result| result.differing).sum::<u64>();
-    let is_clean = differing_rows == 0;
-    let changed_sources = if is_clean {
-        Vec::new()
-    } else {
-        let opened = Arc::clone(&opened);
-        tokio::task::spawn_blocking(move || opened.changed_sources())
-            .await
-            .map_err(join_error)??
-    };
-    let report = Report {
-        run_id: uuid::Uuid::new_v4().to_string(),
-        pack: opened.plan.name.clone(),
-        level: options.level.name().to_owned(),
-        digests: if in_server { "server" } else { "client" }.to_owned(),
-        verdict: if is_clean { Verdict::Clean } else { Verdict::Differences },
-        streams: found.stream_results(&opened, recorded),
-        units: found.units,
-        independent: found.independent,
-        differences: found.differences,
-        differing_rows,
-        not_checked: not_checked(&opened),
-        outside_slices,
-        unmapped_columns: unmapped_columns(&opened, &units),
-        changing_triggers: if is_clean { Vec::new() } else { changing_triggers(&opened, &units) },
-        changed_sources,
-        snapshot_lsn: lsn,
-        snapshot_at,
-        seconds: started.elapsed().as_secs_f64(),
-    };
+    let mut conn = postgres.dedicated().await?;
+    let Examined { report, snapshot } =
+        examine(&mut conn, &opened, options, in_server, stop).await?;
     let settings = json!({
         "level": options.level.name(),
         "streams": options.streams,
@@ -196,6 +134,89 @@ pub async fn verify(
     store::store(&mut conn, &opened, &settings, &snapshot, &report).await?;
     conn.close().await?;
     Ok(report)
+}
+
+/// What a verification saw.
+pub(super) struct Examined {
+    pub(super) report: Report,
+    /// The snapshot it read, as Postgres prints it.
+    pub(super) snapshot: String,
+}
+
+/// Verifies without storing the result.
+pub(super) async fn examine(
+    conn: &mut PgConnection,
+    opened: &Arc<OpenedPack>,
+    options: &Options,
+    in_server: bool,
+    stop: &Stop,
+) -> Result<Examined> {
+    let started = Instant::now();
+    let units = checked_units(opened, options)?;
+    let streams: Vec<usize> = streams_of(opened, &units);
+    let (lsn, snapshot) = begin_snapshot(conn).await?;
+    let mut accounts = Vec::new();
+    for stream in &opened.plan.streams {
+        accounts.push(Accounts::load(conn, &opened.plan.name, &stream.name).await?);
+    }
+    let mut passes = Passes {
+        opened,
+        accounts: Arc::new(accounts),
+        streams,
+        units,
+        stop,
+        conn,
+        differences_max: options.differences_max,
+        in_server,
+        spool_bytes_max: options.spool_bytes_max,
+    };
+    let mut found = match options.level {
+        Level::Sample { n, seed } => passes.sample(n, seed).await?,
+        level => passes.buckets(level == Level::Full).await?,
+    };
+    if options.level != Level::Counts {
+        passes.second_reading(options.independent, &mut found).await?;
+    }
+    let outside_slices = passes.outside_slices().await?;
+    let units = passes.units;
+    let is_full = options.level == Level::Full;
+    let recorded = if is_full { recorded(passes.conn, opened).await? } else { HashMap::new() };
+    let snapshot_at = snapshot_time(passes.conn).await?;
+    sqlx::raw_sql("COMMIT").execute(&mut *passes.conn).await?;
+    found.unaccounted(opened, options.differences_max);
+    let differing_rows = found.units.iter().map(UnitResult::differing).sum::<u64>()
+        + found.unaccounted_total()
+        + found.independent.iter().map(|result| result.differing).sum::<u64>();
+    let is_clean = differing_rows == 0;
+    let changed_sources = if is_clean {
+        Vec::new()
+    } else {
+        let opened = Arc::clone(opened);
+        tokio::task::spawn_blocking(move || opened.changed_sources())
+            .await
+            .map_err(join_error)??
+    };
+    let report = Report {
+        run_id: uuid::Uuid::new_v4().to_string(),
+        pack: opened.plan.name.clone(),
+        level: options.level.name().to_owned(),
+        digests: if in_server { "server" } else { "client" }.to_owned(),
+        verdict: if is_clean { Verdict::Clean } else { Verdict::Differences },
+        streams: found.stream_results(opened, recorded),
+        units: found.units,
+        independent: found.independent,
+        differences: found.differences,
+        differing_rows,
+        not_checked: not_checked(opened),
+        outside_slices,
+        unmapped_columns: unmapped_columns(opened, &units),
+        changing_triggers: if is_clean { Vec::new() } else { changing_triggers(opened, &units) },
+        changed_sources,
+        snapshot_lsn: lsn,
+        snapshot_at,
+        seconds: started.elapsed().as_secs_f64(),
+    };
+    Ok(Examined { report, snapshot })
 }
 
 /// The units to check: all that a found stream feeds, or that a wanted stream feeds.

@@ -58,6 +58,12 @@ impl Postgres {
         }
     }
 
+    /// The same server and role in another database. Where the server is the private cluster, it
+    /// stays up only as long as `self` does.
+    pub(crate) async fn in_database(&self, settings: &Settings, name: &str) -> Result<Self> {
+        Self::open(settings, self.connector.options.clone().database(name), None).await
+    }
+
     async fn open(
         settings: &Settings,
         options: PgConnectOptions,
