@@ -9,6 +9,8 @@
 // A benchmark prints its figures.
 #![allow(clippy::print_stdout, clippy::print_stderr, missing_docs)]
 
+mod shared;
+
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -23,7 +25,7 @@ use toolkit::pack::Pack;
 use toolkit::store::embedded::Embedded;
 use toolkit::store::{Postgres, sql};
 
-type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
+use shared::{Fallible, peak_mib, scratch, vacuum};
 
 /// One stream under measurement.
 struct Case {
@@ -84,13 +86,6 @@ fn main() -> Fallible<()> {
         lease.release().await?;
         Ok(())
     })
-}
-
-fn scratch() -> Fallible<tempfile::TempDir> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let folder = tempfile::Builder::new().prefix("toolkit-bench-").tempdir()?;
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
-    Ok(folder)
 }
 
 async fn measure(
@@ -187,12 +182,6 @@ async fn empty(conn: &mut PgConnection, case: &Case) -> Fallible<()> {
     Ok(())
 }
 
-async fn vacuum(conn: &mut PgConnection, table: &str) -> Fallible<()> {
-    sqlx::raw_sql(sql(format!("VACUUM ANALYZE {table}"))).execute(&mut *conn).await?;
-    sqlx::raw_sql("CHECKPOINT").execute(conn).await?;
-    Ok(())
-}
-
 /// A table of the same shape, keys and indexes, filled by `psql \copy`.
 async fn copy_baseline(
     conn: &mut PgConnection,
@@ -272,11 +261,4 @@ fn write_csv(sqlite: &Path, case: &Case, csv: &Path) -> Fallible<u64> {
     }
     writer.flush()?;
     Ok(std::fs::metadata(sqlite)?.len())
-}
-
-fn peak_mib() -> Fallible<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or_default();
-    let kib: u64 = line.split_whitespace().nth(1).unwrap_or("0").parse()?;
-    Ok(kib >> 10)
 }

@@ -9,15 +9,15 @@ use toolkit::config::Settings;
 use toolkit::store::{Postgres, sql};
 
 /// Anything may fail in a benchmark.
-pub type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
+pub(crate) type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// Whether `TOOLKIT_BENCH_SHORT` asks for a short run.
-pub fn is_short() -> bool {
+pub(crate) fn is_short() -> bool {
     std::env::var_os("TOOLKIT_BENCH_SHORT").is_some()
 }
 
 /// A folder the server's user may enter.
-pub fn scratch() -> Fallible<tempfile::TempDir> {
+pub(crate) fn scratch() -> Fallible<tempfile::TempDir> {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::Builder::new().prefix("toolkit-bench-").tempdir()?;
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
@@ -25,14 +25,14 @@ pub fn scratch() -> Fallible<tempfile::TempDir> {
 }
 
 /// Settles a table after a change, so that the next measurement does not pay for it.
-pub async fn vacuum(conn: &mut PgConnection, table: &str) -> Fallible<()> {
+pub(crate) async fn vacuum(conn: &mut PgConnection, table: &str) -> Fallible<()> {
     sqlx::raw_sql(sql(format!("VACUUM ANALYZE {table}"))).execute(&mut *conn).await?;
     sqlx::raw_sql("CHECKPOINT").execute(conn).await?;
     Ok(())
 }
 
 /// The pack `unified` migrated, and the streams `names` of `source` copied.
-pub async fn load(
+pub(crate) async fn load(
     settings: &Settings,
     postgres: &Postgres,
     source: &Path,
@@ -54,7 +54,7 @@ pub async fn load(
 }
 
 /// Peak resident memory of this process, in MiB.
-pub fn peak_mib() -> Fallible<u64> {
+pub(crate) fn peak_mib() -> Fallible<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or_default();
     let kib: u64 = line.split_whitespace().nth(1).unwrap_or("0").parse()?;
@@ -62,7 +62,7 @@ pub fn peak_mib() -> Fallible<u64> {
 }
 
 /// The middle one of some measurements.
-pub fn median(mut seconds: Vec<f64>) -> f64 {
+pub(crate) fn median(mut seconds: Vec<f64>) -> f64 {
     seconds.sort_by(f64::total_cmp);
     seconds[seconds.len() / 2]
 }

@@ -310,8 +310,9 @@ async fn read_apart(
     values: &[(&RawRow, &Raw)],
 ) -> Result<Vec<Option<Digest>>> {
     let mut digests: BTreeMap<usize, Digest> = BTreeMap::new();
-    let mut pending = vec![0..values.len()];
-    while let Some(range) = pending.pop() {
+    let mut pending = Vec::from([(0, values.len())]);
+    while let Some((start, end)) = pending.pop() {
+        let range = start..end;
         if range.is_empty() {
             continue;
         }
@@ -339,8 +340,8 @@ async fn read_apart(
                 sqlx::raw_sql(back).execute(&mut *conn).await?;
                 if range.len() > 1 {
                     let middle = range.start + range.len() / 2;
-                    pending.push(range.start..middle);
-                    pending.push(middle..range.end);
+                    pending.push((start, middle));
+                    pending.push((middle, end));
                 }
             }
         }

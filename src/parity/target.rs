@@ -220,7 +220,7 @@ fn half(digest: &str, from: usize) -> String {
 fn unsigned_sum(high: &str, low: &str, wrapped: i64) -> Option<u128> {
     let (high, low): (i128, i128) = (high.parse().ok()?, low.parse().ok()?);
     let low = low.checked_add(i128::from(wrapped) << 64)?;
-    Some(((high as u128) << 64).wrapping_add(low as u128))
+    Some((high.cast_unsigned() << 64).wrapping_add(low.cast_unsigned()))
 }
 
 /// `(block,offset)`
@@ -301,10 +301,14 @@ mod tests {
             0x8000_0000_0000_0000_8000_0000_0000_0000,
             0x1234_5678_9abc_def0_fedc_ba98_7654_3210,
         ];
-        let halves = |digest: &u128| ((digest >> 64) as u64 as i64, *digest as u64 as i64);
+        let halves = |digest: &u128| {
+            let bytes = digest.to_be_bytes();
+            let half = |at: usize| i64::from_be_bytes(*bytes[at..].first_chunk().unwrap());
+            (half(0), half(8))
+        };
         let high: i128 = digests.iter().map(|digest| i128::from(halves(digest).0)).sum();
         let low: i128 = digests.iter().map(|digest| i128::from(halves(digest).1)).sum();
-        let wrapped = digests.iter().filter(|digest| halves(digest).1 < 0).count() as i64;
+        let wrapped: i64 = digests.iter().map(|digest| i64::from(halves(digest).1 < 0)).sum();
         let expected = digests.iter().fold(0_u128, |sum, digest| sum.wrapping_add(*digest));
         assert_eq!(unsigned_sum(&high.to_string(), &low.to_string(), wrapped), Some(expected));
     }
