@@ -41,6 +41,10 @@ backfill *ARGS:
 verify-parity *ARGS:
     cargo run --release -- verify-parity {{ARGS}}
 
+# Plants every class of drift in data of its own and sees it found.
+self-test *ARGS:
+    cargo run -- verify-parity --self-test {{ARGS}}
+
 # Everything the gate runs, on this machine.
 ci:
     .ci/run

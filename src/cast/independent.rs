@@ -163,7 +163,10 @@ const TEXT: &str = "convert_from(raw, 'UTF8')";
 /// The element `x` of a JSON array without its white space, as casts write it, who read the whole
 /// array. What is escaped may be written in another way then: that text is made unreadable here,
 /// by taking it for hexadecimal digits.
-const COMPACT_DOCUMENT: &str = r#"CASE WHEN x::text LIKE '%\\%' THEN convert_from(decode(x::text, 'hex'), 'UTF8') ELSE regexp_replace(x::text, '("[^"]*")|\s+', '\1', 'g') END"#;
+const COMPACT_DOCUMENT: &str = concat!(
+    r"CASE WHEN x::text LIKE '%\\%' THEN convert_from(decode(x::text, 'hex'), 'UTF8') ",
+    r#"ELSE regexp_replace(x::text, '("[^"]*")|\s+', '\1', 'g') END"#
+);
 
 fn is_number(text: &str) -> String {
     format!("{text} ~ '^\\s*[+-]?([0-9]+\\.?[0-9]*|\\.[0-9]+)([eE][+-]?[0-9]+)?\\s*$'")

@@ -174,7 +174,8 @@ impl<'a> Bench<'a> {
             let done = self.hand.execute(sql(case.plant.clone())).await.map_err(|error| {
                 Error::from(error).context(format!("planting `{}`", case.plant))
             })?;
-            if case.is_drift() && done.rows_affected() == 0 {
+            let has_to_change = case.is_drift() || case.plant.starts_with("UPDATE");
+            if has_to_change && done.rows_affected() == 0 {
                 return Ok(Some(format!("`{}` changed no row", case.plant)));
             }
         }

@@ -132,14 +132,20 @@ async fn in_database(
 /// All cases, the mixed ones by the seed.
 fn cases(has_ltree: bool, seed: u64) -> Vec<Case> {
     let columns = fixture::columns(has_ltree);
-    let mut cases = rows::cases();
-    cases.extend(plants::swapped_columns());
-    cases.extend(columns.iter().flat_map(plants::cases));
+    let mut cases = single(&columns);
     let mixed = mixed(&cases, seed);
     cases.extend(rows::cancelling());
     cases.extend(rows::elsewhere());
     cases.extend(mixed);
     cases.extend(rows::harmless(&columns));
+    cases
+}
+
+/// Plants in the rows of the target, each by itself.
+fn single(columns: &[fixture::Column]) -> Vec<Case> {
+    let mut cases = rows::cases();
+    cases.extend(plants::swapped_columns());
+    cases.extend(columns.iter().flat_map(plants::cases));
     cases
 }
 
@@ -182,7 +188,7 @@ mod tests {
     #[test]
     fn plants_made_together_touch_different_rows_or_columns() {
         for seed in 0..50 {
-            for case in mixed(&cases(true, 1), seed) {
+            for case in mixed(&single(&fixture::columns(true)), seed) {
                 let in_parts = case.plant.matches(";\n").count();
                 assert!(in_parts >= 2 && case.expected.len() >= 2, "{case:?}");
             }
