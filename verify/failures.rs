@@ -78,7 +78,7 @@ const INDEX: &[Failure] = &[
         "millisecond epochs read as seconds; offsets dropped",
         "the unit is declared, or inferred from the whole column and shown",
         ByTests(&[
-            "milliseconds_under_a_unit_of_seconds_are_flagged",
+            "milliseconds_under_a_unit_of_seconds_are_flagged_and_refused",
             "the_unit_of_most_numbers_is_used_shown_and_recorded_and_the_others_are_refused",
             "casts_store_what_postgres_would",
         ]),
