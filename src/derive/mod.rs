@@ -209,7 +209,7 @@ impl<'p> Deriver<'p> {
                 let inner = resolve::Context { element: element.or(context.element), ..context };
                 for (output_at, column) in &columns {
                     let from = &output.columns[*column].from;
-                    visit((*output_at, *column), self.resolver.first(from, &inner));
+                    visit((*output_at, *column), inner.first(from));
                 }
             }
         }
@@ -267,11 +267,11 @@ impl<'p> Deriver<'p> {
         context: &resolve::Context<'_>,
         out: &mut Derived,
     ) {
-        if output.when.as_ref().is_some_and(|when| self.resolver.is_empty(when, context)) {
+        if output.when.as_ref().is_some_and(|when| context.is_empty(when)) {
             return;
         }
         if let Some((value, rule)) = &output.skip
-            && self.resolver.is_empty(value, context)
+            && context.is_empty(value)
         {
             let original = context.element.map(Json::to_source_text).unwrap_or_default();
             out.skips.push(RowSkip {
@@ -293,7 +293,7 @@ impl<'p> Deriver<'p> {
                 continue;
             }
             self.scratch.clear();
-            let value = self.resolver.first(&column.from, context);
+            let value = self.resolver.of_column((index, position), &column.from, context);
             match column.cast.encode(value, &mut out.buffer, &mut self.scratch) {
                 Ok(()) => out.notes.extend(self.scratch.drain(..).map(|note| RowNote {
                     row: out.rows.len(),
@@ -338,7 +338,7 @@ impl Deriver<'_> {
                 continue;
             }
             self.scratch.clear();
-            let value = self.resolver.first(&column.from, context);
+            let value = context.first(&column.from);
             let outcome = column.cast.encode(value, &mut out.buffer, &mut self.scratch);
             let outcome = outcome.map(|()| self.scratch.iter().map(|note| note.rule).collect());
             out.buffer.truncate(end);

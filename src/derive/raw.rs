@@ -59,7 +59,7 @@ impl Deriver<'_> {
             row.push(if column.constant.is_some() {
                 None
             } else {
-                Some(column.cast.raw(self.resolver.first(&column.from, context)))
+                Some(column.cast.raw(context.first(&column.from)))
             });
         }
         row

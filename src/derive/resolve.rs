@@ -1,7 +1,5 @@
 //! Finding the value a column comes from.
 
-use std::collections::HashMap;
-
 use crate::cast::Value;
 use crate::json::Json;
 use crate::pack::plan::{From, Meta, Scope};
@@ -41,19 +39,11 @@ impl<'a> Context<'a> {
             _ => Vec::new(),
         }
     }
-}
 
-/// Resolves `from`s; remembers where columns stand.
-#[derive(Debug, Default)]
-pub(super) struct Resolver {
-    columns: HashMap<String, Option<usize>>,
-}
-
-impl Resolver {
     /// The first of several that is not NULL.
-    pub(super) fn first<'a>(&mut self, from: &[From], context: &Context<'a>) -> Value<'a> {
+    pub(super) fn first(&self, from: &[From]) -> Value<'a> {
         for source in from {
-            let value = self.one(source, context);
+            let value = self.one(source);
             if value != Value::Null {
                 return value;
             }
@@ -62,8 +52,8 @@ impl Resolver {
     }
 
     /// Missing, NULL, JSON null, or an empty text, array or object.
-    pub(super) fn is_empty(&mut self, from: &From, context: &Context<'_>) -> bool {
-        match self.one(from, context) {
+    pub(super) fn is_empty(&self, from: &From) -> bool {
+        match self.one(from) {
             Value::Null => true,
             Value::Text(text) => text.is_empty(),
             Value::Json(json) => match json {
@@ -77,33 +67,57 @@ impl Resolver {
         }
     }
 
-    fn one<'a>(&mut self, from: &From, context: &Context<'a>) -> Value<'a> {
+    fn one(&self, from: &From) -> Value<'a> {
         match from {
-            From::Column(name) => match self.column(name, context) {
-                Some(at) => context.values[at],
-                None => Value::Null,
-            },
-            From::Pointer { .. } => context.pointed(from).map_or(Value::Null, Value::Json),
-            From::Meta(Meta::FileSha256) => Value::Text(context.file.sha256.as_bytes()),
-            From::Meta(Meta::FilePath) => Value::Text(context.file.relative.as_bytes()),
+            From::Column(name) => position(name, self).map_or(Value::Null, |at| self.values[at]),
+            From::Pointer { .. } => self.pointed(from).map_or(Value::Null, Value::Json),
+            From::Meta(Meta::FileSha256) => Value::Text(self.file.sha256.as_bytes()),
+            From::Meta(Meta::FilePath) => Value::Text(self.file.relative.as_bytes()),
             From::Meta(Meta::FileName) => {
-                let name = context.file.relative.rsplit('/').next().unwrap_or_default();
+                let name = self.file.relative.rsplit('/').next().unwrap_or_default();
                 Value::Text(name.as_bytes())
             }
-            From::Meta(Meta::ElementKey) => context.element_key.map_or(Value::Null, Value::Text),
+            From::Meta(Meta::ElementKey) => self.element_key.map_or(Value::Null, Value::Text),
         }
     }
+}
 
-    /// `SQLite` column names are case-insensitive; the order of a stream's columns never changes.
-    fn column(&mut self, name: &str, context: &Context<'_>) -> Option<usize> {
-        if let Some(found) = self.columns.get(name) {
-            return *found;
+/// Resolves `from`s; remembers where columns stand.
+#[derive(Debug, Default)]
+pub(super) struct Resolver {
+    /// By output and column of the plan: where its one source column stood last.
+    places: Vec<Vec<Option<usize>>>,
+}
+
+impl Resolver {
+    /// As [`Resolver::first`], for a column of an output: most come from one source column, which
+    /// mostly stands where it stood in the record before.
+    pub(super) fn of_column<'a>(
+        &mut self,
+        (output, column): (usize, usize),
+        from: &[From],
+        context: &Context<'a>,
+    ) -> Value<'a> {
+        let [From::Column(name)] = from else { return context.first(from) };
+        if self.places.len() <= output {
+            self.places.resize_with(output + 1, Vec::new);
         }
-        let found =
-            context.names.iter().position(|column| column == name).or_else(|| {
-                context.names.iter().position(|column| column.eq_ignore_ascii_case(name))
-            });
-        self.columns.insert(name.to_owned(), found);
-        found
+        let places = &mut self.places[output];
+        if places.len() <= column {
+            places.resize(column + 1, None);
+        }
+        let is_there = |at: &usize| context.names.get(*at).is_some_and(|found| found == name);
+        let place = places[column].filter(is_there).or_else(|| position(name, context));
+        places[column] = place;
+        place.map_or(Value::Null, |at| context.values[at])
     }
+}
+
+/// Where a column stands. `SQLite` column names are case-insensitive.
+fn position(name: &str, context: &Context<'_>) -> Option<usize> {
+    context
+        .names
+        .iter()
+        .position(|column| column == name)
+        .or_else(|| context.names.iter().position(|column| column.eq_ignore_ascii_case(name)))
 }
