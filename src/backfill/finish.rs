@@ -8,11 +8,10 @@ use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
 use crate::backfill::counts::Counts;
-use crate::backfill::pack_lock::{lock_end, unlock_end};
+use crate::backfill::pack_lock::{Waiting, lock_end, unlock_end};
 use crate::backfill::prepare::Preparation;
 use crate::backfill::resume::show;
 use crate::backfill::sequences::{Sequences, set_sequences};
-use crate::backfill::start::ASK_AGAIN;
 use crate::backfill::write::to_json;
 use crate::backfill::{content, held, indexes};
 use crate::error::{Error, ErrorKind, Result};
@@ -40,12 +39,9 @@ pub(super) async fn finish(
     run_id: &str,
     stop: &Stop,
 ) -> Result<Summary> {
+    let mut waiting = Waiting::default();
     while !lock_end(conn, &preparation.pack).await? {
-        let wait = async {
-            tokio::time::sleep(ASK_AGAIN).await;
-            Ok(())
-        };
-        stop.unless(wait).await?;
+        waiting.pause(conn, &preparation.pack, true, stop).await?;
     }
     let done = end_once(conn, connector, preparation, run_id, stop).await;
     unlock_end(conn, &preparation.pack).await?;

@@ -119,7 +119,7 @@ async fn none_free(conn: &mut PgConnection, field: Field<'_>) -> Result<Taken> {
     .bind(field.run_id)
     .bind(field.stream)
     .bind(field.source)
-    .fetch_one(conn)
+    .fetch_one(&mut *conn)
     .await?;
     if !row.try_get::<bool, _>("pending")? {
         return Ok(Taken::Done);
@@ -132,6 +132,13 @@ async fn none_free(conn: &mut PgConnection, field: Field<'_>) -> Result<Taken> {
         )
         .advice("run the same command again to go on"));
     }
+    sqlx::query(include_str!("../sql/backfill/end_hung_worker.sql"))
+        .bind(field.run_id)
+        .bind(field.stream)
+        .bind(field.source)
+        .bind(format!("{}/%", std::process::id()))
+        .execute(conn)
+        .await?;
     Ok(Taken::Nothing)
 }
 

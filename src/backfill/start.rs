@@ -1,12 +1,10 @@
 //! Beginning, resuming or joining a run: exactly one process does what comes first.
 
-use std::time::Duration;
-
 use sqlx::postgres::PgConnection;
 
 use crate::backfill::content;
 use crate::backfill::indexes;
-use crate::backfill::pack_lock::{lock_exclusive, lock_shared, share, unlock_shared};
+use crate::backfill::pack_lock::{Waiting, lock_exclusive, lock_shared, share, unlock_shared};
 use crate::backfill::prepare::{Preparation, StreamPreparation, is_empty};
 use crate::backfill::resume::{Unfinished, joinable, resumable, settings_json};
 use crate::backfill::write::to_json;
@@ -14,9 +12,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
 use crate::store::Connector;
 use crate::store::catalog::Table;
-
-/// How long to wait before asking again, while another process starts or ends a run.
-pub(super) const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// How a process came to its run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +38,7 @@ pub(super) async fn start(
     stop: &Stop,
 ) -> Result<Started> {
     let pack = &preparation.pack;
+    let mut waiting = Waiting::default();
     loop {
         if lock_exclusive(conn, pack).await? {
             let started = begin(conn, connector, preparation).await?;
@@ -70,11 +66,7 @@ pub(super) async fn start(
             }
             _ => {}
         }
-        let wait = async {
-            tokio::time::sleep(ASK_AGAIN).await;
-            Ok(())
-        };
-        stop.unless(wait).await?;
+        waiting.pause(conn, pack, false, stop).await?;
     }
 }
 
