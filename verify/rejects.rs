@@ -221,3 +221,20 @@ fn rejects_of_a_private_cluster_are_listed_too() {
     assert_eq!(run(&["rejects", "list"]), (Some(0), "no rejects\n".to_owned()));
     assert_eq!(run(&["ledger", "list"]), (Some(0), "no ledger entries\n".to_owned()));
 }
+
+#[tokio::test]
+async fn a_packs_folder_names_it_as_well_as_its_name_does() {
+    let pack = "[pack]\nname = \"mine\"\nversion = 1\n\n[[stream]]\nname = \"things\"\n\
+        source = { sqlite = \"app.sqlite\", table = \"things\" }\n\
+        target = \"public.things\"\nkey = [\"id\"]\n";
+    let target = "CREATE TABLE things (id int8 PRIMARY KEY, n int4)";
+    let source = "CREATE TABLE things (id INTEGER PRIMARY KEY, n);
+        INSERT INTO things VALUES (1, 1), (2, 'toto')";
+    let world = crate::support::world::World::own(pack, target, source).await;
+    assert_eq!(world.backfill().await.rejects, 1);
+    for named in [world.pack.as_str(), "mine"] {
+        let listed = world.run(&["--format", "json", "rejects", "list", "--pack", named]);
+        let listed = crate::support::stdout(&listed);
+        assert!(listed.contains("\"things\""), "{named}: {listed}");
+    }
+}

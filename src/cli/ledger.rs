@@ -2,7 +2,9 @@
 
 use clap::Subcommand;
 
-use super::record::{Listing, listing_text, on_connection, place_text, record_text, shown};
+use super::record::{
+    Listing, listing_text, on_connection, pack_name, place_text, record_text, shown,
+};
 use super::{Outcome, Output, Report, output};
 use crate::config::Settings;
 use crate::error::Result;
@@ -28,8 +30,8 @@ pub struct Args {
 enum Action {
     /// How many entries there are of each kind, and the first of them
     List {
-        /// Only this pack
-        #[arg(long)]
+        /// Only this pack: its name, or its folder
+        #[arg(long, value_parser = pack_name)]
         pack: Option<String>,
         /// Only this stream
         #[arg(long)]

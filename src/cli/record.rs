@@ -6,7 +6,18 @@ use super::Output;
 use crate::config::Settings;
 use crate::error::Result;
 use crate::ledger::Bytes;
+use crate::pack::Pack;
 use crate::store::Postgres;
+
+/// A pack's name, also where its folder is given, as other commands want it.
+pub(super) fn pack_name(given: &str) -> std::result::Result<String, String> {
+    let path = std::path::Path::new(given);
+    if !path.join("pack.toml").is_file() && !path.is_file() {
+        return Ok(given.to_owned());
+    }
+    let pack = Pack::find(given).map_err(|error| error.to_string())?;
+    Ok(pack.name().to_owned())
+}
 
 /// How much of a list is wanted.
 #[derive(Debug, clap::Args)]

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::record::{Listing, listing_text, on_connection, place_text, record_text, shown};
+use super::record::{
+    Listing, listing_text, on_connection, pack_name, place_text, record_text, shown,
+};
 use super::{Outcome, Output, Report, output, rejects_retry};
 use crate::config::Settings;
 use crate::error::{Error, ErrorKind, Result};
@@ -69,10 +71,11 @@ enum Action {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// Accept rejects: they stay, and no longer stand in the way
+    /// Accept rejects: they stay, and are no longer listed as open; a backfill that meets them again
+    /// still exits 1 unless --max-rejects allows them
     Acknowledge {
-        /// The pack whose rejects they are
-        #[arg(long)]
+        /// The pack whose rejects they are: its name, or its folder
+        #[arg(long, value_parser = pack_name)]
         pack: String,
         /// Every open reject of the pack
         #[arg(long, conflicts_with = "ids", required_unless_present = "ids")]
@@ -88,8 +91,8 @@ enum Action {
     Retry(rejects_retry::Retrying),
     /// Remove rejects that are resolved or acknowledged
     Purge {
-        /// The pack whose rejects they are
-        #[arg(long)]
+        /// The pack whose rejects they are: its name, or its folder
+        #[arg(long, value_parser = pack_name)]
         pack: String,
         /// Only this state; may be repeated
         #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(STATES))]
@@ -108,8 +111,8 @@ enum Action {
 
 #[derive(Debug, clap::Args)]
 struct Wanted {
-    /// Only this pack
-    #[arg(long)]
+    /// Only this pack: its name, or its folder
+    #[arg(long, value_parser = pack_name)]
     pack: Option<String>,
     /// Only this stream
     #[arg(long)]
