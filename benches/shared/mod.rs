@@ -1,5 +1,6 @@
 //! What the benchmarks share: a scratch folder, a private server, figures.
 
+// Each benchmark is a crate of its own and uses a part of it.
 #![allow(dead_code)]
 
 use std::path::Path;

@@ -1,8 +1,8 @@
 //! The values of a row before any cast, for a second way to what they mean.
 
 use crate::cast::Raw;
-use crate::derive::{Deriver, resolve};
-use crate::source::{Content, SourceRecord};
+use crate::derive::{Deriver, context_of, resolve};
+use crate::source::SourceRecord;
 
 impl Deriver<'_> {
     /// What each column of a row is made of: None for constants, for all where the record has no
@@ -13,31 +13,8 @@ impl Deriver<'_> {
         output: usize,
         element: u32,
     ) -> Vec<Option<Raw>> {
-        let computed;
-        let context = match &record.content {
-            Content::Columns { names, values, companion } => resolve::Context {
-                file: record.file,
-                names,
-                values,
-                element: None,
-                root: *companion,
-                computed: None,
-                element_key: None,
-            },
-            Content::Json { element, root, .. } => {
-                computed = self.stream.compute.map(|compute| compute(element));
-                resolve::Context {
-                    file: record.file,
-                    names: &[],
-                    values: &[],
-                    element: Some(element),
-                    root: Some(root),
-                    computed: computed.as_ref(),
-                    element_key: None,
-                }
-            }
-            Content::Broken { .. } | Content::Duplicate { .. } => return Vec::new(),
-        };
+        let computed = self.computed(&record.content);
+        let Some(context) = context_of(record, computed.as_ref()) else { return Vec::new() };
         let plan = &self.stream.outputs[output];
         let Some(each) = &plan.each else { return self.raw_row(output, &context) };
         let Some((key, value)) = context.members(each).into_iter().nth(element as usize) else {
