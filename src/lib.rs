@@ -24,12 +24,14 @@
 //! | [`parity`] | compare, sample, account, report |
 //! | [`certificate`] | what a clean verification proved, as a file that can be checked later |
 //! | [`repair`] | reviewable repair plans and their execution |
+//! | [`anime`] | the pack `anime`: entries to rows, update policy, resolver, sidecar |
 //! | [`unified`] | the Rust transforms of the pack `unified` |
 //! | [`demo`] | the seeded generator and the narrated demo |
 //!
 //! Arrows run downward only: `cli` -> capabilities -> `source cast canonical store` ->
 //! `error config`.
 
+pub mod anime;
 pub mod backfill;
 pub mod canonical;
 pub mod cast;

@@ -27,12 +27,12 @@ const TRIES_MAX: u32 = 6;
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Whether trying again, after a while and with a new connection, can help.
-pub(super) fn is_passing(error: &Error) -> bool {
+pub(crate) fn is_passing(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::StoreUnreachable | ErrorKind::StoreConflict | ErrorKind::Busy)
 }
 
 /// The pause before a try, longer from try to try; None: that was enough of them.
-pub(super) fn pause(tries: u32) -> Option<Duration> {
+pub(crate) fn pause(tries: u32) -> Option<Duration> {
     (tries < TRIES_MAX).then(|| Duration::from_millis(200 << tries))
 }
 
