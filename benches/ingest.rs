@@ -44,13 +44,7 @@ async fn measure(entries: usize) -> Fallible<()> {
     let (mut copies, mut firsts, mut seconds) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         copies.push(copy(&mut conn, &path).await?);
-        sqlx::raw_sql(
-            "DELETE FROM anime; DELETE FROM company; DELETE FROM qdrant_outbox; \
-             DELETE FROM ingestion_runs; VACUUM FULL ANALYZE anime; VACUUM",
-        )
-        .execute(&mut conn)
-        .await
-        .ok();
+        empty(&mut conn).await?;
         firsts.push(ingest(&settings, &postgres, &path, true).await?);
         seconds.push(ingest(&settings, &postgres, &path, true).await?);
     }
@@ -65,6 +59,21 @@ async fn measure(entries: usize) -> Fallible<()> {
     sqlx::Connection::close(conn).await?;
     postgres.close().await?;
     drop(lease);
+    Ok(())
+}
+
+/// Takes away what an earlier round stored.
+async fn empty(conn: &mut PgConnection) -> Fallible<()> {
+    for statement in [
+        "DELETE FROM anime",
+        "DELETE FROM company",
+        "DELETE FROM qdrant_outbox",
+        "DELETE FROM ingestion_runs",
+        "VACUUM (FULL, ANALYZE)",
+        "CHECKPOINT",
+    ] {
+        sqlx::raw_sql(statement).execute(&mut *conn).await?;
+    }
     Ok(())
 }
 

@@ -192,7 +192,7 @@ impl Doc {
         let members =
             self.0.range(prefix.clone()..).take_while(|(name, _)| name.starts_with(&prefix));
         let members =
-            members.map(|(name, value)| (name[prefix.len()..].as_bytes().into(), value.clone()));
+            members.map(|(name, value)| (name.as_bytes()[prefix.len()..].into(), value.clone()));
         Some(canonical(&Json::Object(members.collect())))
     }
 }

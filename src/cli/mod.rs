@@ -22,6 +22,9 @@ pub mod parity;
 pub mod ping;
 pub mod rejects;
 pub mod repair;
+pub mod resolve;
+pub mod review;
+pub mod sidecar;
 pub mod verify_parity;
 
 mod preflight;
@@ -29,10 +32,7 @@ mod progress;
 mod record;
 mod rejects_retry;
 mod report_file;
-mod resolve;
-mod review;
 mod self_test;
-mod sidecar;
 mod signals;
 
 use std::future::Future;

@@ -103,6 +103,12 @@ async fn open_with(
     streams: &[String],
     as_recorded: bool,
 ) -> Result<OpenedPack> {
+    if pack.manifest.documents.is_some() {
+        let detail = format!("the pack {} holds documents, and has no streams", pack.name());
+        return Err(Error::new(ErrorKind::Usage, detail).advice(
+            "ingest them with `toolkit backfill`; compare their state with `toolkit sidecar check`",
+        ));
+    }
     let (roots, streams) = (roots.to_vec(), streams.to_vec());
     let (pack, discovered, roots) = tokio::task::spawn_blocking(move || -> Result<_> {
         let discovered = discover(&pack, &roots)?;
