@@ -24,7 +24,9 @@
 //! | [`parity`] | compare, sample, account, report |
 //! | [`certificate`] | what a clean verification proved, as a file that can be checked later |
 //! | [`repair`] | reviewable repair plans and their execution |
+//! | [`query`] | named questions of a pack's documents, answered inside limits |
 //! | [`unified`] | the Rust transforms of the pack `unified` |
+//! | [`webtoon`] | what the pack `webtoon` answers |
 //! | [`demo`] | the seeded generator and the narrated demo |
 //!
 //! Arrows run downward only: `cli` -> capabilities -> `source cast canonical store` ->
@@ -46,10 +48,12 @@ pub mod migrate;
 pub mod pack;
 pub mod parity;
 pub mod preflight;
+pub mod query;
 pub mod repair;
 pub mod source;
 pub mod store;
 pub mod unified;
+pub mod webtoon;
 pub mod whole_file;
 
 pub use error::{Error, ErrorKind, Result};

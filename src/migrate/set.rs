@@ -47,6 +47,18 @@ const BUILTIN: &[BuiltinPack] = &[
             "unified/V7__compression.sql",
         ],
     ),
+    (
+        "webtoon",
+        embedded![
+            "webtoon/V1__stories_and_scenes.sql",
+            "webtoon/V2__characters.sql",
+            "webtoon/V3__artifacts.sql",
+            "webtoon/V4__styles_episodes_audit.sql",
+            "webtoon/V5__allocation.sql",
+            "webtoon/V6__questions.sql",
+            "webtoon/V7__compression.sql",
+        ],
+    ),
 ];
 
 /// Names of the built-in packs, the control schema's first.

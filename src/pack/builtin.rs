@@ -1,13 +1,14 @@
 //! The packs that are compiled into the program.
 
 /// Names of the built-in packs.
-pub const NAMES: &[&str] = &["unified"];
+pub const NAMES: &[&str] = &["unified", "webtoon"];
 
 /// `pack.toml` of a built-in pack.
 #[must_use]
 pub fn text(name: &str) -> Option<&'static str> {
     match name {
         "unified" => Some(include_str!("../../migrations/unified/pack.toml")),
+        "webtoon" => Some(include_str!("../../migrations/webtoon/pack.toml")),
         _ => None,
     }
 }
