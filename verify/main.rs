@@ -43,3 +43,4 @@ mod support;
 mod torture;
 mod unified_schema;
 mod user_pack;
+mod webtoon;
