@@ -482,7 +482,10 @@ fn difference_text(difference: &Difference) -> String {
                 difference.source_value.as_deref().map(escaped).unwrap_or_default()
             )
         }
-        _ => head,
+        _ => match difference.source_value.as_ref().or(difference.target_value.as_ref()) {
+            Some(row) if !row.is_empty() => format!("{head}\n            {}", escaped(row)),
+            _ => head,
+        },
     }
 }
 
