@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::record::shown as escaped;
 use super::report_file::{self, ReportFile};
@@ -66,6 +67,7 @@ Examples:
   toolkit verify-parity --pack unified --source /data/app --level full
   toolkit verify-parity --pack unified --source /data/app --level sample --n 4096
   toolkit verify-parity --pack unified --snapshot
+  toolkit verify-parity --pack unified --source /data/app --settle 30
   toolkit verify-parity --pack unified --source /data/app --report parity.html --report p.junit.xml
   toolkit --format json verify-parity --pack unified --source /data/app | jq .differences
   toolkit verify-parity --self-test")]
@@ -94,6 +96,11 @@ pub struct Args {
     /// Read every record a second way, without the casts, instead of 1,000 per stream
     #[arg(long)]
     independent: bool,
+    /// Stores that change meanwhile: read what differs again until it agrees, for so many seconds
+    /// at most [default with --settle alone: 10]; at level full
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "10",
+          value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    settle: Option<u32>,
     /// Differing rows that are named; all are counted
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     max_differences: u32,
@@ -110,7 +117,7 @@ pub struct Args {
     /// Verify the verifier: plant drift of every class in data of its own, and see it found
     #[arg(long, conflicts_with_all = [
         "pack", "source", "snapshot", "stream", "level", "n", "independent", "max_differences",
-        "digest", "report", "certificate",
+        "digest", "report", "certificate", "settle",
     ])]
     self_test: bool,
     /// Tries this class of drift alone, and expects it without planting it, to see that fail
@@ -170,7 +177,10 @@ async fn with_postgres(
     } else {
         args.source.clone()
     };
-    let opened = Arc::new(crate::pack::open_as_recorded(settings, postgres, pack, &roots).await?);
+    let open = async || {
+        let pack = pack.clone();
+        crate::pack::open_as_recorded(settings, postgres, pack, &roots).await.map(Arc::new)
+    };
     let level = match args.level {
         LevelName::Counts => Level::Counts,
         LevelName::Full => Level::Full,
@@ -196,7 +206,18 @@ async fn with_postgres(
         },
         ..Options::default()
     };
-    let report = parity::verify(postgres, Arc::clone(&opened), &options, output.stop()).await?;
+    let stop = output.stop();
+    let (report, opened) = match args.settle {
+        None => {
+            let opened = open().await?;
+            (parity::verify(postgres, Arc::clone(&opened), &options, stop).await?, opened)
+        }
+        Some(seconds) => {
+            let limit = Duration::from_secs(seconds.into());
+            let report = parity::verify_settled(postgres, &open, &options, limit, stop).await?;
+            (report, open().await?)
+        }
+    };
     output.report(&report)?;
     if args.report.is_empty() && args.certificate.is_none() {
         return Ok(report);
@@ -276,9 +297,49 @@ impl Report for parity::Report {
                 self.changed_sources.join(", ")
             ));
         }
+        for line in left_out(self) {
+            text.push_str(&format!("\n\n{line}"));
+        }
         text.push_str(&format!("\n\n{}", verdict(self)));
         text
     }
+}
+
+/// What of the source is not in Postgres, or not as it was, and is no difference because backfill
+/// recorded it.
+fn left_out(report: &parity::Report) -> Vec<String> {
+    let sum = |count: fn(&parity::StreamResult) -> u64| report.streams.iter().map(count).sum();
+    let pack = &report.pack;
+    let kinds: [(u64, &str, String); 3] = [
+        (
+            sum(|stream| stream.rejected),
+            "rejected, and not in Postgres",
+            format!("toolkit rejects list --pack {pack}"),
+        ),
+        (
+            sum(|stream| stream.skipped),
+            "left out by a rule, and not in Postgres",
+            format!("toolkit ledger list --pack {pack}"),
+        ),
+        (
+            sum(|stream| stream.ledgered),
+            "stored changed by a rule",
+            format!("toolkit ledger list --pack {pack}"),
+        ),
+    ];
+    let mut lines: Vec<String> = kinds
+        .into_iter()
+        .filter(|(count, ..)| *count > 0)
+        .map(|(count, what, command)| format!("of the source {count} {what}: `{command}`"))
+        .collect();
+    if let Some(settling) = report.settling {
+        lines.push(format!(
+            "{} rows differed at first; {} agreed when they were read again ({} more readings), {} \
+             were still changing",
+            settling.differed, settling.settled, settling.readings, settling.unsettled
+        ));
+    }
+    lines
 }
 
 impl parity::Report {
@@ -421,7 +482,10 @@ fn difference_text(difference: &Difference) -> String {
                 difference.source_value.as_deref().map(escaped).unwrap_or_default()
             )
         }
-        _ => head,
+        _ => match difference.source_value.as_ref().or(difference.target_value.as_ref()) {
+            Some(row) if !row.is_empty() => format!("{head}\n            {}", escaped(row)),
+            _ => head,
+        },
     }
 }
 

@@ -23,6 +23,7 @@ mod report;
 mod resolve;
 mod sample;
 pub mod self_test;
+mod settle;
 mod spool;
 mod store;
 mod stored;
@@ -39,6 +40,7 @@ pub use report::{
     OutsideSlices, Recorded, Report, SampleBound, StreamResult, UnitResult, UnmappedColumns,
     Verdict,
 };
+pub use settle::Settling;
 pub use stored::{PastRun, Provenance, SampleSettings, StoredRun, StoredSettings, stored_run};
-pub use verify::{Digests, Level, Options, verify};
+pub use verify::{Digests, Level, Options, verify, verify_settled};
 pub(crate) use walk::each_row;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::parity::difference::Difference;
 use crate::parity::independent::IndependentResult;
+use crate::parity::settle::Settling;
 
 /// The verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +60,9 @@ pub struct Report {
     pub snapshot_lsn: String,
     /// When the snapshot was taken, by the server's clock: RFC 3339 in UTC.
     pub snapshot_at: String,
+    /// Of a verification of live stores: what became of rows that differed at first.
+    #[serde(default)]
+    pub settling: Option<Settling>,
     /// Seconds from start to end.
     pub seconds: f64,
 }

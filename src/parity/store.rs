@@ -35,6 +35,7 @@ pub(super) async fn store(
         "changed_sources": report.changed_sources,
         "changing_triggers": report.changing_triggers,
         "snapshot_at": report.snapshot_at,
+        "settling": report.settling,
         "seconds": report.seconds,
         "pack_version": opened.plan.version,
         "pack_fingerprint": opened.plan.fingerprint,

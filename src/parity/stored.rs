@@ -11,6 +11,7 @@ use crate::parity::independent::IndependentResult;
 use crate::parity::report::{
     OutsideSlices, Report, StreamResult, UnitResult, UnmappedColumns, Verdict,
 };
+use crate::parity::settle::Settling;
 use crate::source::discover::Input;
 
 /// Earlier verifications shown.
@@ -95,6 +96,8 @@ pub struct PastRun {
 /// `toolkit.parity_run.totals`; later fields are absent in older runs.
 #[derive(Debug, Deserialize)]
 struct Totals {
+    #[serde(default)]
+    settling: Option<Settling>,
     #[serde(default)]
     differing_rows: u64,
     #[serde(default)]
@@ -199,6 +202,7 @@ fn report_of(
         changing_triggers: totals.changing_triggers,
         snapshot_lsn: header.try_get("lsn")?,
         snapshot_at: totals.snapshot_at,
+        settling: totals.settling,
         seconds: totals.seconds.or(stored_seconds).unwrap_or_default(),
     })
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use sqlx::Connection as _;
@@ -19,6 +19,7 @@ use crate::parity::marks::Marks;
 use crate::parity::passes::Passes;
 use crate::parity::recorded::{recorded, snapshot_time, unmapped_columns};
 use crate::parity::report::{Recorded, Report, StreamResult, UnitResult, Verdict};
+use crate::parity::settle::settle;
 use crate::parity::store;
 use crate::parity::target::begin_snapshot;
 use crate::parity::walk::StreamTally;
@@ -113,8 +114,38 @@ pub async fn verify(
 ) -> Result<Report> {
     let in_server = options.level == Level::Full && options.digests.in_server(postgres);
     let mut conn = postgres.dedicated().await?;
-    let Examined { report, snapshot } =
-        examine(&mut conn, &opened, options, in_server, stop).await?;
+    let examined = examine(&mut conn, &opened, options, in_server, stop).await?;
+    let report = keep(&mut conn, &opened, options, in_server, examined).await?;
+    conn.close().await?;
+    Ok(report)
+}
+
+/// As [`verify`], for stores that change meanwhile: what differs is read again, in fresh snapshots
+/// of both, until it agrees or `limit` has passed; [`Report::settling`] says what became of it.
+/// `open` opens the sources, anew for each reading. At level full only.
+pub async fn verify_settled(
+    postgres: &Postgres,
+    open: &impl AsyncFn() -> Result<Arc<OpenedPack>>,
+    options: &Options,
+    limit: Duration,
+    stop: &Stop,
+) -> Result<Report> {
+    let in_server = options.digests.in_server(postgres);
+    let (opened, examined) = settle(postgres, open, options, limit, in_server, stop).await?;
+    let mut conn = postgres.dedicated().await?;
+    let report = keep(&mut conn, &opened, options, in_server, examined).await?;
+    conn.close().await?;
+    Ok(report)
+}
+
+async fn keep(
+    conn: &mut PgConnection,
+    opened: &OpenedPack,
+    options: &Options,
+    in_server: bool,
+    examined: Examined,
+) -> Result<Report> {
+    let Examined { report, snapshot } = examined;
     let settings = json!({
         "level": options.level.name(),
         "streams": options.streams,
@@ -131,8 +162,7 @@ pub async fn verify(
             _ => serde_json::Value::Null,
         },
     });
-    store::store(&mut conn, &opened, &settings, &snapshot, &report).await?;
-    conn.close().await?;
+    store::store(conn, opened, &settings, &snapshot, &report).await?;
     Ok(report)
 }
 
@@ -214,6 +244,7 @@ pub(super) async fn examine(
         changed_sources,
         snapshot_lsn: lsn,
         snapshot_at,
+        settling: None,
         seconds: started.elapsed().as_secs_f64(),
     };
     Ok(Examined { report, snapshot })
