@@ -23,6 +23,7 @@
 //! | [`ledger`] | reading rejects and ledger entries, acknowledging rejects |
 //! | [`parity`] | compare, sample, account, report |
 //! | [`certificate`] | what a clean verification proved, as a file that can be checked later |
+//! | [`phase`] | the phase machine: gates, evidence, cutover, rollback, acceptance |
 //! | [`repair`] | reviewable repair plans and their execution |
 //! | [`unified`] | the Rust transforms of the pack `unified` |
 //! | [`demo`] | the seeded generator and the narrated demo |
@@ -45,6 +46,7 @@ pub mod ledger;
 pub mod migrate;
 pub mod pack;
 pub mod parity;
+pub mod phase;
 pub mod preflight;
 pub mod repair;
 pub mod source;
