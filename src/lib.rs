@@ -24,6 +24,7 @@
 //! | [`parity`] | compare, sample, account, report |
 //! | [`certificate`] | what a clean verification proved, as a file that can be checked later |
 //! | [`phase`] | the phase machine: gates, evidence, cutover, rollback, acceptance |
+//! | [`live`] | for Rust applications in mid-migration: writer, router, shadow reads |
 //! | [`repair`] | reviewable repair plans and their execution |
 //! | [`unified`] | the Rust transforms of the pack `unified` |
 //! | [`demo`] | the seeded generator and the narrated demo |
@@ -43,6 +44,7 @@ pub mod error;
 pub mod interrupt;
 pub mod json;
 pub mod ledger;
+pub mod live;
 pub mod migrate;
 pub mod pack;
 pub mod parity;

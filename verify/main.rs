@@ -28,6 +28,7 @@ mod embedded;
 mod failures;
 mod hostile_schemas;
 mod json_oracle;
+mod live;
 mod migrate;
 mod migrate_command;
 mod odd_places;
