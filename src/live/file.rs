@@ -9,13 +9,12 @@ use std::time::Duration;
 use rusqlite::{Connection, InterruptHandle, OpenFlags};
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 
+use crate::capture::fence::FENCE_MESSAGE_PREFIX;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long a write waits for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the fence triggers' messages begin with.
-pub(super) const FENCE_MESSAGE_PREFIX: &str = "toolkit fence:";
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
