@@ -26,6 +26,7 @@
 //! | [`certificate`] | what a clean verification proved, as a file that can be checked later |
 //! | [`phase`] | the phase machine: gates, evidence, cutover, rollback, acceptance |
 //! | [`live`] | for Rust applications in mid-migration: writer, router, shadow reads |
+//! | [`maintain`] | partitions ahead, retention, what waits for VACUUM or ANALYZE |
 //! | [`repair`] | reviewable repair plans and their execution |
 //! | [`unified`] | the Rust transforms of the pack `unified` |
 //! | [`demo`] | the seeded generator and the narrated demo |
@@ -47,6 +48,7 @@ pub mod interrupt;
 pub mod json;
 pub mod ledger;
 pub mod live;
+pub mod maintain;
 pub mod migrate;
 pub mod pack;
 pub mod parity;

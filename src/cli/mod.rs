@@ -15,6 +15,7 @@ pub mod demo;
 pub mod dual_write;
 pub mod embedded;
 pub mod ledger;
+pub mod maintain;
 pub mod migrate;
 pub mod output;
 pub mod pack;
@@ -130,6 +131,8 @@ enum Command {
     Certificate(certificate::Args),
     /// Make differences good: a plan to review, then its execution
     Repair(repair::Args),
+    /// Make partitions ahead, remove what retention no longer keeps, report what waits
+    Maintain(maintain::Args),
     /// Show a pack's mapping, or check it against the database and the sources
     Pack(pack::Args),
     /// Reach the server the settings name, and show what it is
@@ -150,6 +153,7 @@ impl Command {
             Self::Parity(args) => parity::run(args, settings, output).await,
             Self::Certificate(args) => certificate::run(args, settings, output).await,
             Self::Repair(args) => repair::run(args, settings, output).await,
+            Self::Maintain(args) => maintain::run(args, settings, output).await,
             Self::Pack(args) => pack::run(args, settings, output).await,
             Self::Ping(args) => ping::run(args, settings, output).await,
         }

@@ -256,6 +256,13 @@ impl Report for parity::Report {
                 outside.rows, outside.table
             ));
         }
+        for left_out in &self.left_out {
+            text.push_str(&format!(
+                "\n\nNOT COMPARED: {} rows of the source with {}, which retention removed from {}; \
+                 the target still holds {} of that age",
+                left_out.source_rows, left_out.rule, left_out.target, left_out.target_rows
+            ));
+        }
         for unmapped in &self.unmapped_columns {
             text.push_str(&format!(
                 "\n\nNOT COMPARED: columns of {} that the pack does not fill: {}",

@@ -15,7 +15,6 @@ use crate::error::{Error, ErrorKind, Result};
 /// How long a write waits for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// An open `SQLite` file. Statements run on its thread, one piece of work after the other; clones

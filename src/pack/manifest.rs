@@ -25,6 +25,40 @@ pub struct Manifest {
     /// Streams, in file order.
     #[serde(default, rename = "stream")]
     pub streams: Vec<StreamManifest>,
+    /// Tables whose monthly partitions `toolkit maintain` makes ahead.
+    #[serde(default, rename = "partition")]
+    pub partitions: Vec<PartitionManifest>,
+    /// How long rows are kept.
+    #[serde(default, rename = "retention")]
+    pub retention: Vec<RetentionManifest>,
+}
+
+/// `[[partition]]`: a table partitioned by range of one column of time, a month each.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartitionManifest {
+    /// `schema.table`
+    pub table: Spanned<String>,
+    /// Months after the current one that have a partition.
+    #[serde(default = "months_ahead")]
+    pub months_ahead: u32,
+}
+
+/// A quarter: who maintains once a month may miss two times.
+fn months_ahead() -> u32 {
+    3
+}
+
+/// `[[retention]]`: rows whose `column` is older than `keep` are removed.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionManifest {
+    /// `schema.table`
+    pub table: Spanned<String>,
+    /// A column of time; rows where it is NULL stay.
+    pub column: Spanned<String>,
+    /// `180 days`, `26 weeks`, `6 months` or `2 years`.
+    pub keep: Spanned<String>,
 }
 
 /// `[pack]`

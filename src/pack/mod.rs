@@ -13,6 +13,7 @@ pub mod reference;
 pub mod show;
 pub mod texts;
 pub mod units;
+pub(crate) mod upkeep;
 
 mod order;
 

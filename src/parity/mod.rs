@@ -36,8 +36,8 @@ pub use independent::{Independent, IndependentResult};
 pub use junit::junit;
 pub use page::page;
 pub use report::{
-    OutsideSlices, Recorded, Report, SampleBound, StreamResult, UnitResult, UnmappedColumns,
-    Verdict,
+    LeftOut, OutsideSlices, Recorded, Report, SampleBound, StreamResult, UnitResult,
+    UnmappedColumns, Verdict,
 };
 pub use stored::{PastRun, Provenance, SampleSettings, StoredRun, StoredSettings, stored_run};
 pub use verify::{Digests, Level, Options, verify};

@@ -178,6 +178,7 @@ pub(super) async fn examine(
         passes.second_reading(options.independent, &mut found).await?;
     }
     let outside_slices = passes.outside_slices().await?;
+    let left_out = passes.left_out(&found.tallies).await?;
     let units = passes.units;
     let is_full = options.level == Level::Full;
     let recorded = if is_full { recorded(passes.conn, opened).await? } else { HashMap::new() };
@@ -209,6 +210,7 @@ pub(super) async fn examine(
         differing_rows,
         not_checked: not_checked(opened),
         outside_slices,
+        left_out,
         unmapped_columns: unmapped_columns(opened, &units),
         changing_triggers: if is_clean { Vec::new() } else { changing_triggers(opened, &units) },
         changed_sources,
