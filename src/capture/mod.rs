@@ -18,7 +18,10 @@ mod keys;
 mod log;
 mod measure;
 pub mod record;
+pub mod run;
 mod shape;
+mod status;
+pub mod tail;
 mod triggers;
 
 pub use install::{
@@ -28,6 +31,7 @@ pub use install::{
 pub use log::{CaptureState, LogPosition, position, state};
 pub use measure::Cost;
 pub use shape::Identity;
+pub use status::{FileStatus, Status, status};
 
 /// The table that says whether changes are captured.
 pub const STATE_TABLE: &str = "toolkit_capture_state";

@@ -9,6 +9,7 @@ mod database;
 pub mod discover;
 pub mod documents;
 pub(crate) mod holders;
+mod lookup;
 mod ranges;
 pub mod scratch;
 pub mod snapshot;
@@ -24,6 +25,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
 
 pub use discover::{Discovered, SourceFile, StreamFiles};
+pub use lookup::Stored;
 
 /// Where a reader stands: the last record that was handed out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
