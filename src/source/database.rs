@@ -140,6 +140,19 @@ impl Database {
         )
     }
 
+    /// The texts of everything the file declares, in a fixed order; what the toolkit itself put
+    /// there is left out.
+    pub fn declarations(&self) -> Result<Vec<String>> {
+        self.strings(
+            "SELECT type || ' ' || name || ' ' || coalesce(sql, '') FROM sqlite_schema \
+             WHERE name NOT LIKE 'toolkit\\_%' ESCAPE '\\' \
+             AND tbl_name NOT LIKE 'toolkit\\_%' ESCAPE '\\' \
+             AND name NOT LIKE 'sqlite\\_stat%' ESCAPE '\\' AND name <> 'sqlite_sequence' \
+             ORDER BY type, name",
+            [],
+        )
+    }
+
     /// Columns of a table or view, generated ones included; empty if there is none of that name.
     pub fn columns(&self, table: &str) -> Result<Vec<String>> {
         self.strings(

@@ -7,11 +7,13 @@ pub mod catalog;
 pub mod embedded;
 mod identifier;
 mod postgres;
+mod scratch;
 mod spelling;
 mod url;
 
 pub use identifier::{check_identifier, quote_ident, quote_literal, quote_qualified};
 pub use postgres::{Connector, Postgres, VERSION_NUM_MIN};
+pub(crate) use scratch::ScratchDatabase;
 pub use spelling::ServerSpelling;
 pub use url::redact_url;
 
