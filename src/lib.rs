@@ -21,6 +21,7 @@
 //! | [`backfill`] | plan chunks, lease, copy, merge, checkpoint |
 //! | [`preflight`] | a census of the sources, and what a backfill will make of them |
 //! | [`ledger`] | reading rejects and ledger entries, acknowledging rejects |
+//! | [`capture`] | dual-write: changes captured in `SQLite`, applied to Postgres |
 //! | [`parity`] | compare, sample, account, report |
 //! | [`certificate`] | what a clean verification proved, as a file that can be checked later |
 //! | [`phase`] | the phase machine: gates, evidence, cutover, rollback, acceptance |
@@ -33,6 +34,7 @@
 
 pub mod backfill;
 pub mod canonical;
+pub mod capture;
 pub mod cast;
 pub mod certificate;
 pub mod cli;

@@ -24,6 +24,7 @@ mod cli_errors;
 mod connections;
 mod demo;
 mod dirt;
+mod dual_write;
 mod embedded;
 mod failures;
 mod hostile_schemas;

@@ -12,6 +12,7 @@
 pub mod backfill;
 pub mod certificate;
 pub mod demo;
+pub mod dual_write;
 pub mod embedded;
 pub mod ledger;
 pub mod migrate;
@@ -119,6 +120,8 @@ enum Command {
     Rejects(rejects::Args),
     /// Values stored changed and records a rule left out: list, show
     Ledger(ledger::Args),
+    /// Capture changes in the SQLite files and apply them to Postgres while the application runs
+    DualWrite(dual_write::Args),
     /// Prove that the target holds what the source holds, or name each difference
     VerifyParity(verify_parity::Args),
     /// Verifications made before: show one again, or write it as a page
@@ -142,6 +145,7 @@ impl Command {
             Self::Backfill(args) => backfill::run(args, settings, output).await,
             Self::Rejects(args) => rejects::run(args, settings, output).await,
             Self::Ledger(args) => ledger::run(args, settings, output).await,
+            Self::DualWrite(args) => dual_write::run(args, settings, output).await,
             Self::VerifyParity(args) => verify_parity::run(args, settings, output).await,
             Self::Parity(args) => parity::run(args, settings, output).await,
             Self::Certificate(args) => certificate::run(args, settings, output).await,

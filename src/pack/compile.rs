@@ -84,9 +84,7 @@ pub async fn compile_all(
     let plan = PackPlan {
         name: pack.name().to_owned(),
         version: pack.manifest.pack.version,
-        fingerprint: hex::encode(crate::canonical::sha256(
-            pack.text.replace("\r\n", "\n").as_bytes(),
-        )),
+        fingerprint: pack.fingerprint(),
         streams,
         units: compiler.slices.units,
     };

@@ -70,6 +70,12 @@ impl Pack {
         self.manifest.pack.name.get_ref()
     }
 
+    /// SHA-256 of `pack.toml`, line endings normalised, hexadecimal.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        hex::encode(crate::canonical::sha256(self.text.replace("\r\n", "\n").as_bytes()))
+    }
+
     /// File and line of a byte offset of `pack.toml`.
     #[must_use]
     pub fn place(&self, offset: usize) -> String {

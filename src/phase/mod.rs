@@ -12,6 +12,11 @@
 //! `toolkit.phase` holds one row per pack; its `reads` is the route, and the commit that changes
 //! it is the moment one store stops being primary and the other begins.
 
+mod basis;
+mod bootstrap;
+mod check;
+mod evidence;
+mod scene;
 mod state;
 
 pub use state::{

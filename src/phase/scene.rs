@@ -70,7 +70,7 @@ impl Scene<'_> {
     /// What evidence depends on, as it is now; without the sources' schemas where they cannot be
     /// looked at.
     pub(super) async fn basis(&self, conn: &mut PgConnection) -> Result<Basis> {
-        let fingerprint = crate::pack::compile::fingerprint(self.pack);
+        let fingerprint = self.pack.fingerprint();
         let source = if self.roots.is_empty() {
             None
         } else {

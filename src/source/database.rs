@@ -60,6 +60,24 @@ impl Database {
         Self::open_in_place(path, patience)
     }
 
+    /// Opens a captured file where it is, whatever that leaves beside it: its capture was written
+    /// there by leave of its operator. What is read is what its application wrote last.
+    pub fn open_live(path: &Path) -> Result<Self> {
+        check_header(path)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection =
+            Connection::open_with_flags(path, flags).map_err(|e| unreadable(path, e))?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(|e| unreadable(path, e))?;
+        connection.pragma_update(None, "query_only", true).map_err(|e| unreadable(path, e))?;
+        probe(&connection).map_err(|e| unreadable(path, e))?;
+        Ok(Self { connection, path: path.to_path_buf(), scratch: None })
+    }
+
+    /// The connection, for what only capture asks.
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     fn open_in_place(path: &Path, patience: Duration) -> Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection =

@@ -8,7 +8,7 @@ mod change;
 mod database;
 pub mod discover;
 pub mod documents;
-mod holders;
+pub(crate) mod holders;
 mod ranges;
 pub mod scratch;
 pub mod snapshot;
