@@ -19,6 +19,7 @@ pub mod migrate;
 pub mod output;
 pub mod pack;
 pub mod parity;
+pub mod phase;
 pub mod ping;
 pub mod rejects;
 pub mod repair;
@@ -128,6 +129,8 @@ enum Command {
     Parity(parity::Args),
     /// Check later whether what was proved still holds
     Certificate(certificate::Args),
+    /// Where a pack stands between SQLite and Postgres: status, advance, rollback, history, accept
+    Phase(phase::Args),
     /// Make differences good: a plan to review, then its execution
     Repair(repair::Args),
     /// Show a pack's mapping, or check it against the database and the sources
@@ -149,6 +152,7 @@ impl Command {
             Self::VerifyParity(args) => verify_parity::run(args, settings, output).await,
             Self::Parity(args) => parity::run(args, settings, output).await,
             Self::Certificate(args) => certificate::run(args, settings, output).await,
+            Self::Phase(args) => phase::run(args, settings, output).await,
             Self::Repair(args) => repair::run(args, settings, output).await,
             Self::Pack(args) => pack::run(args, settings, output).await,
             Self::Ping(args) => ping::run(args, settings, output).await,

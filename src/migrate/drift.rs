@@ -129,8 +129,7 @@ async fn catalog(conn: &mut PgConnection) -> Result<Catalog> {
     let rows = sqlx::query(include_str!("../sql/migrate/catalog.sql")).fetch_all(conn).await?;
     rows.iter()
         .map(|row| {
-            let place =
-                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+            let place = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
             Ok((place, row.try_get(4)?))
         })
         .collect()

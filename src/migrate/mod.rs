@@ -25,8 +25,8 @@ mod set;
 mod step;
 
 pub use apply::{Applied, AppliedFile, AppliedStage, Options, apply, up};
-pub use optional::{Optional, optional_extensions};
 pub use drift::{Drift, DriftEntry, DriftKind, drift, not_owned};
+pub use optional::{Optional, optional_extensions};
 pub use plan::{Entry, Plan, Stage, State, Status};
 pub use plan::{plan, require_current, require_current_set, status};
 pub use set::{

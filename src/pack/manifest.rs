@@ -52,7 +52,8 @@ impl Default for PhaseManifest {
 
 fn release_window<'de, D: Deserializer<'de>>(from: D) -> Result<std::time::Duration, D::Error> {
     let text = String::deserialize(from)?;
-    let (number, unit) = text.split_at(text.len() - text.chars().next_back().map_or(0, char::len_utf8));
+    let (number, unit) =
+        text.split_at(text.len() - text.chars().next_back().map_or(0, char::len_utf8));
     let unit_seconds = match unit {
         "s" => Some(1),
         "m" => Some(60),

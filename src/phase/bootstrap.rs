@@ -56,7 +56,7 @@ async fn without_migrations(scene: &Scene<'_>, conn: &mut PgConnection) -> Resul
     for stream in &scene.pack.manifest.streams {
         for view in stream.views() {
             let (schema, table) = split_name(view.target.get_ref())?;
-            match Table::load(conn, &schema, &table).await? {
+            match Table::read(conn, &schema, &table).await? {
                 Some(table) => found.push(table.display_name()),
                 None => lost.push(format!("{schema}.{table}")),
             }
@@ -80,11 +80,7 @@ async fn without_migrations(scene: &Scene<'_>, conn: &mut PgConnection) -> Resul
     Ok(checks)
 }
 
-async fn migrated(
-    scene: &Scene<'_>,
-    conn: &mut PgConnection,
-    set: &MigrationSet,
-) -> Result<Check> {
+async fn migrated(scene: &Scene<'_>, conn: &mut PgConnection, set: &MigrationSet) -> Result<Check> {
     let control = migrate::builtin_or_error(migrate::CONTROL_PACK)?;
     let mut open = Vec::new();
     let mut applied = 0;
@@ -100,8 +96,9 @@ async fn migrated(
     }
     let facts = json!({ "applied": applied, "open": open });
     if open.is_empty() {
-        return Ok(Check::met("migrations", "every migration is applied as its file is now")
-            .with(facts));
+        return Ok(
+            Check::met("migrations", "every migration is applied as its file is now").with(facts)
+        );
     }
     let mut advice = format!("toolkit migrate up --pack {}", scene.name());
     if let Some(folder) = &scene.pack.folder {
@@ -124,7 +121,8 @@ fn catalog(drift: &Drift) -> Check {
     });
     if drift.is_none() {
         let objects = drift.objects;
-        let finding = format!("the live catalog equals the migrated one in {objects} objects{others}");
+        let finding =
+            format!("the live catalog equals the migrated one in {objects} objects{others}");
         return Check::met("catalog", finding).with(facts);
     }
     let named: Vec<String> =
@@ -144,11 +142,8 @@ fn catalog(drift: &Drift) -> Check {
 }
 
 fn extensions(drift: &Drift, optional: &[migrate::Optional]) -> Check {
-    let lost: Vec<&str> = drift
-        .entries
-        .iter()
-        .filter_map(|entry| entry.object.strip_prefix("extension "))
-        .collect();
+    let lost: Vec<&str> =
+        drift.entries.iter().filter_map(|entry| entry.object.strip_prefix("extension ")).collect();
     let states: Vec<String> =
         optional.iter().map(|part| format!("{}: {}", part.name, part.state)).collect();
     if lost.is_empty() {

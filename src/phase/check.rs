@@ -51,15 +51,15 @@ impl Check {
     /// It could not be checked.
     pub(super) fn unknown(name: &'static str, error: &Error) -> Self {
         let advice = error.advice_text().map(str::to_owned);
-        Self::new(name, Verdict::Unknown, format!("could not be checked: {}", error.detail()), advice)
+        Self::new(
+            name,
+            Verdict::Unknown,
+            format!("could not be checked: {}", error.detail()),
+            advice,
+        )
     }
 
-    fn new(
-        name: &'static str,
-        verdict: Verdict,
-        finding: String,
-        advice: Option<String>,
-    ) -> Self {
+    fn new(name: &'static str, verdict: Verdict, finding: String, advice: Option<String>) -> Self {
         Self { name, verdict, finding, advice, facts: Value::Null }
     }
 

@@ -17,7 +17,7 @@ pub(super) const GATE: &str = "gate";
 
 /// One stored fact.
 #[derive(Debug, Clone, Serialize)]
-pub struct Evidence {
+pub(super) struct Evidence {
     /// Its number.
     pub id: i64,
     /// What kind of fact.

@@ -81,6 +81,11 @@ impl Scene<'_> {
         Basis::now(conn, self.pack, &fingerprint, source).await
     }
 
+    /// As [`Scene::basis`], where the sources do not matter any more.
+    pub(super) async fn basis_without_sources(&self, conn: &mut PgConnection) -> Result<Basis> {
+        Basis::now(conn, self.pack, &self.pack.fingerprint(), None).await
+    }
+
     /// A command line for the operator, with pack and sources as they have to be typed.
     pub(super) fn command(&self, what: &str) -> String {
         let pack = match &self.pack.folder {
