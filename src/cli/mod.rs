@@ -21,6 +21,7 @@ pub mod parity;
 pub mod ping;
 pub mod rejects;
 pub mod repair;
+pub mod reverse;
 pub mod verify_parity;
 
 mod preflight;
@@ -127,6 +128,8 @@ enum Command {
     Certificate(certificate::Args),
     /// Make differences good: a plan to review, then its execution
     Repair(repair::Args),
+    /// After the cutover: write changes in Postgres back to SQLite
+    Reverse(reverse::Args),
     /// Show a pack's mapping, or check it against the database and the sources
     Pack(pack::Args),
     /// Reach the server the settings name, and show what it is
@@ -146,6 +149,7 @@ impl Command {
             Self::Parity(args) => parity::run(args, settings, output).await,
             Self::Certificate(args) => certificate::run(args, settings, output).await,
             Self::Repair(args) => repair::run(args, settings, output).await,
+            Self::Reverse(args) => reverse::run(args, settings, output).await,
             Self::Pack(args) => pack::run(args, settings, output).await,
             Self::Ping(args) => ping::run(args, settings, output).await,
         }

@@ -33,6 +33,7 @@ const BUILTIN: &[BuiltinPack] = &[
             "toolkit/V3__targets.sql",
             "toolkit/V4__miscast.sql",
             "toolkit/V5__rejects.sql",
+            "toolkit/V7__reverse.sql",
         ],
     ),
     (

@@ -1,0 +1,3 @@
+//! Dual-write: changes captured in the primary store and applied to the other.
+
+pub mod reverse;
