@@ -23,6 +23,7 @@ pub mod phase;
 pub mod ping;
 pub mod rejects;
 pub mod repair;
+pub mod reverse;
 pub mod verify_parity;
 
 mod preflight;
@@ -133,6 +134,8 @@ enum Command {
     Phase(phase::Args),
     /// Make differences good: a plan to review, then its execution
     Repair(repair::Args),
+    /// After the cutover: write changes in Postgres back to SQLite
+    Reverse(reverse::Args),
     /// Show a pack's mapping, or check it against the database and the sources
     Pack(pack::Args),
     /// Reach the server the settings name, and show what it is
@@ -154,6 +157,7 @@ impl Command {
             Self::Certificate(args) => certificate::run(args, settings, output).await,
             Self::Phase(args) => phase::run(args, settings, output).await,
             Self::Repair(args) => repair::run(args, settings, output).await,
+            Self::Reverse(args) => reverse::run(args, settings, output).await,
             Self::Pack(args) => pack::run(args, settings, output).await,
             Self::Ping(args) => ping::run(args, settings, output).await,
         }

@@ -10,7 +10,7 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use toml::Spanned;
 
-use crate::cast::{CastOptions, PgType, Policies, Policy};
+use crate::cast::{CastOptions, PgType, Policies, Policy, Reverse};
 use crate::error::{Error, ErrorKind};
 
 /// The whole file.
@@ -136,6 +136,8 @@ pub struct StreamManifest {
     /// Several outputs of one record, instead of `target`, `key`, `conflict`, `columns`.
     #[serde(default, rename = "output")]
     pub outputs: Vec<OutputManifest>,
+    /// How its records are written back after the cutover; None: as well as the mapping allows.
+    pub reverse: Option<Spanned<Reverse>>,
 }
 
 /// `[stream.source]`

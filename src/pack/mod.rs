@@ -10,6 +10,7 @@ pub mod manifest;
 pub mod opened;
 pub mod plan;
 pub mod reference;
+pub mod reverse;
 pub mod show;
 pub mod texts;
 pub mod units;

@@ -307,7 +307,7 @@ pub(super) fn unreadable_io(path: &Path, error: &std::io::Error) -> Error {
         .advice("check that the file is there and that this user may read it")
 }
 
-pub(super) fn unreadable(path: &Path, error: rusqlite::Error) -> Error {
+pub(crate) fn unreadable(path: &Path, error: rusqlite::Error) -> Error {
     use rusqlite::ErrorCode;
     let (kind, advice) = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {

@@ -23,6 +23,7 @@ use crate::cast::{Refusal, Value};
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
 
+pub(crate) use database::unreadable;
 pub use discover::{Discovered, SourceFile, StreamFiles};
 
 /// Where a reader stands: the last record that was handed out.

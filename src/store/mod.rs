@@ -24,3 +24,10 @@ pub use url::redact_url;
 pub fn sql(text: String) -> sqlx::AssertSqlSafe<String> {
     sqlx::AssertSqlSafe(text)
 }
+
+/// Says of the transaction of `conn` that it repeats what the other store already holds: triggers
+/// that capture changes for that store are silent until it ends.
+pub async fn replay(conn: &mut sqlx::PgConnection) -> crate::Result<()> {
+    sqlx::raw_sql("SET LOCAL toolkit.replay = 'on'").execute(conn).await?;
+    Ok(())
+}
