@@ -1,3 +1,5 @@
-//! `toolkit dual-write`: capture in SQLite files, and what it leaves of them.
+//! `toolkit dual-write`: changes captured in SQLite arrive in Postgres.
 
 mod install;
+mod scene;
+mod writes;

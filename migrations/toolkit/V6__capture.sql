@@ -56,10 +56,13 @@ CREATE TABLE toolkit.capture_held (
     identity jsonb,
     reason   text NOT NULL,
     detail   text NOT NULL,
+    judged   boolean NOT NULL DEFAULT false,
     since    timestamptz NOT NULL DEFAULT now(),
     tried_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT capture_held_pkey PRIMARY KEY (pack, stream, source, kind, place)
 );
+COMMENT ON COLUMN toolkit.capture_held.judged IS
+    'Nothing that is captured so far helps it: a row is a reject, too, for as long as it is here.';
 COMMENT ON TABLE toolkit.capture_held IS
     'Captured changes that other rows of the target are in the way of; tried again after later changes.';
 

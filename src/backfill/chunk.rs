@@ -165,7 +165,8 @@ pub fn read_chunk(
 }
 
 impl Chunk {
-    pub(super) fn add(
+    /// Adds a record and what was derived from it.
+    pub fn add(
         &mut self,
         stream: &StreamPlan,
         record: &SourceRecord<'_>,

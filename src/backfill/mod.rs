@@ -11,6 +11,7 @@
 //! | lease a chunk, read it, commit it | chunk, by any worker of any process | `lease`, `stream`, `write` |
 //! | indexes, sequences, verdict | run | `finish` |
 
+pub mod captured;
 pub mod chunk;
 mod collision;
 mod content;
@@ -37,6 +38,7 @@ mod ties;
 mod triggers;
 mod twins;
 mod unchanged;
+pub mod unconditional;
 mod write;
 
 pub use chunk::{ChunkLimits, OutputRows, RowRef};

@@ -109,3 +109,25 @@ pub(super) fn failed(file: &str, error: rusqlite::Error) -> Error {
     };
     Error::new(kind, detail).advice(advice).because(error)
 }
+
+/// Age in seconds of the oldest entry after `position`, by this machine's clock.
+pub(super) fn oldest_after(path: &Path, position: LogPosition) -> Result<Option<f64>> {
+    let file = path.display().to_string();
+    let database = crate::source::sqlite::Database::open_live(path)?;
+    let connection = database.connection();
+    if !has_table(connection, &file, LOG_TABLE)? {
+        return Ok(None);
+    }
+    connection
+        .query_row(
+            &format!(
+                "SELECT (julianday('now') - at) * 86400.0 FROM {LOG_TABLE} WHERE seq > ?1 \
+                 ORDER BY seq LIMIT 1"
+            ),
+            [position],
+            |row| row.get::<_, f64>(0),
+        )
+        .optional()
+        .map(|age| age.map(|age| age.max(0.0)))
+        .map_err(|error| failed(&file, error))
+}

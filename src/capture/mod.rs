@@ -19,7 +19,10 @@ mod log;
 mod measure;
 pub mod record;
 pub mod reverse;
+pub mod run;
 mod shape;
+mod status;
+pub mod tail;
 mod triggers;
 
 pub use install::{
@@ -29,6 +32,7 @@ pub use install::{
 pub use log::{CaptureState, LogPosition, position, state};
 pub use measure::Cost;
 pub use shape::Identity;
+pub use status::{FileStatus, Status, status};
 
 /// The table that says whether changes are captured.
 pub const STATE_TABLE: &str = "toolkit_capture_state";

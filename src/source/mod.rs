@@ -9,6 +9,7 @@ mod database;
 pub mod discover;
 pub mod documents;
 pub(crate) mod holders;
+mod lookup;
 mod ranges;
 pub mod scratch;
 pub mod snapshot;
@@ -25,6 +26,7 @@ use crate::json::Json;
 
 pub(crate) use database::unreadable;
 pub use discover::{Discovered, SourceFile, StreamFiles};
+pub use lookup::Stored;
 
 /// Where a reader stands: the last record that was handed out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
