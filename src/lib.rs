@@ -19,6 +19,7 @@
 //! | [`canonical`] | the one encoding and digest of rows, in Rust and as SQL |
 //! | [`derive`] | source records to the rows they become |
 //! | [`backfill`] | plan chunks, lease, copy, merge, checkpoint |
+//! | [`capture`] | dual-write: changes captured in `SQLite`, applied to Postgres |
 //! | [`preflight`] | a census of the sources, and what a backfill will make of them |
 //! | [`ledger`] | reading rejects and ledger entries, acknowledging rejects |
 //! | [`capture`] | dual-write: changes captured in `SQLite`, applied to Postgres |

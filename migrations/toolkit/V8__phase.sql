@@ -65,16 +65,35 @@ COMMENT ON COLUMN toolkit.evidence.basis IS
     'What it holds for: pack, migrations, source schemas, rejects. It expires when one of them changes.';
 
 CREATE TABLE toolkit.sealed_file (
-    pack      text NOT NULL,
-    file      text NOT NULL,
-    sha256    bytea NOT NULL,
-    bytes     bigint NOT NULL,
-    read_only boolean NOT NULL,
-    sealed_at timestamptz NOT NULL DEFAULT now(),
-    CONSTRAINT sealed_file_pkey PRIMARY KEY (pack, file)
+    pack       text NOT NULL,
+    source     text NOT NULL,
+    path       text NOT NULL,
+    decided_at timestamptz NOT NULL DEFAULT now(),
+    sha256     bytea,
+    bytes      bigint,
+    read_only  boolean,
+    sealed_at  timestamptz,
+    CONSTRAINT sealed_file_pkey PRIMARY KEY (pack, source)
 );
 COMMENT ON TABLE toolkit.sealed_file IS
-    'SQLite files as decommission left them.';
+    'SQLite files as decommission left them; without a checksum: still to be sealed.';
+
+-- After a rollback SQLite is primary again; a write that waited for its moment must not be taken.
+CREATE FUNCTION toolkit.refuse_write() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+    IF current_setting('toolkit.replay', true) IS DISTINCT FROM 'on' THEN
+        RAISE EXCEPTION 'toolkit fence: table %.% has moved back to SQLite',
+            TG_TABLE_SCHEMA, TG_TABLE_NAME
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    RETURN NULL;
+END
+$function$;
+COMMENT ON FUNCTION toolkit.refuse_write() IS
+    'Of the triggers toolkit_fence: between a rollback and the next cutover only the toolkit writes.';
 
 CREATE TABLE toolkit.shadow_read (
     pack       text NOT NULL,

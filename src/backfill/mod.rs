@@ -47,4 +47,5 @@ pub use merge::{Refused, Superseded, Written, merge};
 pub use prepare::{Options, Preparation, StreamPreparation, default_workers, prepare};
 pub use retry::{LeftAlone, RefusedAgain, Retry, RetryOptions, retry};
 pub use run::{Event, Report, StreamReport, run};
+pub use sequences::sequences_past_keys;
 pub use snapshot::{kept_snapshot, make_snapshot, newest_snapshot};

@@ -18,6 +18,7 @@ mod keys;
 mod log;
 mod measure;
 pub mod record;
+pub mod reverse;
 pub mod run;
 mod shape;
 mod status;

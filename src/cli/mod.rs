@@ -20,9 +20,11 @@ pub mod migrate;
 pub mod output;
 pub mod pack;
 pub mod parity;
+pub mod phase;
 pub mod ping;
 pub mod rejects;
 pub mod repair;
+pub mod reverse;
 pub mod verify_parity;
 
 mod preflight;
@@ -129,10 +131,14 @@ enum Command {
     Parity(parity::Args),
     /// Check later whether what was proved still holds
     Certificate(certificate::Args),
+    /// Where a pack stands between SQLite and Postgres: status, advance, rollback, history, accept
+    Phase(phase::Args),
     /// Make differences good: a plan to review, then its execution
     Repair(repair::Args),
     /// Make partitions ahead, remove what retention no longer keeps, report what waits
     Maintain(maintain::Args),
+    /// After the cutover: write changes in Postgres back to SQLite
+    Reverse(reverse::Args),
     /// Show a pack's mapping, or check it against the database and the sources
     Pack(pack::Args),
     /// Reach the server the settings name, and show what it is
@@ -152,8 +158,10 @@ impl Command {
             Self::VerifyParity(args) => verify_parity::run(args, settings, output).await,
             Self::Parity(args) => parity::run(args, settings, output).await,
             Self::Certificate(args) => certificate::run(args, settings, output).await,
+            Self::Phase(args) => phase::run(args, settings, output).await,
             Self::Repair(args) => repair::run(args, settings, output).await,
             Self::Maintain(args) => maintain::run(args, settings, output).await,
+            Self::Reverse(args) => reverse::run(args, settings, output).await,
             Self::Pack(args) => pack::run(args, settings, output).await,
             Self::Ping(args) => ping::run(args, settings, output).await,
         }

@@ -196,7 +196,8 @@ async fn with_postgres(
         },
         ..Options::default()
     };
-    let report = parity::verify(postgres, Arc::clone(&opened), &options, output.stop()).await?;
+    let report =
+        crate::phase::verify(postgres, Arc::clone(&opened), &options, output.stop()).await?;
     output.report(&report)?;
     if args.report.is_empty() && args.certificate.is_none() {
         return Ok(report);

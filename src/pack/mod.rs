@@ -10,6 +10,7 @@ pub mod manifest;
 pub mod opened;
 pub mod plan;
 pub mod reference;
+pub mod reverse;
 pub mod show;
 pub mod texts;
 pub mod units;
@@ -69,6 +70,12 @@ impl Pack {
     #[must_use]
     pub fn name(&self) -> &str {
         self.manifest.pack.name.get_ref()
+    }
+
+    /// SHA-256 of `pack.toml`, line endings normalised, hexadecimal.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        hex::encode(crate::canonical::sha256(self.text.replace("\r\n", "\n").as_bytes()))
     }
 
     /// File and line of a byte offset of `pack.toml`.

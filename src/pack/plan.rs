@@ -7,6 +7,7 @@ use crate::cast::{ColumnCast, Value};
 use crate::derive::Corrections;
 use crate::json::Json;
 use crate::pack::manifest::ConflictRule;
+use crate::pack::reverse::WayBack;
 use crate::store::ServerSpelling;
 use crate::store::catalog::{Column, Table};
 
@@ -50,6 +51,8 @@ pub struct StreamPlan {
     pub corrections: Corrections,
     /// Spells the values of types that are known only as text.
     pub spelling: Option<Arc<ServerSpelling>>,
+    /// How its records are written back after the cutover.
+    pub way_back: WayBack,
 }
 
 impl StreamPlan {

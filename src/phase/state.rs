@@ -229,7 +229,18 @@ pub async fn transition(
     transition: &Transition,
 ) -> Result<State> {
     let mut transaction = conn.begin().await?;
-    let before = lock_state(&mut transaction, pack).await?;
+    let after = transition_in(&mut transaction, pack, transition).await?;
+    transaction.commit().await?;
+    Ok(after)
+}
+
+/// As [`transition`], in a transaction that the caller commits.
+pub(super) async fn transition_in(
+    conn: &mut PgConnection,
+    pack: &str,
+    transition: &Transition,
+) -> Result<State> {
+    let before = lock_state(conn, pack).await?;
     if before.phase != transition.from {
         return Err(Error::new(
             ErrorKind::Busy,
@@ -249,16 +260,14 @@ pub async fn transition(
         .bind(os_user())
         .bind(&transition.reason)
         .bind(transition.evidence.to_string())
-        .execute(&mut *transaction)
+        .execute(&mut *conn)
         .await?;
     sqlx::query("SELECT pg_catalog.pg_notify($1, $2)")
         .bind(CHANNEL)
         .bind(pack)
-        .execute(&mut *transaction)
+        .execute(&mut *conn)
         .await?;
-    let after = lock_state(&mut transaction, pack).await?;
-    transaction.commit().await?;
-    Ok(after)
+    lock_state(conn, pack).await
 }
 
 /// The operating system's user and host, for the history.

@@ -16,7 +16,7 @@ use crate::pack::plan::OutputPlan;
 use crate::pack::{OpenedPack, join_error};
 use crate::parity::{Accounts, each_row};
 use crate::repair::plan::{Action, Operation, Plan};
-use crate::store::{Postgres, quote_ident, sql};
+use crate::store::{Postgres, quote_ident, replay, sql};
 
 /// Rows repaired in one transaction.
 const ACTIONS_AT_ONCE: usize = 500;
@@ -109,6 +109,7 @@ async fn pass<'p>(
     for part in actions.chunks(ACTIONS_AT_ONCE) {
         stop.check()?;
         let mut tx = conn.begin().await?;
+        replay(&mut tx).await?;
         for action in part {
             let fate = repair_row(&mut tx, opened, action, source).await?;
             let (target, key) = (action.target.clone(), action.key.clone());

@@ -158,6 +158,19 @@ impl Database {
         )
     }
 
+    /// The texts of everything the file declares, in a fixed order; what the toolkit itself put
+    /// there is left out.
+    pub fn declarations(&self) -> Result<Vec<String>> {
+        self.strings(
+            "SELECT type || ' ' || name || ' ' || coalesce(sql, '') FROM sqlite_schema \
+             WHERE name NOT LIKE 'toolkit\\_%' ESCAPE '\\' \
+             AND tbl_name NOT LIKE 'toolkit\\_%' ESCAPE '\\' \
+             AND name NOT LIKE 'sqlite\\_stat%' ESCAPE '\\' AND name <> 'sqlite_sequence' \
+             ORDER BY type, name",
+            [],
+        )
+    }
+
     /// Columns of a table or view, generated ones included; empty if there is none of that name.
     pub fn columns(&self, table: &str) -> Result<Vec<String>> {
         self.strings(
@@ -294,7 +307,7 @@ pub(super) fn unreadable_io(path: &Path, error: &std::io::Error) -> Error {
         .advice("check that the file is there and that this user may read it")
 }
 
-pub(super) fn unreadable(path: &Path, error: rusqlite::Error) -> Error {
+pub(crate) fn unreadable(path: &Path, error: rusqlite::Error) -> Error {
     use rusqlite::ErrorCode;
     let (kind, advice) = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {

@@ -24,6 +24,7 @@ use crate::cast::{Refusal, Value};
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
 
+pub(crate) use database::unreadable;
 pub use discover::{Discovered, SourceFile, StreamFiles};
 pub use lookup::Stored;
 

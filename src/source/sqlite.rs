@@ -87,14 +87,30 @@ pub struct TableSource {
 
 /// Finds the JSON document beside a record.
 #[derive(Debug, Clone)]
-pub(super) struct Companion {
-    pattern: String,
-    pub(super) files: BTreeMap<String, PathBuf>,
+pub(crate) struct Companion {
+    pub(crate) pattern: String,
+    pub(crate) files: BTreeMap<String, PathBuf>,
 }
 
 impl Companion {
     pub(super) fn pattern(&self) -> &str {
         &self.pattern
+    }
+
+    /// The document that the record's values name, if it is there.
+    pub(crate) fn of(&self, names: &[String], values: &[Value<'_>]) -> Result<Option<Json>> {
+        let mut name = self.pattern.clone();
+        for (column, value) in names.iter().zip(values) {
+            let mark = format!("{{{column}}}");
+            if name.contains(&mark) {
+                let Value::Text(text) = value else { return Ok(None) };
+                name = name.replace(&mark, &String::from_utf8_lossy(text));
+            }
+        }
+        let Some(path) = self.files.get(&name) else { return Ok(None) };
+        let bytes = std::fs::read(path).map_err(|e| unreadable_io(path, &e))?;
+        // A document that cannot be parsed is refused by its own stream; here it fills nothing.
+        Ok(crate::json::parse(&bytes).ok())
     }
 }
 
@@ -149,18 +165,7 @@ impl TableShape {
 
     pub(super) fn companion_of(&self, values: &[Value<'_>]) -> Result<Option<Json>> {
         let Some(companion) = &self.companion else { return Ok(None) };
-        let mut name = companion.pattern.clone();
-        for (column, value) in self.names.iter().zip(values) {
-            let mark = format!("{{{column}}}");
-            if name.contains(&mark) {
-                let Value::Text(text) = value else { return Ok(None) };
-                name = name.replace(&mark, &String::from_utf8_lossy(text));
-            }
-        }
-        let Some(path) = companion.files.get(&name) else { return Ok(None) };
-        let bytes = std::fs::read(path).map_err(|e| unreadable_io(path, &e))?;
-        // A document that cannot be parsed is refused by its own stream; here it fills nothing.
-        Ok(crate::json::parse(&bytes).ok())
+        companion.of(&self.names, values)
     }
 }
 
@@ -367,7 +372,7 @@ fn binary_order(names: &[String]) -> String {
     columns.join(", ")
 }
 
-pub(super) fn value_of(value: ValueRef<'_>) -> Value<'_> {
+pub(crate) fn value_of(value: ValueRef<'_>) -> Value<'_> {
     match value {
         ValueRef::Null => Value::Null,
         ValueRef::Integer(number) => Value::Integer(number),
