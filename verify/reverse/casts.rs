@@ -1,7 +1,7 @@
 //! Every value that a Postgres column can hold goes back through its cast, with the server as the
 //! source of values: what is written is read again as the very value.
 
-use sqlx::{Row as _, ValueRef as _};
+use sqlx::Row as _;
 use toolkit::canonical::copy_expression;
 use toolkit::cast::{CastName, CastOptions, ColumnCast, EpochUnit, PgType, Stored, Value};
 use toolkit::store::sql;
@@ -66,7 +66,7 @@ fn contracts() -> Vec<Contract> {
     let doubles = "CASE n WHEN 1 THEN 'NaN' WHEN 2 THEN 'Infinity' WHEN 3 THEN '-Infinity' WHEN 4 THEN '-0' \
         WHEN 5 THEN '5e-324' WHEN 6 THEN '1.7976931348623157e308' ELSE ((random() - 0.5) * 10 ^ (n % 300))::text END";
     let numbers = "CASE n WHEN 1 THEN 'NaN' WHEN 2 THEN 'Infinity' WHEN 3 THEN '0.00' WHEN 4 THEN '1e300' \
-        WHEN 5 THEN '-1e-300' ELSE round((random() - 0.5)::numeric * 10 ^ (n % 40), n % 20)::text END";
+        WHEN 5 THEN '-1e-300' ELSE round((random() - 0.5)::numeric * 10::numeric ^ (n % 40), n % 20)::text END";
     let integers =
         "CASE n WHEN 1 THEN '0' WHEN 2 THEN '-1' ELSE floor((random() - 0.5) * 60000)::text END";
     let big = "CASE n WHEN 1 THEN '9223372036854775807' WHEN 2 THEN '-9223372036854775808' \
@@ -107,15 +107,15 @@ fn contracts() -> Vec<Contract> {
         with(PgType::Timestamptz, "timestamptz", zone("Europe/Vienna"), MOMENTS),
         with(PgType::Timestamptz, "timestamptz", zone("+05:30"), MOMENTS),
         Contract {
-            lost: "NOT isfinite(v) OR extract(epoch FROM v) >= 1e11 OR abs(extract(epoch FROM v)) > 8e9",
+            lost: "NOT isfinite(v) OR extract(epoch FROM v) BETWEEN 1e11 AND 4102444800e3",
             ..with(PgType::Timestamptz, "timestamptz", unit(EpochUnit::S), MOMENTS)
         },
         Contract {
-            lost: "NOT isfinite(v) OR abs(extract(epoch FROM v)) > 8e9",
+            lost: "NOT isfinite(v) OR extract(epoch FROM v) * 1e3 BETWEEN 1e8 AND 4102444800",
             ..with(PgType::Timestamptz, "timestamptz", cast(CastName::EpochMs), MOMENTS)
         },
         Contract {
-            lost: "NOT isfinite(v) OR abs(extract(epoch FROM v)) > 8e9",
+            lost: "NOT isfinite(v) OR extract(epoch FROM v) * 1e6 BETWEEN 1e8 AND 4102444800",
             ..with(PgType::Timestamptz, "timestamptz", cast(CastName::EpochUs), MOMENTS)
         },
         plain(PgType::Timestamp, "timestamp", MOMENTS),
