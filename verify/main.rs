@@ -41,6 +41,7 @@ mod parity_report;
 mod preflight;
 mod rejects;
 mod repair;
+mod reverse;
 mod sources;
 mod support;
 mod torture;
