@@ -38,6 +38,7 @@ mod outages;
 mod pack_check;
 mod parity;
 mod parity_report;
+mod phase;
 mod preflight;
 mod rejects;
 mod repair;

@@ -13,12 +13,12 @@ use serde_json::json;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
-use super::check::Gate;
+use super::check::{Gate, Verdict};
 use super::engines::{Engines, not_now};
 use super::files::{self, CapturedFile, Positions};
 use super::scene::Scene;
 use super::state::{self, Phase, State, Transition, TransitionKind};
-use super::{fault, lock, target_fence};
+use super::{facts, fault, lock, reversal, target_fence};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Changes that may be left when the fence is raised.
@@ -27,8 +27,8 @@ const LAG_SMALL: i64 = 2_000;
 /// How often the tail is asked to catch up before that.
 const ATTEMPTS: u32 = 60;
 
-/// Keys compared behind the fence at most, the newest ones, per file.
-const VERIFIED_MAX: i64 = 20_000;
+/// Changes looked at again behind the fence at most, the newest ones, per file.
+const VERIFIED_MAX: u32 = 5_000;
 
 /// What the operator decides.
 #[derive(Debug, Clone)]
@@ -127,7 +127,7 @@ pub(super) async fn run(
     let flipped = match raised {
         Err(error) => Err(Flip::Before(error)),
         Ok(positions) => {
-            let behind = behind_fence(scene, conn, &mut engines, positions, &mut clock);
+            let behind = behind_fence(scene, conn, &mut engines, positions, kind, &mut clock);
             match tokio::time::timeout_at(deadline.into(), behind).await {
                 Ok(Ok(found)) => {
                     let change = change(gate, kind, reason, &found);
@@ -156,11 +156,16 @@ pub(super) async fn run(
             Ok((state, report))
         }
         Err(Flip::Before(error)) => {
+            fault::point("cutover.failed")?;
             files::lift_all(&captured).await.map_err(|lifting| {
                 lifting
                     .context("the cutover failed and a fence was not lifted")
                     .advice("`toolkit phase status` lifts it as soon as the file can be written")
             })?;
+            // What could not be taken out now is taken out by the next command.
+            if let Err(error) = reversal::remove(conn, scene.name()).await {
+                tracing::debug!(%error, "reverse capture stays for a moment");
+            }
             Err(error.context("the cutover was given up, the fence is lifted, phase 2 goes on"))
         }
         Err(Flip::Unknown(error)) => resolve(scene, &captured, error).await,
@@ -214,16 +219,18 @@ async fn behind_fence(
     conn: &mut PgConnection,
     engines: &mut Engines<'_>,
     positions: Positions,
+    kind: TransitionKind,
     clock: &mut Clock,
 ) -> Result<Found> {
     fault::point("cutover.fenced")?;
-    engines.drain(conn, &positions).await?;
+    engines.drain(&positions).await?;
     clock.mark("apply the rest");
+    nothing_refused(scene, conn, kind).await?;
     fault::point("cutover.drained")?;
-    engines.rescan(conn).await?;
+    engines.rescan().await?;
     clock.mark("rescan files");
     fault::point("cutover.rescanned")?;
-    let keys_verified = engines.verify_last(conn, VERIFIED_MAX).await?;
+    let keys_verified = engines.verify_last(VERIFIED_MAX).await?;
     clock.mark("compare the last keys");
     fault::point("cutover.verified")?;
     let sequences = engines.set_sequences(conn).await?;
@@ -231,6 +238,19 @@ async fn behind_fence(
     fault::point("cutover.ready")?;
     scene.stop.check()?;
     Ok(Found { positions, keys_verified, sequences })
+}
+
+/// The last changes may have been refused by Postgres: they would be lost.
+async fn nothing_refused(
+    scene: &Scene<'_>,
+    conn: &mut PgConnection,
+    kind: TransitionKind,
+) -> Result<()> {
+    let check = facts::rejects_check(scene, conn).await?;
+    if check.verdict == Verdict::Met || kind == TransitionKind::Force {
+        return Ok(());
+    }
+    Err(not_now(check.finding, check.advice.unwrap_or_default()))
 }
 
 /// How a flip failed.

@@ -102,7 +102,7 @@ pub(super) async fn complete(
         fault::point("decommission.sealed_one")?;
         done.push(source);
     }
-    if reversal::remove(conn, pack).await? {
+    if reversal::remove(conn, pack.name()).await? {
         tracing::info!(pack = pack.name(), "reverse capture was taken out of the targets");
     }
     target_fence::remove(conn, pack).await?;

@@ -1,77 +1,87 @@
-//! What cutover and rollback ask of the engines beside them: the tail, the files' rescan, the
-//! reverse apply, the sequences.
+//! What the cutover asks of the engines beside it: the tail, the files' rescan, reverse capture,
+//! the sequences.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sqlx::postgres::PgConnection;
 
 use super::facts::{Reading, readings};
 use super::files::Positions;
 use super::scene::Scene;
-use crate::capture;
+use crate::capture::tail::{Tail, TailOptions};
+use crate::capture::{self, reverse};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::OpenedPack;
 
-/// The engines of one pack.
+/// The engines of one pack. The tail's steps are safe beside those of a running `dual-write run`.
 pub(super) struct Engines<'a> {
     scene: &'a Scene<'a>,
     opened: Arc<OpenedPack>,
+    tail: Option<Tail>,
 }
 
 impl<'a> Engines<'a> {
     /// Opens what they need.
     pub(super) async fn open(scene: &'a Scene<'a>, opened: Arc<OpenedPack>) -> Result<Self> {
-        Ok(Self { scene, opened })
+        let mut tail = None;
+        if !capture::captured_files(&opened).is_empty() {
+            let options = TailOptions { trims: false, ..TailOptions::default() };
+            tail = Some(Tail::over(scene.postgres, Arc::clone(&opened), options).await?);
+        }
+        Ok(Self { scene, opened, tail })
     }
 
-    /// How far every file is.
-    pub(super) async fn readings(&self, conn: &mut PgConnection) -> Result<Vec<Reading>> {
+    async fn lag(&self, conn: &mut PgConnection) -> Result<i64> {
         let files = capture::captured_files(&self.opened);
-        readings(conn, self.scene.name(), &files).await
+        let readings = readings(conn, self.scene.name(), &files).await?;
+        Ok(readings.iter().map(Reading::lag).sum())
     }
 
-    /// Applies what was captured; returns what is left.
+    /// Applies a batch of each file; returns how many changes are left.
     pub(super) async fn catch_up(&mut self, conn: &mut PgConnection) -> Result<i64> {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        Ok(self.readings(conn).await?.iter().map(Reading::lag).sum())
+        let Some(tail) = &mut self.tail else { return Ok(0) };
+        let files = tail.sources().count();
+        for _ in 0..files {
+            tail.step().await?;
+        }
+        self.lag(conn).await
     }
 
     /// Applies every file's log to its very end, where its fence stands.
-    pub(super) async fn drain(
-        &mut self,
-        conn: &mut PgConnection,
-        positions: &Positions,
-    ) -> Result<()> {
-        loop {
-            self.scene.stop.check()?;
-            let readings = self.readings(conn).await?;
-            let behind = positions.iter().any(|(source, position)| {
-                readings
-                    .iter()
-                    .any(|reading| reading.source == *source && reading.applied < *position)
-            });
-            if !behind {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+    pub(super) async fn drain(&mut self, positions: &Positions) -> Result<()> {
+        let Some(tail) = &mut self.tail else { return Ok(()) };
+        for (source, position) in positions {
+            tail.catch_up(Some((source, *position)), self.scene.stop).await?;
         }
+        Ok(())
     }
 
     /// Installs reverse capture; its triggers say nothing of what the toolkit itself writes.
-    pub(super) async fn prepare_reverse(&mut self, _conn: &mut PgConnection) -> Result<()> {
-        Ok(())
+    pub(super) async fn prepare_reverse(&mut self, conn: &mut PgConnection) -> Result<()> {
+        reverse::enable(conn, &self.opened.plan).await.map(drop)
     }
 
     /// Applies JSON and CSV files that are not what they were.
-    pub(super) async fn rescan(&mut self, _conn: &mut PgConnection) -> Result<()> {
+    pub(super) async fn rescan(&mut self) -> Result<()> {
         Ok(())
     }
 
-    /// Compares the rows of the keys that changed last; how many they were.
-    pub(super) async fn verify_last(&mut self, _conn: &mut PgConnection, _max: i64) -> Result<u64> {
-        Ok(0)
+    /// Compares the rows of the keys that changed last; how many changes they were.
+    pub(super) async fn verify_last(&mut self, entries: u32) -> Result<u64> {
+        let Some(tail) = &mut self.tail else { return Ok(0) };
+        let compared = tail.compare_newest(entries).await?;
+        if compared.differing == 0 {
+            return Ok(compared.changes);
+        }
+        Err(Error::new(
+            ErrorKind::SourceChanged,
+            format!(
+                "{} rows of the last {} changes are not in Postgres as they are in SQLite",
+                compared.differing, compared.changes
+            ),
+        )
+        .advice("`toolkit verify-parity` names them; was anything else writing to the targets?"))
     }
 
     /// Sets sequences past the highest keys.
@@ -83,7 +93,13 @@ impl<'a> Engines<'a> {
     }
 
     /// Ends them.
-    pub(super) async fn close(self) {}
+    pub(super) async fn close(self) {
+        if let Some(tail) = self.tail
+            && let Err(error) = tail.close().await
+        {
+            tracing::debug!(%error, "the tail's run is ended by the next");
+        }
+    }
 }
 
 /// The cutover or rollback is not possible as things are.

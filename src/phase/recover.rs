@@ -91,7 +91,7 @@ pub(super) async fn recover_locked(
     match (state.reads, state.phase) {
         (Route::Sqlite, _) => {
             done.lifted = files::lift_all(&captured).await?;
-            done.reverse_removed = reversal::remove(conn, pack).await?;
+            done.reverse_removed = reversal::remove(conn, pack.name()).await?;
         }
         (Route::Postgres, Phase::Decommissioned) => {
             done.sealed = decommission::complete(postgres, conn, pack).await?;

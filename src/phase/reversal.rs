@@ -1,57 +1,47 @@
 //! Reverse capture as the phase machine uses it.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnection;
 
+use crate::capture::reverse;
+use crate::cast::Reverse;
 use crate::error::Result;
-use crate::interrupt::Stop;
-use crate::pack::{OpenedPack, Pack};
-use crate::store::Postgres;
+use crate::pack::OpenedPack;
+use crate::pack::reverse::listing;
 
-/// A stream of which nothing, or not everything, goes back to `SQLite`, for the operator to
-/// acknowledge.
-pub(super) fn no_way_back(_opened: &OpenedPack) -> Vec<String> {
-    Vec::new()
+/// Changes applied back together.
+pub(super) const BATCH: i64 = reverse::BATCH_CHANGES;
+
+/// The streams and outputs of which nothing goes back to `SQLite`, for the operator to
+/// acknowledge: `stream -> target: why`.
+pub(super) fn no_way_back(opened: &OpenedPack) -> Vec<String> {
+    listing(&opened.plan)
+        .into_iter()
+        .filter(|listed| listed.column.is_none() && listed.reverse == Reverse::None)
+        .map(|listed| format!("{} -> {}: {}", listed.stream, listed.target, listed.reason))
+        .collect()
 }
 
 /// Changes in Postgres that are not applied back, and rows that cannot be.
-pub(super) async fn lag(_conn: &mut PgConnection, _pack: &str) -> Result<(i64, i64)> {
-    Ok((0, 0))
+pub(super) async fn lag(conn: &mut PgConnection, pack: &str) -> Result<(i64, i64)> {
+    let status = reverse::status(conn, pack).await?;
+    Ok((status.lag_changes, status.rejects))
 }
 
 /// Takes its triggers out of the targets; whether there were any.
-pub(super) async fn remove(_conn: &mut PgConnection, _pack: &Pack) -> Result<bool> {
-    Ok(false)
+pub(super) async fn remove(conn: &mut PgConnection, pack: &str) -> Result<bool> {
+    let is_there: bool =
+        sqlx::query_scalar("SELECT EXISTS (SELECT FROM toolkit.reverse_target WHERE pack = $1)")
+            .bind(pack)
+            .fetch_one(&mut *conn)
+            .await?;
+    if is_there {
+        reverse::disable(conn, pack).await?;
+    }
+    Ok(is_there)
 }
 
 /// As stored.
 pub(super) fn facts(none: &[String]) -> Value {
     json!({ "streams": none })
-}
-
-/// What the last catch-up proved.
-pub(super) struct Proof {
-    /// Rows that `SQLite` does not have.
-    pub(super) rejects: i64,
-    /// As stored.
-    pub(super) facts: Value,
-}
-
-/// The reverse apply.
-pub(super) struct Engine;
-
-impl Engine {
-    pub(super) async fn open(_postgres: &Postgres, _opened: Arc<OpenedPack>) -> Result<Self> {
-        Ok(Self)
-    }
-
-    pub(super) async fn catch_up(&mut self, _stop: &Stop) -> Result<()> {
-        Ok(())
-    }
-
-    pub(super) async fn finish(&mut self, _tx: &mut PgConnection, _stop: &Stop) -> Result<Proof> {
-        Ok(Proof { rejects: 0, facts: Value::Null })
-    }
 }

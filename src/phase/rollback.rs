@@ -18,6 +18,7 @@ use sqlx::postgres::PgConnection;
 use super::scene::Scene;
 use super::state::{self, Phase, State, Transition, TransitionKind};
 use super::{fault, files, lock, recover, reversal, target_fence};
+use crate::capture::reverse::Reverse;
 use crate::capture::{self, DisableOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::SourceFile;
@@ -123,7 +124,7 @@ async fn to_backfill(
     accept_loss: bool,
 ) -> Result<RolledBack> {
     let opened = scene.open().await?;
-    let mut reverse = reversal::Engine::open(scene.postgres, Arc::clone(&opened)).await?;
+    let mut reverse = Reverse::open(scene.postgres, Arc::clone(&opened), reversal::BATCH).await?;
     reverse.catch_up(scene.stop).await?;
     fault::point("rollback.approached")?;
     let frozen = Instant::now();
@@ -144,7 +145,7 @@ async fn to_backfill(
     }
     fault::point("rollback.drained")?;
     target_fence::raise(&mut transaction, scene.pack).await?;
-    let evidence = json!({ "reverse": proof.facts, "accepted_loss": proof.rejects });
+    let evidence = json!({ "reverse": proof, "accepted_loss": proof.rejects });
     let change = change(Phase::Cutover, Phase::Backfill, reason, evidence.clone());
     let state = state::transition_in(&mut transaction, scene.name(), &change).await?;
     // A broken connection here leaves SQLite fenced, until somebody who has the phase lock knows
@@ -160,7 +161,7 @@ async fn to_backfill(
     let freeze_ms = u64::try_from(frozen.elapsed().as_millis()).unwrap_or(u64::MAX);
     fault::point("rollback.lifted")?;
     drop(reverse);
-    reversal::remove(conn, scene.pack).await?;
+    reversal::remove(conn, scene.name()).await?;
     Ok(RolledBack {
         from: Phase::Cutover,
         state,

@@ -130,7 +130,7 @@ struct Judging {
 }
 
 /// One stream's part of the transaction.
-struct Work<'a> {
+pub(super) struct Work<'a> {
     field: Field<'a>,
     batch: &'a StreamBatch,
     /// Rows that are not stored yet, by output, with what stands against them.
@@ -146,7 +146,7 @@ struct Work<'a> {
     ledger: Vec<LedgerEntry>,
 }
 
-fn works<'a>(scene: &Scene<'a>, batch: &'a Batch, held: &Held) -> Vec<Work<'a>> {
+pub(super) fn works<'a>(scene: &Scene<'a>, batch: &'a Batch, held: &Held) -> Vec<Work<'a>> {
     let plan = &scene.opened.plan;
     let mut works: Vec<Work<'a>> = batch
         .streams
@@ -182,7 +182,7 @@ enum Trick {
 
 /// Deletes and stores until nothing helps any more. Parents come before children in the order of
 /// the streams; a deletion that is refused is tried again after the rows that refer to it changed.
-async fn write(tx: &mut PgConnection, works: &mut [Work<'_>]) -> Result<Done> {
+pub(super) async fn write(tx: &mut PgConnection, works: &mut [Work<'_>]) -> Result<Done> {
     let mut done = Done::default();
     for work in works.iter_mut().rev() {
         work.delete(tx, &mut done).await?;

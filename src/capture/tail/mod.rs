@@ -1,6 +1,7 @@
 //! The tail: what the capture logs name, as it is now, into Postgres.
 
 mod apply;
+mod compare;
 mod control;
 mod read;
 mod trim;
@@ -24,6 +25,7 @@ use crate::pack::{OpenedPack, Pack, join_error};
 use crate::source::SourceFile;
 use crate::store::{Connector, Postgres};
 
+pub use compare::Compared;
 pub use control::Holder;
 pub(super) use control::holder;
 
@@ -358,7 +360,9 @@ impl Tail {
         for file in self.sources.clone() {
             let Ok(position) = self.position_of(&file.relative).await else { return };
             let path = file.path.clone();
-            let trimmed = tokio::task::spawn_blocking(move || trim::trim(&path, position)).await;
+            let trimmed =
+                tokio::task::spawn_blocking(move || trim::trim(&path, position - compare::KEPT))
+                    .await;
             match trimmed {
                 Ok(Ok(rows)) if rows > 0 => tracing::debug!(rows, "log entries deleted"),
                 Ok(Err(error)) => tracing::debug!("log of {} not trimmed: {error}", file.relative),
