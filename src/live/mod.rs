@@ -34,6 +34,7 @@ mod shadow;
 mod tally;
 mod writer;
 
+pub use apply::ApplyAtOnce;
 pub use canonical::{Cell, ShadowRow};
 pub use file::{FileTransaction, SqliteFile};
 pub use router::{ReadRouter, Routed};

@@ -117,7 +117,7 @@ impl DualWriter {
         let file = SqliteFile::open(file, &options.pragmas).await?;
         check_capture(router, &file).await?;
         let applier = match options.apply {
-            Some(apply) => Some(Applier::start(router.clone(), apply)),
+            Some(apply) => Some(Applier::start(router.clone(), apply)?),
             None => None,
         };
         let fence_wait_max = options.fence_wait_max;

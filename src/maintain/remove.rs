@@ -235,6 +235,8 @@ impl Removal<'_> {
     async fn begin<'c>(&self, conn: &'c mut PgConnection) -> Result<Option<PgTransaction<'c>>> {
         let mut transaction = conn.begin().await?;
         sqlx::query(LOCK_TIMEOUT).execute(&mut *transaction).await?;
+        // After a rollback the fence of the targets lets only the toolkit write.
+        sqlx::query("SET LOCAL toolkit.replay = 'on'").execute(&mut *transaction).await?;
         let phase: Option<i16> =
             sqlx::query_scalar("SELECT phase FROM toolkit.phase WHERE pack = $1 FOR SHARE")
                 .bind(self.pack)

@@ -129,6 +129,7 @@ async fn to_backfill(
     fault::point("rollback.approached")?;
     let frozen = Instant::now();
     let mut transaction = conn.begin().await?;
+    state::hold_changes(&mut transaction, scene.name()).await?;
     target_fence::lock(&mut transaction, scene.pack).await?;
     fault::point("rollback.locked")?;
     let proof = reverse.finish(&mut transaction, scene.stop).await?;

@@ -219,6 +219,17 @@ pub async fn lock_state(conn: &mut PgConnection, pack: &str) -> Result<State> {
     State::of_row(&row)
 }
 
+/// Waits until no change of an application is on its way in Postgres (`toolkit.hold_route`), and
+/// keeps new ones waiting until the transaction ends. Comes before every other lock: such a change
+/// holds the route first and the rows it writes after it.
+pub(super) async fn hold_changes(conn: &mut PgConnection, pack: &str) -> Result<()> {
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('toolkit.route.' || $1, 0))")
+        .bind(pack)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 /// Changes the phase, and with it the route, in one transaction: state, history, notification.
 /// Its commit is the moment the other store becomes primary.
 ///
@@ -240,6 +251,7 @@ pub(super) async fn transition_in(
     pack: &str,
     transition: &Transition,
 ) -> Result<State> {
+    hold_changes(conn, pack).await?;
     let before = lock_state(conn, pack).await?;
     if before.phase != transition.from {
         return Err(Error::new(
