@@ -30,6 +30,7 @@ mod failures;
 mod hostile_schemas;
 mod json_oracle;
 mod live;
+mod live_migration;
 mod maintain;
 mod migrate;
 mod migrate_command;
