@@ -40,6 +40,7 @@ mod phase;
 mod preflight;
 mod rejects;
 mod repair;
+mod reverse;
 mod sources;
 mod support;
 mod torture;

@@ -109,7 +109,13 @@ enum Action {
     /// How far it is: lag in changes and seconds, rejects; exit 1 where changes are being missed
     Status(Named),
     /// Rows that are not in SQLite as they are in Postgres; exit 1 if there are any
-    Rejects(Named),
+    Rejects {
+        #[command(flatten)]
+        named: Named,
+        /// Have the next `run` try them again, after what was in their way was put right
+        #[arg(long)]
+        retry: bool,
+    },
     /// What goes back, how well, and why not better, per stream and column
     Streams(Place),
 }
@@ -129,10 +135,14 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
             output.report(&status)?;
             Ok(if is_well { Outcome::Success } else { Outcome::Differences })
         }
-        Action::Rejects(named) => {
+        Action::Rejects { named, retry } => {
             let postgres = stop.unless(Postgres::connect(settings)).await?;
             let pack = Pack::find(&named.pack)?;
             let mut conn = postgres.dedicated().await?;
+            if retry {
+                let rows = reverse::retry(&mut conn, pack.name()).await?;
+                output.note(format!("{rows} rows wait to be tried again"));
+            }
             let found = Rejects(rejects(&mut conn, pack.name(), LISTED_MAX).await?);
             drop(conn);
             postgres.close().await?;

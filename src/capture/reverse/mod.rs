@@ -28,7 +28,7 @@ mod tables;
 pub mod triggers;
 mod write;
 
-pub use status::{RejectedRow, Status, rejects, status};
+pub use status::{RejectedRow, Status, rejects, retry, status};
 pub use triggers::{Target, disable, enable, targets};
 
 use std::sync::Arc;

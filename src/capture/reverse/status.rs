@@ -95,3 +95,17 @@ pub async fn rejects(conn: &mut PgConnection, pack: &str, limit: i64) -> Result<
     };
     found.iter().map(read).collect()
 }
+
+/// Puts the rejected rows into the log again, to be tried anew: after the file or the mapping was
+/// put right. Returns how many.
+pub async fn retry(conn: &mut PgConnection, pack: &str) -> Result<u64> {
+    let done = sqlx::query(
+        "INSERT INTO toolkit.reverse_log (pack, target, op, old_key, new_key) \
+         SELECT pack, target, 'U', key, key FROM toolkit.reverse_reject \
+         WHERE pack = $1 AND reason <> 'null_key'",
+    )
+    .bind(pack)
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}

@@ -53,6 +53,9 @@ impl Style {
         let text = std::str::from_utf8(text).ok()?;
         let at = text.find(['T', ' '])?;
         let (separator, clock) = (text[at..].chars().next()?, &text[at + 1..]);
+        if !clock.starts_with(|first: char| first.is_ascii_digit()) {
+            return None;
+        }
         let end = clock.find(['Z', 'z', '+', '-']).unwrap_or(clock.len());
         let (clock, offset) = clock.split_at(end);
         let fraction = clock.split_once(['.', ',']).map(|(_, digits)| digits.len());
@@ -134,18 +137,21 @@ fn whole<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
     bytes.try_into().ok()
 }
 
-fn infinity(micros: i64) -> Option<Vec<Stored>> {
-    match micros {
-        i64::MAX => Some(vec![Stored::text("infinity")]),
-        i64::MIN => Some(vec![Stored::text("-infinity")]),
-        _ => None,
-    }
+/// The spelling of an infinity; nothing where the source's way are numbers. None: it is none.
+fn infinity(reading: &Reading, micros: i64, like: Value<'_>) -> Option<Vec<Stored>> {
+    let text = match micros {
+        i64::MAX => "infinity",
+        i64::MIN => "-infinity",
+        _ => return None,
+    };
+    let is_text = reading.unit.is_none() || Style::of(like).is_some();
+    Some(if is_text { vec![Stored::text(text)] } else { Vec::new() })
 }
 
 /// Spellings of a timestamptz.
 pub(super) fn instants(reading: &Reading, bytes: &[u8], like: Value<'_>) -> Vec<Stored> {
     let Some(micros) = whole(bytes).map(i64::from_be_bytes) else { return Vec::new() };
-    if let Some(found) = infinity(micros) {
+    if let Some(found) = infinity(reading, micros, like) {
         return found;
     }
     let mut found = epochs(reading, micros, like);
@@ -192,7 +198,7 @@ fn local_of(zone: &Zone, micros: i64) -> Option<i64> {
 /// Spellings of a timestamp without time zone.
 pub(super) fn clocks(reading: &Reading, bytes: &[u8], like: Value<'_>) -> Vec<Stored> {
     let Some(micros) = whole(bytes).map(i64::from_be_bytes) else { return Vec::new() };
-    if let Some(found) = infinity(micros) {
+    if let Some(found) = infinity(reading, micros, like) {
         return found;
     }
     let mut found = epochs(reading, micros, like);
@@ -207,10 +213,13 @@ pub(super) fn clocks(reading: &Reading, bytes: &[u8], like: Value<'_>) -> Vec<St
 /// Spellings of a date.
 pub(super) fn dates(reading: &Reading, bytes: &[u8], like: Value<'_>) -> Vec<Stored> {
     let Some(days) = whole(bytes).map(i32::from_be_bytes) else { return Vec::new() };
-    match days {
-        i32::MAX => return vec![Stored::text("infinity")],
-        i32::MIN => return vec![Stored::text("-infinity")],
-        _ => {}
+    let whole = match days {
+        i32::MAX => i64::MAX,
+        i32::MIN => i64::MIN,
+        _ => 0,
+    };
+    if let Some(found) = infinity(reading, whole, like) {
+        return found;
     }
     let days = i64::from(days);
     let mut found =
@@ -221,7 +230,6 @@ pub(super) fn dates(reading: &Reading, bytes: &[u8], like: Value<'_>) -> Vec<Sto
     if reading.unit.is_none() || matches!(like, Value::Text(_)) {
         let (date, era) = day_text(days);
         found.push(Stored::text(format!("{date}{era}")));
-        // A day that only a number can tell does not need one that no reader expects.
     }
     found
 }
