@@ -221,6 +221,44 @@ pub async fn vacate(
     if columns.is_empty() {
         return Ok(false);
     }
+    set_null(tx, output, rows, batch, &columns).await?;
+    Ok(true)
+}
+
+/// Lets go of the rows that these rows refer to in the target, so that those can be deleted: sets
+/// the references to NULL where they may be. False: some may not.
+pub async fn detach(
+    tx: &mut PgConnection,
+    output: &OutputPlan,
+    rows: &OutputRows,
+    batch: &[RowRef],
+) -> Result<bool> {
+    let mut columns: Vec<&str> = Vec::new();
+    for key in &output.table.foreign_keys {
+        let free = key.columns.iter().find(|name| {
+            let position = output.columns.iter().position(|column| column.name == **name);
+            position.is_some_and(|at| !output.key.contains(&at))
+                && output.table.column(name).is_some_and(|column| !column.not_null)
+        });
+        match free {
+            Some(column) if key.simple => columns.push(column),
+            _ => return Ok(false),
+        }
+    }
+    if columns.is_empty() {
+        return Ok(false);
+    }
+    set_null(tx, output, rows, batch, &columns).await?;
+    Ok(true)
+}
+
+async fn set_null(
+    tx: &mut PgConnection,
+    output: &OutputPlan,
+    rows: &OutputRows,
+    batch: &[RowRef],
+    columns: &[&str],
+) -> Result<()> {
     create_stage(tx, output).await?;
     let stage = fill_stage(tx, output, rows, batch).await?;
     let sets: Vec<String> =
@@ -232,5 +270,5 @@ pub async fn vacate(
         key_match(output)
     );
     sqlx::raw_sql(sql(statement)).execute(&mut *tx).await?;
-    Ok(true)
+    Ok(())
 }

@@ -8,7 +8,9 @@ use sqlx::postgres::PgConnection;
 use super::control::{self, Held};
 use super::read::{Batch, StreamBatch};
 use crate::backfill::chunk::OutputRows;
-use crate::backfill::unconditional::{APPLY_SETTINGS, Field, delete_keys, vacate};
+use crate::backfill::unconditional::{
+    APPLY_SETTINGS, Field, delete_keys, detach, is_about_data, vacate,
+};
 use crate::backfill::{Refused, RowRef};
 use crate::canonical::Digest;
 use crate::capture::record::Cursor;
@@ -46,9 +48,7 @@ pub(super) async fn apply(
 ) -> Result<Done> {
     match attempt(conn, scene, batch, held, "DEFERRED").await {
         // Deferred constraints speak up at the end, when it is too late to tell whose row it was.
-        Err(error) if crate::backfill::unconditional::is_about_data(&error) => {
-            attempt(conn, scene, batch, held, "IMMEDIATE").await
-        }
+        Err(error) if is_about_data(&error) => attempt(conn, scene, batch, held, "IMMEDIATE").await,
         done => done,
     }
 }
@@ -172,6 +172,14 @@ pub(super) fn works<'a>(scene: &Scene<'a>, batch: &'a Batch, held: &Held) -> Vec
     works
 }
 
+/// What is tried where nothing else helps.
+enum Trick {
+    /// Rows that are in each other's way by a unique value.
+    Swap,
+    /// A row that cannot go because rows refer to it that wait for its successor.
+    Detach,
+}
+
 /// Deletes and stores until nothing helps any more. Parents come before children in the order of
 /// the streams; a deletion that is refused is tried again after the rows that refer to it changed.
 pub(super) async fn write(tx: &mut PgConnection, works: &mut [Work<'_>]) -> Result<Done> {
@@ -179,7 +187,7 @@ pub(super) async fn write(tx: &mut PgConnection, works: &mut [Work<'_>]) -> Resu
     for work in works.iter_mut().rev() {
         work.delete(tx, &mut done).await?;
     }
-    let mut swapped = false;
+    let mut tricks = [Trick::Swap, Trick::Detach].into_iter();
     loop {
         let before = works.iter().map(Work::pending).sum::<usize>();
         for work in works.iter_mut() {
@@ -193,12 +201,21 @@ pub(super) async fn write(tx: &mut PgConnection, works: &mut [Work<'_>]) -> Resu
             return Ok(done);
         }
         if after == before {
-            if swapped {
-                return Ok(done);
-            }
-            swapped = true;
-            for work in works.iter_mut() {
-                work.swap(tx, &mut done).await?;
+            match tricks.next() {
+                Some(Trick::Swap) => {
+                    for work in works.iter_mut() {
+                        work.swap(tx, &mut done).await?;
+                    }
+                }
+                Some(Trick::Detach) => {
+                    for work in works.iter_mut().rev() {
+                        work.detach(tx, &mut done).await?;
+                    }
+                    for work in works.iter_mut().rev() {
+                        work.delete(tx, &mut done).await?;
+                    }
+                }
+                None => return Ok(done),
             }
         }
     }
@@ -316,6 +333,36 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
+    /// Lets go of the rows that waiting rows refer to in the target.
+    async fn detach(&mut self, tx: &mut PgConnection, done: &mut Done) -> Result<()> {
+        for index in 0..self.rows.len() {
+            let orphans: Vec<RowRef> = self.rows[index]
+                .iter()
+                .filter(|(_, why)| why.as_ref().is_some_and(|why| why.reason == "orphan"))
+                .map(|(row, _)| *row)
+                .collect();
+            if orphans.is_empty() {
+                continue;
+            }
+            let (output, rows) = (self.output(index), &self.batch.chunk.outputs[index]);
+            let mut savepoint = tx.begin().await?;
+            match detach(&mut savepoint, output, rows, &orphans).await {
+                Ok(true) => {
+                    savepoint.commit().await?;
+                    continue;
+                }
+                Ok(false) => savepoint.rollback().await?,
+                Err(error) if is_about_data(&error) => savepoint.rollback().await?,
+                Err(error) => return Err(error),
+            }
+            if !is_referenced_with_action(tx, output).await? {
+                let (deleted, _) = delete_keys(tx, output, rows, orphans).await?;
+                done.deleted += deleted;
+            }
+        }
+        Ok(())
+    }
+
     /// Lets rows change places that are in each other's way by a unique value.
     async fn swap(&mut self, tx: &mut PgConnection, done: &mut Done) -> Result<()> {
         for index in 0..self.rows.len() {
@@ -361,7 +408,7 @@ impl<'a> Work<'a> {
         let all = || batch.iter().map(|row| (row.record, row.element)).collect::<HashSet<_>>();
         let mut savepoint = tx.begin().await?;
         let made = match vacate(&mut savepoint, output, rows, &batch).await {
-            Err(error) if !crate::backfill::unconditional::is_about_data(&error) => {
+            Err(error) if !is_about_data(&error) => {
                 return Err(error);
             }
             made => made,
