@@ -12,6 +12,7 @@ use crate::capture::{self, DisableOptions, Disabled, EnableOptions, Enabled, Sta
 use crate::config::Settings;
 use crate::error::Result;
 use crate::pack::Pack;
+use crate::phase::{self, Work};
 use crate::store::Postgres;
 
 /// Arguments of `toolkit dual-write`.
@@ -117,6 +118,7 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
         Action::Enable { place, dry_run, measure } => {
             let postgres = Postgres::connect(settings).await?;
             let pack = Pack::find(&place.pack)?;
+            phase::require(&postgres, pack.name(), Work::Enable).await?;
             let opened =
                 crate::pack::open_as_recorded(settings, &postgres, pack, &place.source).await?;
             let options = EnableOptions { dry_run, measure };
@@ -149,6 +151,9 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
         Action::Disable { place, dry_run, force } => {
             let postgres = Postgres::connect(settings).await?;
             let pack = Pack::find(&place.pack)?;
+            if !force {
+                phase::require(&postgres, pack.name(), Work::RemoveCapture).await?;
+            }
             let files = capture::files_to_disable(&pack, &place.source)?;
             let options = DisableOptions { dry_run, force, decommissioning: false };
             let disabled = capture::disable(&postgres, pack.name(), &files, &options).await;
@@ -169,6 +174,8 @@ async fn run_tail(
 ) -> Result<Outcome> {
     let postgres = Postgres::connect(settings).await?;
     let pack = Pack::find(&place.pack)?;
+    phase::require(&postgres, pack.name(), Work::Tail).await?;
+    phase::recover(&postgres, &pack).await?;
     let mut tail = Tail::open(settings, &postgres, pack, &place.source, options).await?;
     let say = |applied: &Applied| {
         tracing::debug!(

@@ -9,6 +9,7 @@ use super::{Outcome, Output, Report, output};
 use crate::config::Settings;
 use crate::error::Result;
 use crate::pack::Pack;
+use crate::phase::{self, Work};
 use crate::repair::{self, Applied, Fate, Plan};
 use crate::store::Postgres;
 
@@ -79,6 +80,7 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
             }
             let pack = Pack::find(pack.as_deref().unwrap_or(&plan.pack))?;
             let postgres = Postgres::connect(settings).await?;
+            phase::require(&postgres, pack.name(), Work::Repair).await?;
             let opened = crate::pack::open_as_recorded(settings, &postgres, pack, &source).await?;
             let applied = repair::apply(&postgres, Arc::new(opened), &plan, output.stop()).await?;
             postgres.close().await?;

@@ -72,6 +72,25 @@ impl Pack {
         self.manifest.pack.name.get_ref()
     }
 
+    /// The same pack for offline copies of a store that is not primary any more: where the source
+    /// would win over another row under the same key, the target's row stays.
+    #[must_use]
+    pub fn for_history(mut self) -> Self {
+        use manifest::ConflictRule;
+        let outputs = |stream: &mut manifest::StreamManifest| {
+            let inline = std::iter::once(&mut stream.conflict);
+            for conflict in
+                inline.chain(stream.outputs.iter_mut().map(|output| &mut output.conflict))
+            {
+                if conflict.rule == ConflictRule::SourceWins {
+                    conflict.rule = ConflictRule::TargetWins;
+                }
+            }
+        };
+        self.manifest.streams.iter_mut().for_each(outputs);
+        self
+    }
+
     /// SHA-256 of `pack.toml`, line endings normalised, hexadecimal.
     #[must_use]
     pub fn fingerprint(&self) -> String {

@@ -323,13 +323,13 @@ async fn to_decommission(
         Check::missing(
             "reverse",
             format!("{rejects} rows could not be written back to SQLite"),
-            scene.command("dual-write reverse status"),
+            scene.command("reverse status"),
         )
     } else if lag > 0 {
         Check::missing(
             "reverse",
             format!("{lag} changes in Postgres are not written back to SQLite yet"),
-            scene.command("dual-write reverse run"),
+            scene.command("reverse run"),
         )
     } else {
         Check::met("reverse", "every change in Postgres is written back to SQLite")

@@ -41,7 +41,7 @@ pub use check::{Check, Gate, Verdict};
 pub use cutover::{CutoverOptions, CutoverReport, CutoverStep};
 pub use decommission::SealedFile;
 pub use facts::Reading;
-pub use permits::{Work, permit};
+pub use permits::{Work, permit, require};
 pub use recover::{Recovered, recover};
 pub use rollback::{RolledBack, rollback};
 pub use scene::Scene;

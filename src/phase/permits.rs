@@ -1,9 +1,11 @@
 //! What may be done to a pack in which phase.
 
+use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
 use super::state::{self, Phase};
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::Postgres;
 
 /// Work that only some phases allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,14 +14,24 @@ pub enum Work {
     Backfill,
     /// `backfill --historical` from offline copies.
     Historical,
-    /// `dual-write enable` and `run`.
-    Capture,
+    /// `dual-write enable`.
+    Enable,
+    /// `dual-write run`; while Postgres is primary it finds nothing to do.
+    Tail,
     /// `dual-write disable`.
     RemoveCapture,
     /// Repairs of the target from the source.
     Repair,
     /// `maintain` deleting rows by age.
     Retention,
+}
+
+/// As [`permit`], at the beginning of a command.
+pub async fn require(postgres: &Postgres, pack: &str, work: Work) -> Result<()> {
+    let mut conn = postgres.dedicated().await?;
+    let permitted = permit(&mut conn, pack, work).await;
+    conn.close().await?;
+    permitted
 }
 
 /// Refuses work that the pack's phase does not allow, with what to do instead.
@@ -49,11 +61,11 @@ fn refusal(phase: Phase, work: Work, pack: &str) -> Option<(&'static str, String
             "--historical is for offline copies after decommission",
             "leave --historical out".to_owned(),
         )),
-        Work::Capture if is_cutover => Some((
-            "applications write to Postgres, and its changes go back by `dual-write reverse run`",
+        Work::Enable if is_cutover => Some((
+            "applications write to Postgres, and its changes go back by `toolkit reverse run`",
             format!("`toolkit phase rollback --pack {pack}` makes SQLite primary again"),
         )),
-        Work::Capture if is_last => Some((
+        Work::Enable | Work::Tail if is_last => Some((
             "SQLite is sealed",
             "offline copies are imported with `toolkit backfill --historical`".to_owned(),
         )),
@@ -79,16 +91,17 @@ mod tests {
     fn each_phase_allows_what_cannot_harm_its_primary_store() {
         let allowed = |phase, work| refusal(phase, work, "p").is_none();
         for phase in [Phase::Bootstrap, Phase::DualWrite, Phase::Backfill] {
-            assert!(allowed(phase, Work::Backfill) && allowed(phase, Work::Capture));
+            assert!(allowed(phase, Work::Backfill) && allowed(phase, Work::Enable));
             assert!(!allowed(phase, Work::Historical) && allowed(phase, Work::Retention));
             assert_eq!(allowed(phase, Work::RemoveCapture), phase == Phase::Bootstrap);
         }
-        for work in [Work::Backfill, Work::Capture, Work::Repair, Work::Retention] {
+        for work in [Work::Backfill, Work::Enable, Work::Repair, Work::Retention] {
             assert!(!allowed(Phase::Cutover, work), "{work:?}");
         }
         assert!(allowed(Phase::Decommissioned, Work::Historical));
         assert!(allowed(Phase::Decommissioned, Work::Retention));
         assert!(!allowed(Phase::Decommissioned, Work::Backfill));
-        assert!(!allowed(Phase::Decommissioned, Work::Capture));
+        assert!(!allowed(Phase::Decommissioned, Work::Tail));
+        assert!(allowed(Phase::Cutover, Work::Tail));
     }
 }

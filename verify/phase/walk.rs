@@ -15,7 +15,7 @@ async fn a_pack_walks_from_bootstrap_to_decommission_on_evidence_alone() {
     stage.scene.execute("INSERT INTO app.item VALUES (1000, 'new', 1)").await;
     let missing = stage.missing();
     assert!(missing.iter().any(|line| line.starts_with("reverse: 1 changes")), "{missing:?}");
-    stage.exits(0, &["dual-write", "reverse", "run"], &["--until-caught-up"]);
+    stage.exits(0, &["reverse", "run"], &["--until-caught-up"]);
     for _ in 0..2 {
         stage.exits(0, &["verify-parity"], &[]);
     }

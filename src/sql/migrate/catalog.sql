@@ -56,7 +56,7 @@ JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
 UNION ALL
 SELECT 'trigger', r.nspname, r.relname, g.tgname,
        pg_catalog.pg_get_triggerdef(g.oid)
-           || CASE g.tgenabled WHEN 'O' THEN '' ELSE ' ENABLED ' || g.tgenabled END
+           || CASE g.tgenabled WHEN 'O' THEN '' ELSE ' ENABLED ' || g.tgenabled::text END
 FROM relation r
 JOIN pg_catalog.pg_trigger g ON g.tgrelid = r.oid
 WHERE NOT g.tgisinternal AND g.tgname !~ '^toolkit_'
