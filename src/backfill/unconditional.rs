@@ -65,6 +65,7 @@ impl<'a> Field<'a> {
             sifting: &[],
             holds: false,
             disable_triggers: false,
+            is_captured: false,
         }
     }
 
