@@ -227,7 +227,7 @@ async fn parity_leaves_out_what_retention_removed_and_nothing_else() {
 #[tokio::test]
 async fn a_policy_that_cannot_be_carried_out_is_refused_with_its_line() {
     let error = refused(&PACK_TOML.replace("90 days", "soon")).await;
-    assert!(error.contains("line 16") && error.contains("180 days"), "{error}");
+    assert!(error.contains("line 17") && error.contains("180 days"), "{error}");
     let error = refused(&PACK_TOML.replace("column = \"at\"", "column = \"note\"")).await;
     assert!(error.contains("has no column note of time"), "{error}");
     let error = refused(&PACK_TOML.replace(

@@ -38,8 +38,6 @@ pub struct RetentionPlan {
     pub removed: u64,
     #[serde(skip)]
     parent: (String, String),
-    #[serde(skip)]
-    leaves: Vec<(String, String)>,
 }
 
 /// A partition that is dropped whole.
@@ -81,13 +79,6 @@ pub(super) async fn plan(
         ))
         .advice("map the column in that stream, or choose another one"));
     }
-    let rows = sqlx::query(include_str!("../sql/maintain/leaves.sql"))
-        .bind(schema)
-        .bind(name)
-        .bind(column)
-        .bind(&cutoff)
-        .fetch_all(&mut *conn)
-        .await?;
     let mut plan = RetentionPlan {
         table: table.clone(),
         column: column.clone(),
@@ -98,18 +89,14 @@ pub(super) async fn plan(
         rows: 0,
         removed: 0,
         parent: (schema.to_owned(), name.to_owned()),
-        leaves: Vec::new(),
     };
-    for row in rows {
-        let leaf: (String, String) = (row.try_get("leaf_schema")?, row.try_get("leaf")?);
-        let is_old: bool = row.try_get("is_old")?;
+    for (leaf, is_old) in plan.places(conn).await? {
         let held = plan.count(conn, &leaf, is_old).await?;
         if is_old {
             let (schema, partition) = leaf;
             plan.dropped.push(PartitionToDrop { partition, rows: held, schema });
         } else {
             plan.rows += held;
-            plan.leaves.push(leaf);
         }
     }
     Ok(plan)
@@ -166,7 +153,8 @@ pub(super) async fn apply(
             plan.dropped[at].rows = rows;
         }
     }
-    for leaf in plan.leaves.clone() {
+    // Looked for anew: rows may have moved from DEFAULT to their months meanwhile.
+    for (leaf, _) in plan.places(conn).await? {
         let mut tries = 0;
         loop {
             stop.check()?;
@@ -207,6 +195,23 @@ impl RetentionPlan {
     /// `column < cutoff`, the cut-off as $1.
     fn is_old(&self) -> String {
         format!("{} < $1::timestamptz", quote_ident(&self.column))
+    }
+
+    /// The tables that hold its rows, and whether all of theirs are before the cut-off.
+    async fn places(&self, conn: &mut PgConnection) -> Result<Vec<((String, String), bool)>> {
+        let rows = sqlx::query(include_str!("../sql/maintain/leaves.sql"))
+            .bind(&self.parent.0)
+            .bind(&self.parent.1)
+            .bind(&self.column)
+            .bind(&self.cutoff)
+            .fetch_all(conn)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let leaf = (row.try_get("leaf_schema")?, row.try_get("leaf")?);
+                Ok((leaf, row.try_get("is_old")?))
+            })
+            .collect()
     }
 
     async fn count(
