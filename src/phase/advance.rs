@@ -259,7 +259,7 @@ async fn to_cutover(
     let files = capture::captured_files(opened);
     let readings = facts::readings(conn, scene.name(), &files).await?;
     let mut checks = vec![
-        facts::capture_check(scene, conn, opened).await?,
+        facts::followed_check(scene, &readings),
         facts::backfill_check(scene, conn, opened).await?,
         facts::rejects_check(scene, conn).await?,
         facts::parity_check(scene, conn, &now, Some(state)).await?,
