@@ -114,24 +114,46 @@ pub(super) async fn capture_check(
         return Ok(Check::met("capture", finding));
     }
     let first = readings(conn, scene.name(), &files).await?;
-    let objections: Vec<String> = first.iter().filter_map(Reading::objection).collect();
-    if !objections.is_empty() {
-        let is_halted = first.iter().any(|reading| reading.halted.is_some());
-        let advice = if is_halted {
-            format!("see `{}`, then run it again", scene.command("dual-write enable"))
-        } else {
-            scene.command("dual-write enable")
-        };
-        let finding = objections.join("; ");
-        return Ok(Check::missing("capture", finding, advice).with(json!(first)));
+    if let Some(check) = not_followed(scene, &first) {
+        return Ok(check);
     }
+    moving(scene, conn, &files, first).await
+}
+
+/// Capture is installed in every file and nothing halts it. What is captured and not applied yet
+/// is applied by the cutover itself.
+pub(super) fn followed_check(scene: &Scene<'_>, readings: &[Reading]) -> Check {
+    not_followed(scene, readings).unwrap_or_else(|| {
+        let lag: i64 = readings.iter().map(Reading::lag).sum();
+        let files = readings.len();
+        let finding = format!("{files} files are captured, {lag} changes behind at this moment");
+        Check::met("capture", finding).with(json!(readings))
+    })
+}
+
+fn not_followed(scene: &Scene<'_>, first: &[Reading]) -> Option<Check> {
+    let objections: Vec<String> = first.iter().filter_map(Reading::objection).collect();
+    if objections.is_empty() {
+        return None;
+    }
+    let advice = scene.command("dual-write enable");
+    Some(Check::missing("capture", objections.join("; "), advice).with(json!(first)))
+}
+
+/// Watches the files until each has moved or is idle.
+async fn moving(
+    scene: &Scene<'_>,
+    conn: &mut PgConnection,
+    files: &[SourceFile],
+    first: Vec<Reading>,
+) -> Result<Check> {
     let mut still: Vec<usize> = (0..first.len()).collect();
     let started = tokio::time::Instant::now();
     let mut last = first.clone();
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         scene.stop.check()?;
-        let now = readings(conn, scene.name(), &files).await?;
+        let now = readings(conn, scene.name(), files).await?;
         still.retain(|at| {
             let is_idle = first[*at].lag() == 0 && now[*at].lag() == 0;
             !is_idle && now[*at].applied <= first[*at].applied

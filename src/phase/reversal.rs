@@ -28,6 +28,34 @@ pub(super) async fn lag(conn: &mut PgConnection, pack: &str) -> Result<(i64, i64
     Ok((status.lag_changes, status.rejects))
 }
 
+/// Looks for new changes of an application that goes on writing.
+const LOOKS: u32 = 50;
+
+/// Whether what waits at this moment is written back within five seconds. The log of a live
+/// application is hardly ever empty; what counts is that the way back keeps up.
+pub(super) async fn keeps_up(conn: &mut PgConnection, pack: &str) -> Result<bool> {
+    let newest: Option<i64> =
+        sqlx::query_scalar("SELECT max(id) FROM toolkit.reverse_log WHERE pack = $1")
+            .bind(pack)
+            .fetch_one(&mut *conn)
+            .await?;
+    let Some(newest) = newest else { return Ok(true) };
+    for _ in 0..LOOKS {
+        let is_back: bool = sqlx::query_scalar(
+            "SELECT NOT EXISTS (SELECT FROM toolkit.reverse_log WHERE pack = $1 AND id <= $2)",
+        )
+        .bind(pack)
+        .bind(newest)
+        .fetch_one(&mut *conn)
+        .await?;
+        if is_back {
+            return Ok(true);
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    Ok(false)
+}
+
 /// Takes its triggers out of the targets; whether there were any.
 pub(super) async fn remove(conn: &mut PgConnection, pack: &str) -> Result<bool> {
     let is_there: bool =

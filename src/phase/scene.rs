@@ -40,6 +40,13 @@ impl Scene<'_> {
         if !self.roots.is_empty() {
             return Ok(());
         }
+        let known: bool =
+            sqlx::query_scalar("SELECT to_regclass('toolkit.parity_run') IS NOT NULL")
+                .fetch_one(&mut *conn)
+                .await?;
+        if !known {
+            return Ok(());
+        }
         let recorded: Option<Vec<String>> =
             sqlx::query_scalar(include_str!("../sql/phase/roots.sql"))
                 .bind(self.name())

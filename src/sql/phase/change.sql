@@ -2,7 +2,7 @@
 -- $1 pack, $2 new phase, $3 new route, $4 phase before, $5 kind, $6 OS user, $7 reason, $8 evidence
 WITH changed AS (
     UPDATE toolkit.phase
-    SET generation = generation + 1,
+    SET generation = generation + (phase <> $2 OR reads <> $3)::integer,
         entered_at = CASE WHEN phase = $2 THEN entered_at ELSE clock_timestamp() END,
         phase = $2,
         reads = $3
