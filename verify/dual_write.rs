@@ -1,5 +1,6 @@
 //! `toolkit dual-write`: changes captured in SQLite arrive in Postgres.
 
+mod hardship;
 mod history;
 mod install;
 mod random;

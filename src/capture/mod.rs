@@ -12,6 +12,7 @@
 //! looks at what is there now, so that entries may be read late, twice or together.
 
 pub mod fence;
+pub mod files;
 mod index_text;
 mod install;
 mod keys;
