@@ -1,5 +1,7 @@
 //! `toolkit dual-write`: changes captured in SQLite arrive in Postgres.
 
+mod hardship;
+mod history;
 mod install;
 mod random;
 mod scene;

@@ -89,9 +89,12 @@ CREATE TABLE toolkit.capture_file_row (
     output integer NOT NULL,
     key    bytea NOT NULL,
     fields bytea NOT NULL,
+    owns   boolean NOT NULL DEFAULT true,
     CONSTRAINT capture_file_row_pkey PRIMARY KEY (pack, stream, output, key, source)
 );
 CREATE INDEX capture_file_row_source_idx ON toolkit.capture_file_row (pack, source);
+COMMENT ON COLUMN toolkit.capture_file_row.owns IS
+    'The target holds this file''s row under the key, not another file''s.';
 COMMENT ON TABLE toolkit.capture_file_row IS
     'The keys of the rows that each file yields, so that what vanishes from it is found.';
 CREATE SEQUENCE toolkit.capture_file_position;

@@ -37,6 +37,16 @@ pub struct Written {
     pub refused: Vec<(RowRef, Refused)>,
 }
 
+impl Written {
+    /// Adds what became of other rows of the output.
+    pub(super) fn append(&mut self, other: Self) {
+        self.counts.add(&other.counts);
+        self.superseded.extend(other.superseded);
+        self.repeated.extend(other.repeated);
+        self.refused.extend(other.refused);
+    }
+}
+
 /// A row the target did not take.
 #[derive(Debug, Clone, Copy)]
 pub struct Superseded {

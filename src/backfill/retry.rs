@@ -339,6 +339,7 @@ impl Group<'_> {
             sifting: &[],
             holds: false,
             disable_triggers: false,
+            is_captured: false,
             direct: &direct,
             // As in a first load: whoever is there stays, unless the caller says otherwise.
             initial_load: !self.options.replace,

@@ -65,6 +65,7 @@ impl<'a> Field<'a> {
             sifting: &[],
             holds: false,
             disable_triggers: false,
+            is_captured: false,
         }
     }
 
@@ -76,10 +77,22 @@ impl<'a> Field<'a> {
         index: usize,
         chosen: Vec<RowRef>,
     ) -> Result<Stored> {
+        self.store_by(tx, chunk, index, chosen, ConflictRule::SourceWins).await
+    }
+
+    /// The same by a rule: rows may give way to what the target holds.
+    pub async fn store_by(
+        &self,
+        tx: &mut PgConnection,
+        chunk: &Chunk,
+        index: usize,
+        chosen: Vec<RowRef>,
+        rule: ConflictRule,
+    ) -> Result<Stored> {
         let output = &self.stream.outputs[index];
         let rows = &chunk.outputs[index];
         let scene = Scene { stream: self.stream, index, chunk };
-        let written = merge(tx, output, ConflictRule::SourceWins, rows, chosen, true).await?;
+        let written = merge(tx, output, rule, rows, chosen, true).await?;
         let mut stored = Stored {
             changed: written.counts.inserted + written.counts.updated,
             unchanged: written.counts.unchanged,

@@ -12,6 +12,7 @@
 //! looks at what is there now, so that entries may be read late, twice or together.
 
 pub mod fence;
+pub mod files;
 mod index_text;
 mod install;
 mod keys;
@@ -34,11 +35,8 @@ pub use measure::Cost;
 pub use shape::Identity;
 pub use status::{FileStatus, Status, status};
 
-/// The table that says whether changes are captured.
-pub const STATE_TABLE: &str = "toolkit_capture_state";
-
-/// The table that changes are logged in.
-pub const LOG_TABLE: &str = "toolkit_capture_log";
+/// The tables of an installation: what it is, and what changed.
+pub use crate::source::sqlite::{LOG_TABLE, STATE_TABLE};
 
 /// What the names of capture triggers begin with; the table's number follows.
 pub const TRIGGER_PREFIX: &str = "toolkit_capture_";

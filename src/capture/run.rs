@@ -1,9 +1,10 @@
 //! Following the changes of a pack for as long as it is wanted.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::files::RescanOptions;
 use super::tail::{Applied, Tail};
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
@@ -26,11 +27,17 @@ pub struct Pace {
     pub interval: Duration,
     /// The longest between two tries while a store is away.
     pub retry_max: Duration,
+    /// Between two looks at the pack's documents.
+    pub rescan: Duration,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { interval: Duration::from_millis(200), retry_max: Duration::from_secs(30) }
+        Self {
+            interval: Duration::from_millis(200),
+            retry_max: Duration::from_secs(30),
+            rescan: Duration::from_secs(5),
+        }
     }
 }
 
@@ -51,6 +58,10 @@ pub struct Followed {
     pub rejects: u64,
     /// Rows that wait for others, as of the last batch of each file.
     pub held: u64,
+    /// Documents that were applied.
+    pub documents: u64,
+    /// Documents that are not applied, and why, as of the last look.
+    pub document_problems: Vec<(String, String)>,
     /// Times a store was away.
     pub retries: u64,
     /// Whether somebody asked to stop.
@@ -71,10 +82,20 @@ pub async fn follow(
 ) -> Result<Followed> {
     let mut followed = Followed { pack: tail.pack().plan.name.clone(), ..Followed::default() };
     let mut tries = 0_u32;
+    let mut scanned: Option<Instant> = None;
     loop {
         if stop.is_requested() {
             followed.stopped = true;
             return Ok(followed);
+        }
+        let is_due = scanned.is_none_or(|last| last.elapsed() >= pace.rescan);
+        if is_due && let Err(error) = look(tail, stop, &mut followed).await {
+            if !is_passing(&error) {
+                return Err(error);
+            }
+            tracing::warn!("documents: {error}");
+        } else if is_due {
+            scanned = Some(Instant::now());
         }
         let pause = match tail.step().await {
             Ok(applied) => {
@@ -111,6 +132,17 @@ pub async fn follow(
             })
             .await;
     }
+}
+
+async fn look(tail: &mut Tail, stop: &Stop, followed: &mut Followed) -> Result<()> {
+    let scan = tail.rescan(RescanOptions::default(), stop).await?;
+    followed.documents += scan.applied.len() as u64;
+    followed.rows += scan.rows;
+    followed.deleted += scan.deleted;
+    followed.rejects += scan.rejects;
+    followed.document_problems = scan.unfinished;
+    followed.document_problems.extend(scan.problems);
+    Ok(())
 }
 
 /// Whether trying again can help: the server is away or full, rows or the file are locked.

@@ -32,6 +32,11 @@ helps it. An earlier version of a refused row leaves the target: the reject keep
 A server or a file that is away is waited for, with pauses of up to 30 s; with --once and
 --until-caught-up for about a minute. Applied entries are deleted from the logs in transactions of 500.
 
+The pack's JSON and CSV files are looked at every --rescan seconds: size and time say which may have
+changed, SHA-256 whether they did. A changed file is applied in one transaction, with what vanished
+from it. One that cannot be parsed is left alone once, because it may be being written; one that is
+gone at two looks in a row takes its rows along, unless all files of its stream are gone.
+
 A file whose triggers or tables are not those that were enabled, or that was replaced by an older
 copy, is halted: nothing of it is applied, `status` says why (exit 1), and `run` ends with exit 2.
 
@@ -89,6 +94,10 @@ enum Action {
         #[arg(long, value_name = "MS", default_value = "200",
               value_parser = clap::value_parser!(u32).range(1..=60_000))]
         interval: u32,
+        /// Seconds between two looks at the pack's JSON and CSV files
+        #[arg(long, value_name = "SECONDS", default_value = "5",
+              value_parser = clap::value_parser!(u32).range(1..=86_400))]
+        rescan: u32,
     },
     /// How far each file is applied; exit 1 if somebody has to act
     Status {
@@ -127,13 +136,17 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
             output.report(&enabled?)?;
             Ok(Outcome::Success)
         }
-        Action::Run { place, once, until_caught_up, batch, interval } => {
+        Action::Run { place, once, until_caught_up, batch, interval, rescan } => {
             let until = match (once, until_caught_up) {
                 (true, _) => Until::Once,
                 (_, true) => Until::CaughtUp,
                 _ => Until::Stopped,
             };
-            let pace = Pace { interval: Duration::from_millis(interval.into()), ..Pace::default() };
+            let pace = Pace {
+                interval: Duration::from_millis(interval.into()),
+                rescan: Duration::from_secs(rescan.into()),
+                ..Pace::default()
+            };
             let options = TailOptions {
                 entries_max: batch as usize,
                 exclusive: true,
@@ -229,6 +242,12 @@ impl Report for Followed {
         );
         if self.held > 0 {
             text.push_str(&format!("; {} wait for other rows", self.held));
+        }
+        if self.documents > 0 {
+            text.push_str(&format!("; {} documents applied", self.documents));
+        }
+        for (name, why) in &self.document_problems {
+            text.push_str(&format!("\n{name}: {why}"));
         }
         if self.retries > 0 {
             text.push_str(&format!("; a store was away {} times", self.retries));

@@ -33,6 +33,7 @@ pub(super) async fn store(
         "outside_slices": report.outside_slices,
         "unmapped_columns": report.unmapped_columns,
         "changed_sources": report.changed_sources,
+        "in_motion": report.in_motion,
         "changing_triggers": report.changing_triggers,
         "snapshot_at": report.snapshot_at,
         "seconds": report.seconds,

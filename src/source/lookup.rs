@@ -9,7 +9,9 @@ use crate::cast::Value;
 use crate::error::Result;
 use crate::source::database::{Database, unreadable};
 use crate::source::discover::SourceFile;
-use crate::source::sqlite::{Companion, RowOrder, TableShape, show_key_part, value_of};
+use crate::source::sqlite::{
+    Companion, RowOrder, TableShape, TableSource, show_key_part, value_of,
+};
 use crate::source::{Content, Locator, SourceRecord};
 use crate::store::quote_ident;
 
@@ -164,4 +166,48 @@ impl TableShape {
         }
         Ok(())
     }
+}
+
+/// The log of captured changes, as `capture` makes it.
+pub const LOG_TABLE: &str = "toolkit_capture_log";
+
+/// The table that says what the log belongs to.
+pub const STATE_TABLE: &str = "toolkit_capture_state";
+
+impl Database {
+    fn is_captured(&self) -> Result<bool> {
+        let found = self.strings(
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name IN (?1, ?2)",
+            [LOG_TABLE, STATE_TABLE],
+        )?;
+        Ok(found.len() == 2)
+    }
+}
+
+impl TableSource {
+    /// The newest captured change; None: changes are not captured.
+    pub fn capture_position(&self) -> Result<Option<i64>> {
+        if !self.database.is_captured()? {
+            return Ok(None);
+        }
+        let sql = format!("SELECT coalesce(max(seq), 0) FROM {LOG_TABLE}");
+        let found = self.database.connection.query_row(&sql, [], |row| row.get(0));
+        found.map(Some).map_err(|error| unreadable(&self.shape.file.path, error))
+    }
+}
+
+/// What must stay as it is of a file whose changes are captured: its schema, which VACUUM counts
+/// up, too (it may give rows other rowids), and the installation. None: they are not captured.
+pub fn capture_token(path: &std::path::Path) -> Result<Option<String>> {
+    let database = Database::open(path)?;
+    if !database.is_captured()? {
+        return Ok(None);
+    }
+    let sql = format!("SELECT installation FROM {STATE_TABLE} WHERE only_row = 1");
+    let installation = database.strings(&sql, [])?.join("");
+    let version: i64 = database
+        .connection
+        .query_row("PRAGMA schema_version", [], |row| row.get(0))
+        .map_err(|error| unreadable(path, error))?;
+    Ok(Some(format!("captured {installation} schema={version}")))
 }

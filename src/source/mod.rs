@@ -239,6 +239,15 @@ impl StreamSource {
         }
     }
 
+    /// The newest captured change of a `SQLite` file, as what is read from now on will have it;
+    /// None: changes are not captured.
+    pub fn capture_position(&self) -> Result<Option<i64>> {
+        match self {
+            Self::Sqlite(table) => table.capture_position(),
+            Self::Documents(_) => Ok(None),
+        }
+    }
+
     /// About how many records there are, for progress.
     pub fn estimated_records(&self) -> u64 {
         match self {

@@ -13,6 +13,7 @@ pub use crate::source::change::change_token;
 pub use crate::source::database::Database;
 use crate::source::database::{CHECKED_WHOLE_BYTES, file_size, unreadable, unreadable_io};
 use crate::source::discover::SourceFile;
+pub use crate::source::lookup::{LOG_TABLE, STATE_TABLE, capture_token};
 use crate::source::{Content, Flow, KeyPart, Locator, Position, SourceRecord, Visitor};
 use crate::store::quote_ident;
 

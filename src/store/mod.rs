@@ -3,6 +3,7 @@
 //! [`Postgres`] is a server by URL or the private cluster of [`embedded`]; both look the same to
 //! everything above.
 
+pub(crate) mod capture_lock;
 pub mod catalog;
 pub mod embedded;
 mod identifier;

@@ -18,7 +18,7 @@ use crate::derive::{LedgerEntry, RejectEntry, key_fields};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::OpenedPack;
 use crate::pack::plan::OutputPlan;
-use crate::store::sql;
+use crate::store::{capture_lock, sql};
 
 /// What the transaction needs to know beside the batch.
 pub(super) struct Scene<'a> {
@@ -63,16 +63,13 @@ async fn attempt(
     let pack = &scene.opened.plan.name;
     let mut tx = conn.begin().await?;
     let settings = format!(
-        "{APPLY_SETTINGS}; SET LOCAL \"toolkit.replay\" = 'on'; \
+        "{APPLY_SETTINGS}; \
          SET LOCAL idle_in_transaction_session_timeout = '60s'; \
          SET CONSTRAINTS ALL {constraints}"
     );
     sqlx::raw_sql(sql(settings)).execute(&mut *tx).await?;
     // Whoever writes history holds it shared while a chunk is committed.
-    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('toolkit.capture.' || $1, 0))")
-        .bind(pack)
-        .execute(&mut *tx)
-        .await?;
+    capture_lock::exclusive(&mut tx, pack).await?;
     if !is_current(&mut tx, scene).await? {
         tx.rollback().await?;
         return Ok(Done { is_stale: true, ..Done::default() });

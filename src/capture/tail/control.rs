@@ -7,7 +7,7 @@ use sqlx::postgres::PgConnection;
 use super::read::{Batch, Waiting};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::OpenedPack;
-use crate::source::Position;
+use crate::source::{KeyPart, Position};
 
 /// Rows and deletions tried again at once.
 const HELD_AT_ONCE: i64 = 500;
@@ -136,7 +136,10 @@ pub(super) async fn held(conn: &mut PgConnection, pack: &str, source: &str) -> R
         let identity: Option<String> = row.try_get("identity")?;
         let is_judged = row.try_get("judged")?;
         if row.try_get::<String, _>("kind")? == "row" {
-            let identity = identity.and_then(|text| serde_json::from_str::<Position>(&text).ok());
+            let place: String = row.try_get("place")?;
+            let identity = identity
+                .and_then(|text| serde_json::from_str::<Position>(&text).ok())
+                .or_else(|| identity_of(&place));
             held.rows.extend(identity.map(|identity| Waiting { stream, identity, is_judged }));
         } else {
             held.deletes.push(HeldDelete {
@@ -148,6 +151,27 @@ pub(super) async fn held(conn: &mut PgConnection, pack: &str, source: &str) -> R
         }
     }
     Ok(held)
+}
+
+/// The identity behind the text of a locator, where the text tells it.
+fn identity_of(locator: &str) -> Option<Position> {
+    if let Some(rowid) = locator.strip_prefix("rowid ") {
+        return rowid.parse().ok().map(Position::Rowid);
+    }
+    let parts = locator.strip_prefix("key (")?.strip_suffix(')')?;
+    let part = |text: &str| {
+        let quoted = |start: &str| {
+            text.strip_prefix(start)?.strip_suffix('\'').filter(|inner| !inner.contains('\''))
+        };
+        if let Some(hex) = quoted("x'") {
+            return Some(KeyPart::Blob(hex.to_owned()));
+        }
+        if let Some(inner) = quoted("'") {
+            return Some(KeyPart::Text(hex::encode(inner)));
+        }
+        text.parse().ok().map(KeyPart::Integer)
+    };
+    parts.split(", ").map(part).collect::<Option<Vec<_>>>().map(Position::Key)
 }
 
 /// Notes why nothing of a file is applied.

@@ -1,6 +1,7 @@
 //! The tail: what the capture logs name, as it is now, into Postgres.
 
 mod apply;
+mod beside;
 mod compare;
 mod control;
 mod read;
@@ -14,7 +15,8 @@ use serde::Serialize;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
-use self::read::{Batch, LiveFile, Wish};
+use self::read::{Batch, LiveFile, Search, Wish};
+use super::files::Memory;
 use super::install::captured_files;
 use super::log::LogPosition;
 use super::record::{self, Cursor};
@@ -90,6 +92,7 @@ pub struct Tail {
     /// What was seen of each file: applied and newest entry.
     seen: HashMap<String, (LogPosition, LogPosition)>,
     trimmed: Option<Instant>,
+    memory: Memory,
 }
 
 /// How often applied entries are deleted from the logs.
@@ -133,6 +136,7 @@ impl Tail {
             next: 0,
             seen: HashMap::new(),
             trimmed: None,
+            memory: Memory::default(),
         })
     }
 
@@ -160,7 +164,7 @@ impl Tail {
             let mut tries = 0;
             let applied = loop {
                 tries += 1;
-                match self.step_of(at).await? {
+                match self.step_of(at, &[]).await? {
                     Some(applied) => break applied,
                     None if tries < 100 => {}
                     None => {
@@ -274,15 +278,17 @@ impl Tail {
     }
 
     /// None: another tail applied these changes in between.
-    async fn step_of(&mut self, at: usize) -> Result<Option<Applied>> {
+    async fn step_of(&mut self, at: usize, searches: &[Search]) -> Result<Option<Applied>> {
         let source = self.files[at].source.relative.clone();
         let pack = self.opened.plan.name.clone();
         let cursor = self.cursor(&source).await?;
         let mut wish = Wish {
             cursor: cursor.clone(),
-            entries_max: self.options.entries_max,
+            // A search stands alone.
+            entries_max: if searches.is_empty() { self.options.entries_max } else { 0 },
             bytes_max: self.options.bytes_max,
             waiting: Vec::new(),
+            searches: searches.to_vec(),
         };
         let mut held = control::held(&mut self.conn, &pack, &source).await?;
         wish.waiting.clone_from(&held.rows);
@@ -299,7 +305,7 @@ impl Tail {
         // What nothing helped so far is tried again once something has changed.
         held.keep_due(batch.changes > 0);
         read::include(&self.opened, &mut batch, held.deletes.iter().map(|held| &held.stream));
-        let is_idle = batch.changes == 0 && held.is_empty();
+        let is_idle = batch.changes == 0 && held.is_empty() && searches.is_empty();
         let lag_rows = self.seen.values().map(|(applied, last)| last - applied).sum();
         if is_idle {
             control::seen(&mut self.conn, &pack, &source, &batch).await?;

@@ -38,6 +38,16 @@ pub(super) struct Wish {
     pub(super) bytes_max: usize,
     /// Rows to be looked at beside those of the log.
     pub(super) waiting: Vec<Waiting>,
+    /// Rows to be looked at because a document beside them changed.
+    pub(super) searches: Vec<Search>,
+}
+
+/// Rows of a stream, by values of its source columns.
+#[derive(Debug, Clone)]
+pub(super) struct Search {
+    pub(super) stream: usize,
+    pub(super) names: Vec<String>,
+    pub(super) values: Vec<Stored>,
 }
 
 /// What was read.
@@ -303,6 +313,9 @@ fn read_in_transaction(
     for waiting in wish.waiting.iter().filter(|row| has_changed || !row.is_judged) {
         reading.look_at(waiting)?;
     }
+    for search in &wish.searches {
+        reading.search(search)?;
+    }
     let mut batch = Batch { position: wish.cursor.position, last, ..Batch::default() };
     batch.mark.clone_from(&wish.cursor.mark);
     if last > wish.cursor.position {
@@ -458,6 +471,16 @@ impl<'a> Reading<'a> {
             let values = values_of(&waiting.identity)?;
             let making = self.making(live.stream);
             making.fetch(file, live, &identity_names(live), &values, true)?;
+        }
+        Ok(())
+    }
+
+    /// Looks at the rows with these values.
+    fn search(&mut self, search: &Search) -> Result<()> {
+        let file = &self.files[self.at];
+        for live in file.streams.iter().filter(|live| live.stream == search.stream) {
+            let making = self.making(live.stream);
+            making.fetch(file, live, &search.names, &search.values, false)?;
         }
         Ok(())
     }
