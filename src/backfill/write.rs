@@ -97,8 +97,8 @@ pub(super) async fn write_chunk(
 /// are looked up, the target is never scanned whole. Without sequential scans estimates are absurd,
 /// and would have every statement compiled.
 pub(super) const SETTINGS: &str = "SET LOCAL synchronous_commit = on; SET LOCAL enable_seqscan = off; \
-     SET LOCAL jit = off; SET LOCAL random_page_cost = 1.1; SET LOCAL work_mem = '64MB'; \
-     SET LOCAL toolkit.replay = 'on'";
+     SET LOCAL \"toolkit.replay\" = 'on'; \
+     SET LOCAL jit = off; SET LOCAL random_page_cost = 1.1; SET LOCAL work_mem = '64MB'";
 
 async fn try_chunk(
     conn: &mut PgConnection,

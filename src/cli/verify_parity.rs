@@ -37,6 +37,9 @@ Kinds of difference:
 The second way lets Postgres's own input functions read the raw values of the source: of 1,000
 records per stream, or with --independent of all.
 
+Where capture is installed the application may go on writing: what differs is compared again, up to
+8 times, and counts if it is never found equal, nor the target found to follow.
+
 Rejects, skips, superseded rows and ledgered values that backfill recorded are accounted for and
 are no differences.
 
@@ -275,6 +278,12 @@ impl Report for parity::Report {
             text.push_str(&format!(
                 "\n\nhint: trigger {trigger} may change rows as they are stored, which then differ \
                  from the source; `backfill --disable-triggers` stores them as they are"
+            ));
+        }
+        if self.in_motion > 0 {
+            text.push_str(&format!(
+                "\n\n{} rows changed while they were compared, and were settled by comparing again",
+                self.in_motion
             ));
         }
         if !self.changed_sources.is_empty() {

@@ -23,6 +23,7 @@ mod report;
 mod resolve;
 mod sample;
 pub mod self_test;
+mod settle;
 mod spool;
 mod store;
 mod stored;

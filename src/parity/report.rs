@@ -58,6 +58,10 @@ pub struct Report {
     /// Triggers of the compared tables that change rows while they are stored; looked for only
     /// where something differs, which may then be due to them.
     pub changing_triggers: Vec<String>,
+    /// Rows that differed in one comparison and were settled by a later one, of a source that was
+    /// written to meanwhile and is captured.
+    #[serde(default)]
+    pub in_motion: u64,
     /// Log position of the snapshot that was read.
     pub snapshot_lsn: String,
     /// When the snapshot was taken, by the server's clock: RFC 3339 in UTC.

@@ -34,6 +34,7 @@ pub(super) async fn store(
         "left_out": report.left_out,
         "unmapped_columns": report.unmapped_columns,
         "changed_sources": report.changed_sources,
+        "in_motion": report.in_motion,
         "changing_triggers": report.changing_triggers,
         "snapshot_at": report.snapshot_at,
         "seconds": report.seconds,

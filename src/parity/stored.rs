@@ -116,6 +116,8 @@ struct Totals {
     #[serde(default)]
     changing_triggers: Vec<String>,
     #[serde(default)]
+    in_motion: u64,
+    #[serde(default)]
     snapshot_at: String,
     #[serde(default)]
     seconds: Option<f64>,
@@ -200,6 +202,7 @@ fn report_of(
         unmapped_columns: totals.unmapped_columns,
         changed_sources: totals.changed_sources,
         changing_triggers: totals.changing_triggers,
+        in_motion: totals.in_motion,
         snapshot_lsn: header.try_get("lsn")?,
         snapshot_at: totals.snapshot_at,
         seconds: totals.seconds.or(stored_seconds).unwrap_or_default(),

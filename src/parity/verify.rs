@@ -19,6 +19,7 @@ use crate::parity::marks::Marks;
 use crate::parity::passes::Passes;
 use crate::parity::recorded::{recorded, snapshot_time, unmapped_columns};
 use crate::parity::report::{Recorded, Report, StreamResult, UnitResult, Verdict};
+use crate::parity::settle::examine_moving;
 use crate::parity::store;
 use crate::parity::target::begin_snapshot;
 use crate::parity::walk::StreamTally;
@@ -89,6 +90,9 @@ pub struct Options {
     pub spool_bytes_max: u64,
     /// Which records are read a second way, without the casts, at levels sample and full.
     pub independent: Independent,
+    /// The source is written to, and the target follows: what differs is compared again before it
+    /// counts.
+    pub moving: bool,
 }
 
 impl Default for Options {
@@ -100,6 +104,7 @@ impl Default for Options {
             digests: Digests::Auto,
             spool_bytes_max: crate::parity::spool::BYTES_MAX,
             independent: Independent::Sample { n: 1000, seed: 0 },
+            moving: false,
         }
     }
 }
@@ -113,8 +118,11 @@ pub async fn verify(
 ) -> Result<Report> {
     let in_server = options.level == Level::Full && options.digests.in_server(postgres);
     let mut conn = postgres.dedicated().await?;
-    let Examined { report, snapshot } =
-        examine(&mut conn, &opened, options, in_server, stop).await?;
+    let Examined { report, snapshot } = if options.moving {
+        examine_moving(&mut conn, &opened, options, in_server, stop).await?
+    } else {
+        examine(&mut conn, &opened, options, in_server, stop).await?
+    };
     let settings = json!({
         "level": options.level.name(),
         "streams": options.streams,
@@ -214,6 +222,7 @@ pub(super) async fn examine(
         unmapped_columns: unmapped_columns(opened, &units),
         changing_triggers: if is_clean { Vec::new() } else { changing_triggers(opened, &units) },
         changed_sources,
+        in_motion: 0,
         snapshot_lsn: lsn,
         snapshot_at,
         seconds: started.elapsed().as_secs_f64(),

@@ -197,7 +197,7 @@ async fn approach(
         scene.stop.check()?;
         lag = engines.catch_up(conn).await?;
         if lag <= LAG_SMALL {
-            return Ok(());
+            return engines.rescan(conn, false).await;
         }
     }
     Err(not_now(
@@ -227,7 +227,7 @@ async fn behind_fence(
     clock.mark("apply the rest");
     nothing_refused(scene, conn, kind).await?;
     fault::point("cutover.drained")?;
-    engines.rescan().await?;
+    engines.rescan(conn, true).await?;
     clock.mark("rescan files");
     fault::point("cutover.rescanned")?;
     let keys_verified = engines.verify_last(VERIFIED_MAX).await?;

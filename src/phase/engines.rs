@@ -9,6 +9,7 @@ use sqlx::postgres::PgConnection;
 use super::facts::{Reading, readings};
 use super::files::Positions;
 use super::scene::Scene;
+use crate::capture::files::RescanOptions;
 use crate::capture::tail::{Tail, TailOptions};
 use crate::capture::{self, reverse};
 use crate::error::{Error, ErrorKind, Result};
@@ -18,17 +19,14 @@ use crate::pack::OpenedPack;
 pub(super) struct Engines<'a> {
     scene: &'a Scene<'a>,
     opened: Arc<OpenedPack>,
-    tail: Option<Tail>,
+    tail: Tail,
 }
 
 impl<'a> Engines<'a> {
     /// Opens what they need.
     pub(super) async fn open(scene: &'a Scene<'a>, opened: Arc<OpenedPack>) -> Result<Self> {
-        let mut tail = None;
-        if !capture::captured_files(&opened).is_empty() {
-            let options = TailOptions { trims: false, ..TailOptions::default() };
-            tail = Some(Tail::over(scene.postgres, Arc::clone(&opened), options).await?);
-        }
+        let options = TailOptions { trims: false, ..TailOptions::default() };
+        let tail = Tail::over(scene.postgres, Arc::clone(&opened), options).await?;
         Ok(Self { scene, opened, tail })
     }
 
@@ -40,19 +38,16 @@ impl<'a> Engines<'a> {
 
     /// Applies a batch of each file; returns how many changes are left.
     pub(super) async fn catch_up(&mut self, conn: &mut PgConnection) -> Result<i64> {
-        let Some(tail) = &mut self.tail else { return Ok(0) };
-        let files = tail.sources().count();
-        for _ in 0..files {
-            tail.step().await?;
+        for _ in 0..self.tail.sources().count() {
+            self.tail.step().await?;
         }
         self.lag(conn).await
     }
 
     /// Applies every file's log to its very end, where its fence stands.
     pub(super) async fn drain(&mut self, positions: &Positions) -> Result<()> {
-        let Some(tail) = &mut self.tail else { return Ok(()) };
         for (source, position) in positions {
-            tail.catch_up(Some((source, *position)), self.scene.stop).await?;
+            self.tail.catch_up(Some((source, *position)), self.scene.stop).await?;
         }
         Ok(())
     }
@@ -62,15 +57,44 @@ impl<'a> Engines<'a> {
         reverse::enable(conn, &self.opened.plan).await.map(drop)
     }
 
-    /// Applies JSON and CSV files that are not what they were.
-    pub(super) async fn rescan(&mut self) -> Result<()> {
-        Ok(())
+    /// Applies JSON and CSV files that are not what they were; `is_last`: by hash, all of them, and
+    /// every one has to be whole.
+    pub(super) async fn rescan(&mut self, conn: &mut PgConnection, is_last: bool) -> Result<()> {
+        let options = RescanOptions { full: is_last };
+        let scan = self.tail.rescan(options, self.scene.stop).await?;
+        if scan.is_complete() || !is_last {
+            return Ok(());
+        }
+        let mut named = Vec::new();
+        for (file, why) in scan.unfinished.iter().chain(&scan.problems) {
+            if !self.is_acknowledged(conn, file).await? {
+                named.push(format!("{file}: {why}"));
+            }
+        }
+        if named.is_empty() {
+            return Ok(());
+        }
+        Err(not_now(
+            format!("files are not in Postgres as they are: {}", named.join("; ")),
+            "wait until whoever writes them is done, or mend them",
+        ))
+    }
+
+    /// Whether a document is one that somebody has looked at and given up.
+    async fn is_acknowledged(&self, conn: &mut PgConnection, file: &str) -> Result<bool> {
+        Ok(sqlx::query_scalar(
+            "SELECT coalesce(bool_and(state = 'acknowledged'), false) FROM toolkit.reject \
+             WHERE pack = $1 AND source = $2 AND state IN ('open', 'acknowledged')",
+        )
+        .bind(self.scene.name())
+        .bind(file)
+        .fetch_one(conn)
+        .await?)
     }
 
     /// Compares the rows of the keys that changed last; how many changes they were.
     pub(super) async fn verify_last(&mut self, entries: u32) -> Result<u64> {
-        let Some(tail) = &mut self.tail else { return Ok(0) };
-        let compared = tail.compare_newest(entries).await?;
+        let compared = self.tail.compare_newest(entries).await?;
         if compared.differing == 0 {
             return Ok(compared.changes);
         }
@@ -94,9 +118,7 @@ impl<'a> Engines<'a> {
 
     /// Ends them.
     pub(super) async fn close(self) {
-        if let Some(tail) = self.tail
-            && let Err(error) = tail.close().await
-        {
+        if let Err(error) = self.tail.close().await {
             tracing::debug!(%error, "the tail's run is ended by the next");
         }
     }

@@ -24,7 +24,9 @@ pub async fn verify(
 ) -> Result<Report> {
     let mut conn = postgres.dedicated().await?;
     let basis = Basis::of_opened(&mut conn, &opened).await?;
-    let report = parity::verify(postgres, Arc::clone(&opened), options, stop).await?;
+    let moving = is_followed(&mut conn, &opened.plan.name).await?;
+    let options = Options { moving, ..options.clone() };
+    let report = parity::verify(postgres, Arc::clone(&opened), &options, stop).await?;
     let units: serde_json::Map<_, _> = report
         .units
         .iter()
@@ -45,4 +47,16 @@ pub async fn verify(
     evidence::record(&mut conn, &report.pack, evidence::PARITY, run, &facts, &basis).await?;
     sqlx::Connection::close(conn).await?;
     Ok(report)
+}
+
+/// Whether one store follows the other: capture is installed, whoever is primary.
+async fn is_followed(conn: &mut sqlx::PgConnection, pack: &str) -> Result<bool> {
+    let is_known: bool =
+        sqlx::query_scalar("SELECT to_regclass('toolkit.capture_cursor') IS NOT NULL")
+            .fetch_one(&mut *conn)
+            .await?;
+    if !is_known {
+        return Ok(false);
+    }
+    crate::capture::record::is_captured(conn, pack).await
 }

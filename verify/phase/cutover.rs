@@ -146,11 +146,15 @@ async fn every_write_acknowledged_before_the_fence_is_in_postgres_after_the_cuto
 
 #[tokio::test]
 async fn killed_at_any_step_a_rollback_loses_no_write_of_either_store() {
-    for point in ["approached", "locked", "drained", "flipped", "lifted"] {
-        let stage = Stage::small().await;
-        stage.cut_over();
-        stage.scene.execute("INSERT INTO app.item VALUES (2000, 'in postgres', 1)").await;
-        stage.scene.execute("UPDATE app.item SET amount = 77 WHERE id = 7").await;
+    let stage = Stage::small().await;
+    stage.cut_over();
+    let points = ["approached", "locked", "drained", "flipped", "lifted"];
+    for (round, point) in points.into_iter().enumerate() {
+        let id = 2000 + 10 * round;
+        let insert = |id: usize| format!("INSERT INTO app.item VALUES ({id}, 'in postgres', 1)");
+        stage.scene.execute(&insert(id)).await;
+        let update = format!("UPDATE app.item SET amount = 77 WHERE id = {}", round + 1);
+        stage.scene.execute(&update).await;
         let output = at_fault(&stage, &["phase", "rollback"], &format!("kill:rollback.{point}"));
         assert_eq!(output.status.code(), None, "{point}: {}{}", stdout(&output), stderr(&output));
         let place = stage.place().await;
@@ -163,20 +167,25 @@ async fn killed_at_any_step_a_rollback_loses_no_write_of_either_store() {
                 .await;
             assert!(late.unwrap_err().to_string().contains("toolkit fence:"), "{point}");
         } else {
-            stage.scene.execute("INSERT INTO app.item VALUES (2001, 'later', 1)").await;
+            stage.scene.execute(&insert(id + 1)).await;
             let done = stage.exits(0, &["phase", "rollback"], &["--reason", "errors"]);
             assert_eq!(done["state"]["reads"], "sqlite", "{point}");
         }
-        let file = stage.scene.sqlite();
-        let found: i64 = file
-            .query_row("SELECT count(*) FROM item WHERE id >= 2000 OR amount = 77", [], |row| {
-                row.get(0)
-            })
+        let query = format!("SELECT count(*) FROM item WHERE id BETWEEN {id} AND {}", id + 9);
+        let count = |query: &str| -> i64 {
+            stage.scene.sqlite().query_row(query, [], |row| row.get(0)).unwrap()
+        };
+        assert_eq!(count(&query), if is_back { 1 } else { 2 }, "{point}");
+        let updated = count("SELECT count(*) FROM item WHERE amount = 77");
+        assert_eq!(updated, i64::try_from(round).unwrap() + 1, "{point}");
+        stage
+            .write(&format!("INSERT INTO item VALUES ({}, 'in sqlite again', 1)", id + 5))
             .unwrap();
-        assert_eq!(found, if is_back { 2 } else { 3 }, "{point}");
-        stage.write("INSERT INTO item VALUES (4000, 'in sqlite again', 1)").unwrap();
         stage.exits(0, &["dual-write", "run"], &["--until-caught-up"]);
-        stage.scene.is_clean();
+        for _ in 0..2 {
+            stage.exits(0, &["verify-parity"], &[]);
+        }
+        stage.advance(0, &[]);
     }
 }
 
@@ -234,4 +243,40 @@ async fn killed_while_sealing_decommission_is_completed_at_the_next_start() {
     assert_eq!(stage.scene.count("toolkit.reverse_target").await, 0);
     assert_eq!(stage.scene.count("toolkit.capture_cursor").await, 0);
     assert_eq!(stage.run(&["phase", "rollback"], &[]).status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn a_verification_beside_a_writing_application_is_clean_and_finds_what_does_not_follow() {
+    let stage = Stage::small().await;
+    stage.ready_for_cutover();
+    let mut tail =
+        stage.command(&["dual-write", "run"], &[]).stdout(Stdio::null()).spawn().unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let (path, stopping) = (stage.scene.source.join("app.sqlite"), Arc::clone(&stop));
+    let writer = std::thread::spawn(move || {
+        let file = rusqlite::Connection::open(path).unwrap();
+        file.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
+        let mut id = 10_000;
+        while !stopping.load(Ordering::Relaxed) {
+            id += 1;
+            file.execute("INSERT INTO item VALUES (?1, 'live', ?1)", [id]).unwrap();
+            file.execute("UPDATE item SET amount = ?1 WHERE id = ?2", [id, id - 3]).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(3));
+        }
+    });
+    let found = stage.exits(0, &["verify-parity"], &[]);
+    println!("{} rows in motion", found["in_motion"]);
+    stage.scene.execute("SET toolkit.replay = 'on'; DELETE FROM app.item WHERE id = 9").await;
+    let found = stage.exits(1, &["verify-parity"], &[]);
+    stop.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+    let rows: Vec<&str> = found["differences"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|difference| difference["key"]["id"].as_str().unwrap())
+        .collect();
+    assert!(rows.contains(&"9"), "{rows:?}");
 }

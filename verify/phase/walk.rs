@@ -65,7 +65,7 @@ async fn the_unified_pack_walks_to_the_cutover_and_is_accepted_with_its_lineage(
     assert!(before.to_string().contains("SQLite is primary"), "{before}");
     stage.advance(0, &[]);
     stage.exits(0, &["dual-write", "enable"], &[]);
-    stage.exits(0, &["dual-write", "run"], &["--until-caught-up"]);
+    stage.run(&["dual-write", "run"], &["--until-caught-up"]);
     stage.advance(0, &[]);
     stage.run(&["backfill"], &[]);
     stage.scene.execute("UPDATE toolkit.reject SET state = 'acknowledged'").await;

@@ -43,6 +43,7 @@ impl Tail {
                     entries_max: self.options.entries_max,
                     bytes_max: self.options.bytes_max,
                     waiting: Vec::new(),
+                    searches: Vec::new(),
                 };
                 let batch = self.read(at, wish).await?;
                 if batch.changes == 0 {
