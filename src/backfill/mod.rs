@@ -11,6 +11,7 @@
 //! | lease a chunk, read it, commit it | chunk, by any worker of any process | `lease`, `stream`, `write` |
 //! | indexes, sequences, verdict | run | `finish` |
 
+pub mod captured;
 pub mod chunk;
 mod collision;
 mod content;
@@ -37,6 +38,7 @@ mod ties;
 mod triggers;
 mod twins;
 mod unchanged;
+pub mod unconditional;
 mod write;
 
 pub use chunk::{ChunkLimits, OutputRows, RowRef};
@@ -45,4 +47,5 @@ pub use merge::{Refused, Superseded, Written, merge};
 pub use prepare::{Options, Preparation, StreamPreparation, default_workers, prepare};
 pub use retry::{LeftAlone, RefusedAgain, Retry, RetryOptions, retry};
 pub use run::{Event, Report, StreamReport, run};
+pub use sequences::sequences_past_keys;
 pub use snapshot::{kept_snapshot, make_snapshot, newest_snapshot};

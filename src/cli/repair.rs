@@ -9,6 +9,7 @@ use super::{Outcome, Output, Report, output};
 use crate::config::Settings;
 use crate::error::Result;
 use crate::pack::Pack;
+use crate::phase::{self, Work};
 use crate::repair::{self, Applied, Fate, Operation, Plan};
 use crate::store::Postgres;
 
@@ -85,6 +86,7 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
             let plan = repair::read_plan(&file)?;
             let pack = Pack::find(pack.as_deref().unwrap_or(&plan.pack))?;
             let postgres = Postgres::connect(settings).await?;
+            phase::require(&postgres, pack.name(), Work::Repair).await?;
             let opened = crate::pack::open_as_recorded(settings, &postgres, pack, &source).await?;
             let opened = Arc::new(opened);
             let applied = if dry_run {

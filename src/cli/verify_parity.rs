@@ -13,7 +13,7 @@ use crate::config::Settings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::{OpenedPack, Pack, join_error};
 use crate::parity::{
-    self, Difference, Digests, Independent, Kind, Level, Options, StoredRun, UnitResult, Verdict,
+    self, Difference, Digests, Independent, Kind, Level, Options, Settle, StoredRun, UnitResult, Verdict,
     stored_run,
 };
 use crate::store::Postgres;
@@ -37,6 +37,10 @@ Kinds of difference:
 
 The second way lets Postgres's own input functions read the raw values of the source: of 1,000
 records per stream, or with --independent of all.
+
+Where capture is installed the application may go on writing: what differs is compared again, up to
+8 times, and counts if it is never found equal, nor the target found to follow. --settle SECONDS goes
+on for that long, whether anything is captured or not.
 
 Rejects, skips, superseded rows and ledgered values that backfill recorded are accounted for and
 are no differences.
@@ -97,7 +101,7 @@ pub struct Args {
     #[arg(long)]
     independent: bool,
     /// Stores that change meanwhile: read what differs again until it agrees, for so many seconds
-    /// at most [default with --settle alone: 10]; at level full
+    /// at most [default with --settle alone: 10]
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "10",
           value_parser = clap::value_parser!(u32).range(1..=86_400))]
     settle: Option<u32>,
@@ -177,10 +181,6 @@ async fn with_postgres(
     } else {
         args.source.clone()
     };
-    let open = async || {
-        let pack = pack.clone();
-        crate::pack::open_as_recorded(settings, postgres, pack, &roots).await.map(Arc::new)
-    };
     let level = match args.level {
         LevelName::Counts => Level::Counts,
         LevelName::Full => Level::Full,
@@ -204,20 +204,15 @@ async fn with_postgres(
         } else {
             Independent::Sample { n: 1000, seed: args.seed.unwrap_or_else(rand::random) }
         },
+        settle: args.settle.map_or(Settle::No, |seconds| {
+            Settle::For(Duration::from_secs(seconds.into()))
+        }),
         ..Options::default()
     };
-    let stop = output.stop();
-    let (report, opened) = match args.settle {
-        None => {
-            let opened = open().await?;
-            (parity::verify(postgres, Arc::clone(&opened), &options, stop).await?, opened)
-        }
-        Some(seconds) => {
-            let limit = Duration::from_secs(seconds.into());
-            let report = parity::verify_settled(postgres, &open, &options, limit, stop).await?;
-            (report, open().await?)
-        }
-    };
+    let opened =
+        Arc::new(crate::pack::open_as_recorded(settings, postgres, pack, &roots).await?);
+    let report =
+        crate::phase::verify(postgres, Arc::clone(&opened), &options, output.stop()).await?;
     output.report(&report)?;
     if args.report.is_empty() && args.certificate.is_none() {
         return Ok(report);
@@ -275,6 +270,13 @@ impl Report for parity::Report {
             text.push_str(&format!(
                 "\n\nNOT COMPARED: {} rows of {}, which are in no slice of the pack",
                 outside.rows, outside.table
+            ));
+        }
+        for left_out in &self.left_out {
+            text.push_str(&format!(
+                "\n\nNOT COMPARED: {} rows of the source with {}, which retention removed from {}; \
+                 the target still holds {} of that age",
+                left_out.source_rows, left_out.rule, left_out.target, left_out.target_rows
             ));
         }
         for unmapped in &self.unmapped_columns {

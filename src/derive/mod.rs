@@ -6,6 +6,7 @@ mod conflict;
 mod corrections;
 mod entries;
 mod held;
+mod keys;
 mod original;
 mod pointed;
 mod raw;
@@ -18,6 +19,7 @@ pub use entries::{
     LedgerEntry, RejectEntry, note_entries, output_name, reject_entries, skip_entries,
 };
 pub use held::{HeldRecord, held_columns};
+pub use keys::{DerivedKey, key_fields};
 pub use original::original_bytes;
 pub use pointed::{PointedVisitor, Pointer, Pointers};
 pub use reach::{Reach, Unreached};

@@ -33,6 +33,10 @@ const BUILTIN: &[BuiltinPack] = &[
             "toolkit/V3__targets.sql",
             "toolkit/V4__miscast.sql",
             "toolkit/V5__rejects.sql",
+            "toolkit/V6__capture.sql",
+            "toolkit/V7__reverse.sql",
+            "toolkit/V8__phase.sql",
+            "toolkit/V9__maintain.sql",
         ],
     ),
     (

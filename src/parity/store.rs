@@ -31,6 +31,7 @@ pub(super) async fn store(
         "independent": report.independent,
         "not_checked": report.not_checked,
         "outside_slices": report.outside_slices,
+        "left_out": report.left_out,
         "unmapped_columns": report.unmapped_columns,
         "changed_sources": report.changed_sources,
         "changing_triggers": report.changing_triggers,

@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::parity::difference::{Difference, Kind};
 use crate::parity::independent::IndependentResult;
 use crate::parity::report::{
-    OutsideSlices, Report, StreamResult, UnitResult, UnmappedColumns, Verdict,
+    LeftOut, OutsideSlices, Report, StreamResult, UnitResult, UnmappedColumns, Verdict,
 };
 use crate::parity::settle::Settling;
 use crate::source::discover::Input;
@@ -111,6 +111,8 @@ struct Totals {
     #[serde(default)]
     outside_slices: Vec<OutsideSlices>,
     #[serde(default)]
+    left_out: Vec<LeftOut>,
+    #[serde(default)]
     unmapped_columns: Vec<UnmappedColumns>,
     #[serde(default)]
     changed_sources: Vec<String>,
@@ -197,6 +199,7 @@ fn report_of(
         independent: totals.independent,
         not_checked: totals.not_checked,
         outside_slices: totals.outside_slices,
+        left_out: totals.left_out,
         unmapped_columns: totals.unmapped_columns,
         changed_sources: totals.changed_sources,
         changing_triggers: totals.changing_triggers,

@@ -260,8 +260,33 @@ pub(super) async fn count_outside(conn: &mut PgConnection, slices: &[&Unit]) -> 
 }
 
 fn slice_filter(unit: &Unit) -> Result<String> {
-    let condition = slice_condition(unit)?;
-    Ok(condition.map(|condition| format!(" WHERE {condition}")).unwrap_or_default())
+    let mut parts: Vec<String> = slice_condition(unit)?.into_iter().collect();
+    // Such rows may be left where a backfill ran again: the source's are not compared either.
+    parts.extend(removed_condition(unit)?.map(|condition| format!("({condition}) IS NOT TRUE")));
+    if parts.is_empty() {
+        return Ok(String::new());
+    }
+    Ok(format!(" WHERE {}", parts.join(" AND ")))
+}
+
+/// Which rows retention removes; None: none.
+fn removed_condition(unit: &Unit) -> Result<Option<String>> {
+    let mut parts = Vec::new();
+    for before in &unit.removed {
+        let cutoff = quote_literal(&before.cutoff)?;
+        parts.push(format!("{} < {cutoff}::timestamptz", quote_ident(&before.column)));
+    }
+    Ok((!parts.is_empty()).then(|| parts.join(" OR ")))
+}
+
+/// Counts the rows of a slice that are not compared because retention removes such rows.
+pub(super) async fn count_removed(conn: &mut PgConnection, unit: &Unit) -> Result<u64> {
+    let Some(removed) = removed_condition(unit)? else { return Ok(0) };
+    let slice = slice_condition(unit)?.map(|slice| format!(" AND {slice}")).unwrap_or_default();
+    let statement =
+        format!("SELECT count(*) FROM {} WHERE ({removed}){slice}", unit.table.sql_name());
+    let rows: i64 = sqlx::query_scalar(sql(statement)).fetch_one(conn).await?;
+    Ok(rows.unsigned_abs())
 }
 
 /// Which rows are a slice's; None: all. COPY takes no parameters, so the constants are literals,

@@ -3,10 +3,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::json;
-use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -19,7 +18,7 @@ use crate::parity::marks::Marks;
 use crate::parity::passes::Passes;
 use crate::parity::recorded::{recorded, snapshot_time, unmapped_columns};
 use crate::parity::report::{Recorded, Report, StreamResult, UnitResult, Verdict};
-use crate::parity::settle::settle;
+use crate::parity::settle::{Settle, examine_settling};
 use crate::parity::store;
 use crate::parity::target::begin_snapshot;
 use crate::parity::walk::StreamTally;
@@ -90,6 +89,8 @@ pub struct Options {
     pub spool_bytes_max: u64,
     /// Which records are read a second way, without the casts, at levels sample and full.
     pub independent: Independent,
+    /// Whether what differs is compared again before it counts, because the stores change.
+    pub settle: Settle,
 }
 
 impl Default for Options {
@@ -101,6 +102,7 @@ impl Default for Options {
             digests: Digests::Auto,
             spool_bytes_max: crate::parity::spool::BYTES_MAX,
             independent: Independent::Sample { n: 1000, seed: 0 },
+            settle: Settle::No,
         }
     }
 }
@@ -114,38 +116,8 @@ pub async fn verify(
 ) -> Result<Report> {
     let in_server = options.level == Level::Full && options.digests.in_server(postgres);
     let mut conn = postgres.dedicated().await?;
-    let examined = examine(&mut conn, &opened, options, in_server, stop).await?;
-    let report = keep(&mut conn, &opened, options, in_server, examined).await?;
-    conn.close().await?;
-    Ok(report)
-}
-
-/// As [`verify`], for stores that change meanwhile: what differs is read again, in fresh snapshots
-/// of both, until it agrees or `limit` has passed; [`Report::settling`] says what became of it.
-/// `open` opens the sources, anew for each reading. At level full only.
-pub async fn verify_settled(
-    postgres: &Postgres,
-    open: &impl AsyncFn() -> Result<Arc<OpenedPack>>,
-    options: &Options,
-    limit: Duration,
-    stop: &Stop,
-) -> Result<Report> {
-    let in_server = options.digests.in_server(postgres);
-    let (opened, examined) = settle(postgres, open, options, limit, in_server, stop).await?;
-    let mut conn = postgres.dedicated().await?;
-    let report = keep(&mut conn, &opened, options, in_server, examined).await?;
-    conn.close().await?;
-    Ok(report)
-}
-
-async fn keep(
-    conn: &mut PgConnection,
-    opened: &OpenedPack,
-    options: &Options,
-    in_server: bool,
-    examined: Examined,
-) -> Result<Report> {
-    let Examined { report, snapshot } = examined;
+    let Examined { report, snapshot } =
+        examine_settling(&mut conn, &opened, options, in_server, stop).await?;
     let settings = json!({
         "level": options.level.name(),
         "streams": options.streams,
@@ -162,7 +134,7 @@ async fn keep(
             _ => serde_json::Value::Null,
         },
     });
-    store::store(conn, opened, &settings, &snapshot, &report).await?;
+    store::store(&mut conn, &opened, &settings, &snapshot, &report).await?;
     Ok(report)
 }
 
@@ -208,6 +180,7 @@ pub(super) async fn examine(
         passes.second_reading(options.independent, &mut found).await?;
     }
     let outside_slices = passes.outside_slices().await?;
+    let left_out = passes.left_out(&found.tallies).await?;
     let units = passes.units;
     let is_full = options.level == Level::Full;
     let recorded = if is_full { recorded(passes.conn, opened).await? } else { HashMap::new() };
@@ -239,6 +212,7 @@ pub(super) async fn examine(
         differing_rows,
         not_checked: not_checked(opened),
         outside_slices,
+        left_out,
         unmapped_columns: unmapped_columns(opened, &units),
         changing_triggers: if is_clean { Vec::new() } else { changing_triggers(opened, &units) },
         changed_sources,

@@ -15,7 +15,7 @@ use crate::pack::{OpenedPack, join_error};
 use crate::parity::{Accounts, each_row};
 use crate::repair::group::Group;
 use crate::repair::plan::{Action, Operation, Plan};
-use crate::store::Postgres;
+use crate::store::{Postgres, replay};
 
 /// Rows repaired in one transaction.
 const ACTIONS_AT_ONCE: usize = 500;
@@ -147,6 +147,7 @@ impl<'w> Work<'w> {
         for part in actions.chunks(ACTIONS_AT_ONCE) {
             stop.check()?;
             let mut tx = conn.begin().await?;
+            replay(&mut tx).await?;
             for group in grouped(self.opened, self.source, part)? {
                 let fates = group.repair(&mut tx, self.source, self.writes).await?;
                 for (action, fate) in group.actions.iter().zip(fates) {

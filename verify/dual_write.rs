@@ -1,0 +1,8 @@
+//! `toolkit dual-write`: changes captured in SQLite arrive in Postgres.
+
+mod hardship;
+mod history;
+mod install;
+mod random;
+mod scene;
+mod writes;
