@@ -81,7 +81,8 @@ async fn a_moment_that_the_columns_unit_cannot_tell_is_refused() {
     back.catch_up().await;
     // Before Christ is a number of seconds like any other.
     assert_eq!(reasons(&back).await, [entry("1", "refused", "no_spelling")]);
-    let epoch = back.world.text("SELECT extract(epoch FROM at)::int8::text FROM notes WHERE id = 2");
+    let epoch =
+        back.world.text("SELECT extract(epoch FROM at)::int8::text FROM notes WHERE id = 2");
     let rows = back.source("SELECT at FROM notes WHERE id < 3 ORDER BY id");
     assert_eq!(rows, format!("1770000000 {}", epoch.await));
 }
