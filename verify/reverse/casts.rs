@@ -15,7 +15,7 @@ struct Contract {
     ty: PgType,
     sql_type: &'static str,
     options: CastOptions,
-    /// SQL over `n` (1..) and random().
+    /// SQL over `n` (1..) and `random()`.
     values: &'static str,
     /// SQL condition on `v`: what no spelling of the source can hold.
     lost: &'static str,
