@@ -123,17 +123,17 @@ impl ColumnCast {
         let cast = self.options.cast;
         match &self.ty {
             PgType::Bool => booleans(bytes.first() == Some(&1), like),
-            PgType::Int2 | PgType::Int4 | PgType::Int8 => numbers(&shown(), like, &INTEGER_FIRST),
+            PgType::Int2 | PgType::Int4 | PgType::Int8 => numbers(&shown(), like, INTEGER_FIRST),
             PgType::Float4 | PgType::Float8 => {
-                let mut found = numbers(&shown(), like, &REAL_FIRST);
+                let mut found = numbers(&shown(), like, REAL_FIRST);
                 if let Ok(four) = <[u8; 4]>::try_from(bytes) {
                     found.push(Stored::Real(f64::from(f32::from_be_bytes(four))));
                 }
                 found
             }
-            PgType::Numeric(_) => numbers(&shown(), like, &TEXT_FIRST),
+            PgType::Numeric(_) => numbers(&shown(), like, TEXT_FIRST),
             PgType::Text(_) | PgType::Other(_) | PgType::Inet | PgType::Ltree => {
-                numbers(&shown(), like, &TEXT_FIRST)
+                numbers(&shown(), like, TEXT_FIRST)
             }
             PgType::Json => vec![Stored::Text(bytes.to_vec())],
             PgType::Jsonb => vec![Stored::Text(bytes.get(1..).unwrap_or_default().to_vec())],
@@ -203,7 +203,7 @@ const REAL_FIRST: [Class; 3] = [Class::Real, Class::Text, Class::Integer];
 const TEXT_FIRST: [Class; 3] = [Class::Text, Class::Integer, Class::Real];
 
 /// A number (or a text that may be one) in the storage classes it has, that of `like` first.
-fn numbers(shown: &str, like: Value<'_>, order: &[Class; 3]) -> Vec<Stored> {
+fn numbers(shown: &str, like: Value<'_>, order: [Class; 3]) -> Vec<Stored> {
     let liked = match like {
         Value::Integer(_) => Some(Class::Integer),
         Value::Real(_) => Some(Class::Real),

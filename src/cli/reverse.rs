@@ -84,7 +84,7 @@ enum Action {
     Disable {
         #[command(flatten)]
         named: Named,
-        /// Take it out although changes wait: they stay in toolkit.reverse_log
+        /// Take it out although changes wait: they stay in `toolkit.reverse_log`
         #[arg(long)]
         force: bool,
     },

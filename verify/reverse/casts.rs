@@ -15,7 +15,7 @@ struct Contract {
     ty: PgType,
     sql_type: &'static str,
     options: CastOptions,
-    /// SQL over `n` (1..) and random().
+    /// SQL over `n` (1..) and `random()`.
     values: &'static str,
     /// SQL condition on `v`: what no spelling of the source can hold.
     lost: &'static str,
@@ -111,11 +111,11 @@ fn contracts() -> Vec<Contract> {
             ..with(PgType::Timestamptz, "timestamptz", unit(EpochUnit::S), MOMENTS)
         },
         Contract {
-            lost: "NOT isfinite(v) OR extract(epoch FROM v) * 1e3 BETWEEN 1e8 AND 4102444800",
+            lost: "NOT isfinite(v) OR extract(epoch FROM v) * 1e3 BETWEEN 1e8 AND 4102444800 OR extract(epoch FROM v) * 1e3 BETWEEN 1e14 AND 4102444800e6",
             ..with(PgType::Timestamptz, "timestamptz", cast(CastName::EpochMs), MOMENTS)
         },
         Contract {
-            lost: "NOT isfinite(v) OR extract(epoch FROM v) * 1e6 BETWEEN 1e8 AND 4102444800",
+            lost: "NOT isfinite(v) OR extract(epoch FROM v) * 1e6 BETWEEN 1e8 AND 4102444800 OR extract(epoch FROM v) * 1e6 BETWEEN 1e11 AND 4102444800e3",
             ..with(PgType::Timestamptz, "timestamptz", cast(CastName::EpochUs), MOMENTS)
         },
         plain(PgType::Timestamp, "timestamp", MOMENTS),

@@ -40,14 +40,14 @@ pub(super) type Orphans = HashSet<(String, String, String, String)>;
 #[derive(Debug)]
 pub(super) struct Tables {
     pub(super) files: Vec<File>,
-    pub(super) tables: Vec<SourceTable>,
+    pub(super) of_streams: Vec<SourceTable>,
     pub(super) orphans: Arc<Orphans>,
 }
 
 impl Tables {
     /// Opens the files of every stream that is written back. Blocking.
     pub(super) fn open(opened: &OpenedPack, orphans: Arc<Orphans>) -> Result<Self> {
-        let mut this = Self { files: Vec::new(), tables: Vec::new(), orphans };
+        let mut this = Self { files: Vec::new(), of_streams: Vec::new(), orphans };
         let mut known: BTreeMap<PathBuf, usize> = BTreeMap::new();
         for (stream, plan) in opened.plan.streams.iter().enumerate() {
             if !plan.is_reversed() {
@@ -78,7 +78,7 @@ impl Tables {
                 let companion =
                     companion.map(|pattern| Companion { pattern, files: found.companions.clone() });
                 let (source, likes) = (source.clone(), HashMap::new());
-                this.tables.push(SourceTable { stream, file, source, companion, shape, likes });
+                this.of_streams.push(SourceTable { stream, file, source, companion, shape, likes });
             }
         }
         Ok(this)
@@ -86,7 +86,7 @@ impl Tables {
 
     /// Reads the shapes again of files whose schema changed.
     pub(super) fn refresh(&mut self) -> Result<()> {
-        for table in &mut self.tables {
+        for table in &mut self.of_streams {
             let file = &self.files[table.file];
             if schema_version(file)? != table.shape.schema_version {
                 table.shape = Shape::read(file, &table.shape.table)?;
@@ -99,7 +99,7 @@ impl Tables {
     /// Triggers of the application on tables that are written back: they do not fire.
     pub(super) fn application_triggers(&self) -> Result<Vec<String>> {
         let mut found = Vec::new();
-        for table in &self.tables {
+        for table in &self.of_streams {
             let names = self.files[table.file].strings(
                 "SELECT name FROM sqlite_schema WHERE type = 'trigger' \
                  AND tbl_name = ?1 COLLATE NOCASE AND name NOT LIKE 'toolkit\\_%' ESCAPE '\\'",
@@ -120,7 +120,7 @@ impl Tables {
         output: &OutputPlan,
         candidate: &Candidate,
     ) -> Result<Vec<SourceRow>> {
-        let table = &self.tables[at];
+        let table = &self.of_streams[at];
         let mut conditions = Vec::new();
         let mut parameters = Vec::new();
         for (position, field) in output.key.iter().zip(&candidate.key) {
@@ -152,7 +152,7 @@ impl Tables {
 
     /// A collation may have found more than the key.
     fn has_key(&self, at: usize, output: &OutputPlan, key: &Candidate, row: &SourceRow) -> bool {
-        let shape = &self.tables[at].shape;
+        let shape = &self.of_streams[at].shape;
         output.key.iter().zip(&key.key).all(|(position, field)| {
             let column = &output.columns[*position];
             let Some(From::Column(name)) = column.from.first() else { return true };
@@ -170,7 +170,7 @@ impl Tables {
         at: usize,
         row: &SourceRow,
     ) -> Result<Option<Vec<u8>>> {
-        let table = &self.tables[at];
+        let table = &self.of_streams[at];
         let plan = &opened.plan.streams[table.stream];
         let mut deriver = Deriver::new(plan, Arc::clone(&opened.redactor));
         let mut derived = Derived::default();
@@ -202,7 +202,7 @@ impl Tables {
         if self.orphans.is_empty() {
             return false;
         }
-        let table = &self.tables[at];
+        let table = &self.of_streams[at];
         let stream = opened.plan.streams[table.stream].name.clone();
         let locator = locator(row, &table.shape).to_string();
         self.orphans.contains(&(stream, table.source.relative.clone(), locator, column.to_owned()))
@@ -211,7 +211,7 @@ impl Tables {
     /// What values of a column look like: the newest one that is not NULL, else one of the class
     /// that its declared type prefers.
     pub(super) fn like(&mut self, at: usize, column: usize, ty: &PgType) -> Result<Stored> {
-        let table = &mut self.tables[at];
+        let table = &mut self.of_streams[at];
         if let Some(known) = table.likes.get(&column) {
             return Ok(known.clone());
         }

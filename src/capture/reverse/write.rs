@@ -141,8 +141,9 @@ impl<'w> Writer<'w> {
     fn begin(&mut self) -> Result<()> {
         let streams = self.items.iter().flat_map(|item| &item.candidates);
         let streams: Vec<usize> = streams.map(|candidate| candidate.stream).collect();
-        for at in 0..self.tables.tables.len() {
-            let (stream, file) = (self.tables.tables[at].stream, self.tables.tables[at].file);
+        for at in 0..self.tables.of_streams.len() {
+            let (stream, file) =
+                (self.tables.of_streams[at].stream, self.tables.of_streams[at].file);
             if streams.contains(&stream) {
                 self.tables.files[file].begin()?;
             }
@@ -155,8 +156,8 @@ impl<'w> Writer<'w> {
         let mut found = Vec::new();
         for (number, candidate) in item.candidates.iter().enumerate() {
             let output = self.output(candidate.stream);
-            for at in 0..self.tables.tables.len() {
-                if self.tables.tables[at].stream == candidate.stream {
+            for at in 0..self.tables.of_streams.len() {
+                if self.tables.of_streams[at].stream == candidate.stream {
                     let rows = self.tables.find(at, output, candidate)?;
                     found.extend(rows.into_iter().map(|row| (at, number, row)));
                 }
@@ -200,7 +201,7 @@ impl<'w> Writer<'w> {
     }
 
     fn remove(&self, at: usize, row: &SourceRow) -> Result<()> {
-        let table = &self.tables.tables[at];
+        let table = &self.tables.of_streams[at];
         let file = &self.tables.files[table.file];
         let sql = format!(
             "DELETE FROM main.{} WHERE {}",
@@ -222,7 +223,7 @@ impl<'w> Writer<'w> {
         };
         if found.is_empty() {
             let stream = item.candidates[0].stream;
-            let table = self.tables.tables.iter().position(|table| table.stream == stream);
+            let table = self.tables.of_streams.iter().position(|table| table.stream == stream);
             let Some(table) = table else {
                 let what = format!("no file of stream {}", self.opened.plan.streams[stream].name);
                 return Err(Error::new(ErrorKind::SourceMissing, what));
@@ -240,7 +241,7 @@ impl<'w> Writer<'w> {
         let written = match self.changes(row)? {
             Err(fate) => Written::Done(fate),
             Ok(changes) => {
-                let file = self.tables.tables[row.table].file;
+                let file = self.tables.of_streams[row.table].file;
                 self.tables.files[file].run("SAVEPOINT toolkit_row")?;
                 let written = self.change(row, &changes)?;
                 let is_kept = matches!(
@@ -296,7 +297,7 @@ impl<'w> Writer<'w> {
                     continue;
                 }
             }
-            let shape = &self.tables.tables[row.table].shape;
+            let shape = &self.tables.of_streams[row.table].shape;
             let Some(place) = shape.column(name).filter(|place| shape.is_stored[*place]) else {
                 return refused(
                     "no_column",
@@ -319,7 +320,7 @@ impl<'w> Writer<'w> {
     /// Writes the changes inside the savepoint of the row.
     fn change(&mut self, row: &Row<'w>, changes: &[(usize, Stored)]) -> Result<Written> {
         let stream = row.candidate.stream;
-        let table = &self.tables.tables[row.table];
+        let table = &self.tables.of_streams[row.table];
         let file = &self.tables.files[table.file];
         let values: Vec<Stored> = changes.iter().map(|(_, value)| value.clone()).collect();
         let names: Vec<String> =
@@ -451,7 +452,7 @@ impl<'w> Writer<'w> {
             }
         }
         for (at, (row, changes)) in waiting.iter().zip(&planned).enumerate() {
-            let shape = &self.tables.tables[row.table].shape;
+            let shape = &self.tables.of_streams[row.table].shape;
             let mut whole: Vec<(usize, Stored)> = Vec::new();
             if let Some(found) = &row.found {
                 let stored = (0..shape.names.len()).filter(|at| shape.is_stored[*at]);
@@ -478,7 +479,7 @@ impl<'w> Writer<'w> {
     }
 
     fn insert_whole(&mut self, row: &Row<'w>, whole: &[(usize, Stored)]) -> Result<Written> {
-        let shape = &self.tables.tables[row.table].shape;
+        let shape = &self.tables.of_streams[row.table].shape;
         let rowid = shape.rowid.filter(|_| shape.integer_key.is_none());
         let Some((alias, Some(found))) = rowid.map(|alias| (alias, &row.found)) else {
             let as_new = Row { found: None, ..*row };
@@ -496,7 +497,7 @@ impl<'w> Writer<'w> {
             names.join(", "),
             marks.join(", ")
         );
-        let file = &self.tables.files[self.tables.tables[row.table].file];
+        let file = &self.tables.files[self.tables.of_streams[row.table].file];
         match file.connection.execute(&sql, bound(&values)) {
             Ok(_) => {}
             Err(error) if is_taken(&error) => return Ok(Written::Taken(error.to_string())),
@@ -520,7 +521,7 @@ impl<'w> Writer<'w> {
     /// Rows outside of the batch that hold a unique value which `whole` needs: Postgres holds
     /// something else under their keys by now, or it would not have taken this row.
     fn find_holders(&mut self, row: &Row<'w>, whole: &[(usize, Stored)]) -> Result<()> {
-        let table = &self.tables.tables[row.table];
+        let table = &self.tables.of_streams[row.table];
         let output = self.output(row.candidate.stream);
         for unique in &table.shape.uniques {
             let mut parts = Vec::new();
