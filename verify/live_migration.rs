@@ -51,7 +51,7 @@ async fn migrate(shop: &mut Shop, rolls_back: bool) {
     shop.succeeds("phase advance").await;
     shop.start_tail();
     shop.until_reached("phase advance", 2).await;
-    shop.until_succeeds("backfill", &["--chunk-records", "200"]).await;
+    shop.until_succeeds("backfill", &["--chunk-records", "1000"]).await;
     shop.disturb().await;
     shop.verify_quietly().await;
     shop.until_reached("phase advance", 3).await;
