@@ -1,5 +1,7 @@
 //! Finding the value a column comes from.
 
+use std::sync::Arc;
+
 use crate::cast::Value;
 use crate::json::Json;
 use crate::pack::plan::{From, Meta, Scope};
@@ -85,13 +87,33 @@ impl<'a> Context<'a> {
 /// Resolves `from`s; remembers where columns stand.
 #[derive(Debug, Default)]
 pub(super) struct Resolver {
-    /// By output and column of the plan: where its one source column stood last.
-    places: Vec<Vec<Option<usize>>>,
+    /// The names of the record at hand. What is held here cannot change, nor give its place to
+    /// others, so that the same names are known by their address.
+    names: Option<Arc<[String]>>,
+    /// By output and column of the plan: where its one source column stands among these names, as
+    /// far as that was looked for.
+    places: Vec<Vec<Option<Place>>>,
 }
 
+/// Where a column stands; None: nowhere.
+type Place = Option<usize>;
+
 impl Resolver {
-    /// As [`Resolver::first`], for a column of an output: most come from one source column, which
-    /// mostly stands where it stood in the record before.
+    /// Takes note of the names of the record whose columns are looked for next.
+    pub(super) fn see(&mut self, names: Option<&Arc<[String]>>) {
+        let is_known = match (&self.names, names) {
+            (Some(known), Some(names)) => Arc::ptr_eq(known, names),
+            (None, None) => true,
+            _ => false,
+        };
+        if !is_known {
+            self.names = names.cloned();
+            self.places.clear();
+        }
+    }
+
+    /// As [`Context::first`], for a column of an output: most come from one source column, which
+    /// stands where it stood in the record before. The record was [seen](Self::see).
     pub(super) fn of_column<'a>(
         &mut self,
         (output, column): (usize, usize),
@@ -106,9 +128,7 @@ impl Resolver {
         if places.len() <= column {
             places.resize(column + 1, None);
         }
-        let is_there = |at: &usize| context.names.get(*at).is_some_and(|found| found == name);
-        let place = places[column].filter(is_there).or_else(|| position(name, context));
-        places[column] = place;
+        let place = *places[column].get_or_insert_with(|| position(name, context));
         place.map_or(Value::Null, |at| context.values[at])
     }
 }

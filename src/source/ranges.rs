@@ -1,6 +1,7 @@
 //! Ranges of a `SQLite` table: where to split it, and which of its columns tell rows apart.
 
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 use rusqlite::OptionalExtension as _;
 use rusqlite::types::Value as Stored;
@@ -36,7 +37,7 @@ impl TableSource {
             database: self.database.reopen()?,
             file: self.file.clone(),
             table: self.table.clone(),
-            names: self.names.clone(),
+            names: Arc::clone(&self.names),
             order: self.order.clone(),
             companion: self.companion.clone(),
             holds_rows: false,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -53,6 +54,9 @@ impl Database {
 /// How long one read may keep others from writing: in rollback-journal mode they wait for it.
 const LOCK_MAX: Duration = Duration::from_millis(300);
 
+/// Rows between two looks at the clock, which costs as much as casting a value.
+const ROWS_PER_LOOK: u64 = 16;
+
 /// How the rows of a table are ordered and resumed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RowOrder {
@@ -70,7 +74,7 @@ pub struct TableSource {
     pub(super) database: Database,
     pub(super) file: SourceFile,
     pub(super) table: String,
-    pub(super) names: Vec<String>,
+    pub(super) names: Arc<[String]>,
     pub(super) order: RowOrder,
     pub(super) companion: Option<Companion>,
     /// Whether the rows of a view are held in `temp.toolkit_rows`.
@@ -94,7 +98,7 @@ impl TableSource {
         companion: Option<(String, BTreeMap<String, PathBuf>)>,
     ) -> Result<Self> {
         let database = Database::open(&file.path)?;
-        let names = database.columns(table)?;
+        let names: Arc<[String]> = database.columns(table)?.into();
         if names.is_empty() {
             return Err(Error::new(
                 ErrorKind::SourceMissing,
@@ -201,8 +205,10 @@ impl TableSource {
             _ => 0,
         };
         let started = Instant::now();
+        let mut rows_read = 0_u64;
+        let mut room: Vec<Value<'static>> = Vec::with_capacity(self.names.len());
         while let Some(row) = rows.next().map_err(|e| unreadable(&path, e))? {
-            let mut values = Vec::with_capacity(self.names.len());
+            let mut values = emptied(room);
             for at in 0..self.names.len() {
                 let value = row.get_ref(at + skip).map_err(|e| unreadable(&path, e))?;
                 values.push(value_of(value));
@@ -223,9 +229,13 @@ impl TableSource {
                 },
             };
             let is_paused = visit(&record)? == Flow::Pause;
-            if is_paused || (self.blocks_writers && started.elapsed() > LOCK_MAX) {
+            rows_read += 1;
+            let is_timed = self.blocks_writers && rows_read.is_multiple_of(ROWS_PER_LOOK);
+            if is_paused || (is_timed && started.elapsed() > LOCK_MAX) {
                 return Ok(Some(record.position));
             }
+            drop(record);
+            room = emptied(values);
         }
         Ok(None)
     }
@@ -341,6 +351,12 @@ fn binary_order(names: &[String]) -> String {
     let columns: Vec<String> =
         names.iter().map(|name| format!("{} COLLATE BINARY", quote_ident(name))).collect();
     columns.join(", ")
+}
+
+/// An empty vector in the same memory, for values that live as long as another row.
+fn emptied<'to>(mut values: Vec<Value<'_>>) -> Vec<Value<'to>> {
+    values.clear();
+    values.into_iter().map(|_| Value::Null).collect()
 }
 
 pub(super) fn value_of(value: ValueRef<'_>) -> Value<'_> {
