@@ -79,7 +79,7 @@ pub(super) fn parse_moment(text: &[u8]) -> Result<Parsed, Fault> {
 
 /// `YYYY-MM-DD(T| )HH:MM:SS[.ffffff][Z|+00:00]`, as most programs write it; None where it is
 /// anything else, faults included.
-fn parse_common(text: &[u8]) -> Option<Moment> {
+pub(super) fn parse_common(text: &[u8]) -> Option<Moment> {
     let (head, rest) = text.split_first_chunk::<19>()?;
     let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T' | b' ', tail @ ..] = *head else {
         return None;
@@ -268,6 +268,8 @@ mod tests {
     fn the_common_shape_reads_as_any_shape_does() {
         use rand::{Rng as _, SeedableRng as _, seq::IndexedRandom as _};
 
+        use crate::cast::decimal::Decimal;
+
         let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(41);
         let pieces: [&[&str]; 9] = [
             &["2026", "0001", "0000", "9999", "1900", "2024", "12345", "20x6"],
@@ -294,6 +296,7 @@ mod tests {
             let Some(moment) = parse_common(&text) else { continue };
             common += 1;
             assert_eq!(parse_any(&text).unwrap(), Parsed::Moment(moment), "{shown}");
+            assert!(Decimal::parse(&text).is_none(), "{shown} is no number");
         }
         assert!(common > 200, "{common} of the common shape");
         for text in

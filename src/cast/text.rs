@@ -228,6 +228,19 @@ mod tests {
     }
 
     #[test]
+    fn common_text_is_what_no_policy_is_about() {
+        for byte in 0..=u8::MAX {
+            for text in [
+                vec![byte],
+                [&b"a long enough text, of more than one register "[..], &[byte, b'z']].concat(),
+            ] {
+                assert_eq!(is_common(&text), byte.is_ascii() && byte != 0, "{byte:#x}");
+            }
+        }
+        assert!(is_common(b""));
+    }
+
+    #[test]
     fn limits_count_characters() {
         assert_eq!(beyond("äöü".as_bytes(), 3), None);
         assert_eq!(beyond("äöü".as_bytes(), 2), Some(4));

@@ -141,3 +141,52 @@ fn position(name: &str, context: &Context<'_>) -> Option<usize> {
         .position(|column| column == name)
         .or_else(|| context.names.iter().position(|column| column.eq_ignore_ascii_case(name)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Arc<[String]> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_column_is_found_where_it_stands_in_each_record() {
+        let file = SourceFile {
+            path: "a".into(),
+            relative: "a".to_owned(),
+            sha256: String::new(),
+            size_bytes: 0,
+        };
+        let mut resolver = Resolver::default();
+        let mut place_of = |names: &Arc<[String]>, wanted: &str| {
+            let values: Vec<Value<'_>> = (0..names.len() as i64).map(Value::Integer).collect();
+            let context = Context {
+                file: &file,
+                names,
+                values: &values,
+                element: None,
+                root: None,
+                computed: None,
+                element_key: None,
+            };
+            resolver.see(Some(names));
+            match resolver.of_column((1, 2), &[From::Column(wanted.to_owned())], &context) {
+                Value::Integer(at) => Some(at),
+                _ => None,
+            }
+        };
+        for (order, place) in [
+            (["id", "model", "at"], Some(1)),
+            (["model", "id", "at"], Some(0)),
+            (["id", "at", "MODEL"], Some(2)),
+            (["id", "at", "modell"], None),
+            (["id", "model", "at"], Some(1)),
+        ] {
+            // Names that are gone give their memory to the next ones.
+            let names = names(&order);
+            assert_eq!(place_of(&names, "model"), place, "{order:?}");
+            assert_eq!(place_of(&names, "model"), place, "{order:?} again");
+        }
+    }
+}

@@ -3,7 +3,6 @@
 //! Only what is certain to come out as [`super::write_jsonb`] writes it, and without a note, is
 //! written here; everything else is left to it. A property holds the two equal.
 
-use super::escape::is_plain;
 use super::number::{literal_length, push_numeric};
 use crate::cast::redact::Redactor;
 
@@ -115,9 +114,15 @@ fn skip_space(text: &[u8]) -> &[u8] {
 /// A string that nothing in is escaped, and what comes after it.
 fn string(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let text = text.strip_prefix(b"\"")?;
-    let end = text.iter().position(|byte| *byte == b'"')?;
-    let (inside, after) = text.split_at(end);
-    is_plain(inside).then_some((inside, &after[1..]))
+    // Mostly of a few bytes, for which a search and a check of their own cost more.
+    for (at, byte) in text.iter().enumerate() {
+        match byte {
+            b'"' => return Some((&text[..at], &text[at + 1..])),
+            b'\\' | ..0x20 | 0x80.. => return None,
+            _ => {}
+        }
+    }
+    None
 }
 
 fn scalar(text: &[u8]) -> Option<(Scalar<'_>, &[u8])> {

@@ -55,7 +55,36 @@ impl Database {
 const LOCK_MAX: Duration = Duration::from_millis(300);
 
 /// Rows between two looks at the clock, which costs as much as casting a value.
-const ROWS_PER_LOOK: u64 = 16;
+const ROWS_PER_LOOK: u32 = 16;
+
+/// Rows that took longer than this are looked at one by one.
+const QUICK_ROWS: Duration = Duration::from_millis(10);
+
+/// How long a read has kept others from writing.
+struct LockClock {
+    started: Instant,
+    looked: Duration,
+    rows_left: u32,
+}
+
+impl LockClock {
+    fn start() -> Self {
+        Self { started: Instant::now(), looked: Duration::ZERO, rows_left: 0 }
+    }
+
+    /// Whether the read should end; asked after every row.
+    fn is_over(&mut self) -> bool {
+        if self.rows_left > 0 {
+            self.rows_left -= 1;
+            return false;
+        }
+        let now = self.started.elapsed();
+        let are_quick = now.saturating_sub(self.looked) < QUICK_ROWS;
+        self.rows_left = if are_quick { ROWS_PER_LOOK } else { 0 };
+        self.looked = now;
+        now > LOCK_MAX
+    }
+}
 
 /// How the rows of a table are ordered and resumed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -204,8 +233,7 @@ impl TableSource {
             Some(Position::Ordinal(seen)) => *seen,
             _ => 0,
         };
-        let started = Instant::now();
-        let mut rows_read = 0_u64;
+        let mut clock = LockClock::start();
         let mut room: Vec<Value<'static>> = Vec::with_capacity(self.names.len());
         while let Some(row) = rows.next().map_err(|e| unreadable(&path, e))? {
             let mut values = emptied(room);
@@ -229,9 +257,7 @@ impl TableSource {
                 },
             };
             let is_paused = visit(&record)? == Flow::Pause;
-            rows_read += 1;
-            let is_timed = self.blocks_writers && rows_read.is_multiple_of(ROWS_PER_LOOK);
-            if is_paused || (is_timed && started.elapsed() > LOCK_MAX) {
+            if is_paused || (self.blocks_writers && clock.is_over()) {
                 return Ok(Some(record.position));
             }
             drop(record);
