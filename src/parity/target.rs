@@ -18,6 +18,9 @@ use crate::store::{quote_ident, quote_literal, sql};
 /// Rows fetched by place in one statement.
 const PLACES_AT_ONCE: usize = 1000;
 
+/// Pieces of a stream between two looks at whether to stop.
+const PIECES_PER_LOOK: u64 = 64;
+
 /// Bytes of the two COPY fields that say where a row is: `tableoid` and `ctid`.
 const PLACE_BYTES: usize = 4 + 4 + 4 + 6;
 
@@ -105,16 +108,21 @@ impl TargetWalk<'_> {
         );
         let mut stream = conn.copy_out_raw(&statement).await?;
         let mut reader = TupleReader::default();
-        let mut rows = 0_u64;
+        let (mut rows, mut pieces) = (0_u64, 0_u64);
         while let Some(piece) = stream.try_next().await? {
-            reader.push(&piece);
-            while let Some(tuple) = reader.next_tuple()? {
+            reader.read(&piece, &mut |tuple| {
                 let (tuple, place) = split_place(tuple);
                 sink(&Held { tuple, place, layout: &self.output.layout })?;
                 rows += 1;
+                Ok(())
+            })?;
+            pieces += 1;
+            // A piece is mostly one row.
+            if pieces % PIECES_PER_LOOK == 0 {
+                self.stop.check()?;
             }
-            self.stop.check()?;
         }
+        self.stop.check()?;
         if !reader.is_complete() {
             return Err(Error::new(
                 ErrorKind::StoreUnreachable,

@@ -17,6 +17,7 @@ pub mod sqlite;
 pub mod survey;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -115,8 +116,8 @@ pub struct SourceRecord<'a> {
 pub enum Content<'a> {
     /// Named columns.
     Columns {
-        /// Names, in order.
-        names: &'a [String],
+        /// Names, in order; one and the same for all records of a reader.
+        names: &'a Arc<[String]>,
         /// Values, in order.
         values: &'a [Value<'a>],
         /// The JSON document beside the record.

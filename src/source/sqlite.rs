@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -54,6 +55,38 @@ impl Database {
 /// How long one read may keep others from writing: in rollback-journal mode they wait for it.
 const LOCK_MAX: Duration = Duration::from_millis(300);
 
+/// Rows between two looks at the clock, which costs as much as casting a value.
+const ROWS_PER_LOOK: u32 = 16;
+
+/// Rows that took longer than this are looked at one by one.
+const QUICK_ROWS: Duration = Duration::from_millis(10);
+
+/// How long a read has kept others from writing.
+struct LockClock {
+    started: Instant,
+    looked: Duration,
+    rows_left: u32,
+}
+
+impl LockClock {
+    fn start() -> Self {
+        Self { started: Instant::now(), looked: Duration::ZERO, rows_left: 0 }
+    }
+
+    /// Whether the read should end; asked after every row.
+    fn is_over(&mut self) -> bool {
+        if self.rows_left > 0 {
+            self.rows_left -= 1;
+            return false;
+        }
+        let now = self.started.elapsed();
+        let are_quick = now.saturating_sub(self.looked) < QUICK_ROWS;
+        self.rows_left = if are_quick { ROWS_PER_LOOK } else { 0 };
+        self.looked = now;
+        now > LOCK_MAX
+    }
+}
+
 /// How the rows of a table are ordered and resumed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RowOrder {
@@ -70,7 +103,7 @@ pub(super) enum RowOrder {
 pub struct TableShape {
     pub(super) file: SourceFile,
     pub(super) table: String,
-    pub(super) names: Vec<String>,
+    pub(super) names: Arc<[String]>,
     pub(super) order: RowOrder,
     pub(super) companion: Option<Companion>,
 }
@@ -123,7 +156,7 @@ impl TableShape {
         table: &str,
         companion: Option<(String, BTreeMap<String, PathBuf>)>,
     ) -> Result<Self> {
-        let names = database.columns(table)?;
+        let names: Arc<[String]> = database.columns(table)?.into();
         if names.is_empty() {
             return Err(Error::new(
                 ErrorKind::SourceMissing,
@@ -268,9 +301,10 @@ impl TableSource {
             Some(Position::Ordinal(seen)) => *seen,
             _ => 0,
         };
-        let started = Instant::now();
+        let mut clock = LockClock::start();
+        let mut room: Vec<Value<'static>> = Vec::with_capacity(self.shape.names.len());
         while let Some(row) = rows.next().map_err(|e| unreadable(&path, e))? {
-            let mut values = Vec::with_capacity(self.shape.names.len());
+            let mut values = emptied(room);
             for at in 0..self.shape.names.len() {
                 let value = row.get_ref(at + skip).map_err(|e| unreadable(&path, e))?;
                 values.push(value_of(value));
@@ -291,9 +325,11 @@ impl TableSource {
                 },
             };
             let is_paused = visit(&record)? == Flow::Pause;
-            if is_paused || (self.blocks_writers && started.elapsed() > LOCK_MAX) {
+            if is_paused || (self.blocks_writers && clock.is_over()) {
                 return Ok(Some(record.position));
             }
+            drop(record);
+            room = emptied(values);
         }
         Ok(None)
     }
@@ -371,6 +407,12 @@ fn binary_order(names: &[String]) -> String {
     let columns: Vec<String> =
         names.iter().map(|name| format!("{} COLLATE BINARY", quote_ident(name))).collect();
     columns.join(", ")
+}
+
+/// An empty vector in the same memory, for values that live as long as another row.
+fn emptied<'to>(mut values: Vec<Value<'_>>) -> Vec<Value<'to>> {
+    values.clear();
+    values.into_iter().map(|_| Value::Null).collect()
 }
 
 pub(crate) fn value_of(value: ValueRef<'_>) -> Value<'_> {

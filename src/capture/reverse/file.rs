@@ -131,7 +131,7 @@ impl Drop for File {
 pub(super) struct Shape {
     pub(super) table: String,
     /// All columns, as casts read them.
-    pub(super) names: Vec<String>,
+    pub(super) names: std::sync::Arc<[String]>,
     /// Whether each can be written.
     pub(super) is_stored: Vec<bool>,
     /// Declared types, upper case.
@@ -206,7 +206,7 @@ impl Shape {
         let table = table.to_owned();
         Ok(Self {
             table,
-            names,
+            names: names.into(),
             is_stored,
             types,
             rowid,
@@ -233,7 +233,7 @@ impl Shape {
     pub(super) fn select(&self) -> String {
         let place = self.place_columns();
         let columns: Vec<String> =
-            place.iter().chain(&self.names).map(|name| quote_ident(name)).collect();
+            place.iter().chain(self.names.iter()).map(|name| quote_ident(name)).collect();
         format!("SELECT {} FROM main.{}", columns.join(", "), quote_ident(&self.table))
     }
 

@@ -115,7 +115,7 @@ struct LiveStream {
     /// Number of its table, its identity, and what the log keeps of it.
     captured: CapturedTable,
     /// Names under which the pack knows the logged values.
-    names: Vec<String>,
+    names: Arc<[String]>,
     /// Positions in the logged values of the columns that keys are made of.
     key: Vec<usize>,
     /// Whether rows have to be looked for by their key, too: the identity may change (VACUUM), or
@@ -157,7 +157,7 @@ impl LiveFile {
                 stream: index,
                 shape,
                 captured: captured.clone(),
-                names,
+                names: names.into(),
                 key,
                 by_key,
             });
