@@ -1,5 +1,6 @@
 //! `toolkit dual-write`: changes captured in SQLite arrive in Postgres.
 
+mod documents;
 mod hardship;
 mod history;
 mod install;

@@ -102,5 +102,6 @@ CREATE SEQUENCE toolkit.capture_file_position;
 ALTER TABLE toolkit.held_row ADD COLUMN position bigint;
 COMMENT ON COLUMN toolkit.held_row.position IS
     'How far changes were captured when the row was read; NULL: they are not.';
-ALTER TABLE toolkit.reject ADD COLUMN met_at timestamptz;
-COMMENT ON COLUMN toolkit.reject.met_at IS 'When a captured change was refused, if one was.';
+ALTER TABLE toolkit.reject ADD COLUMN met_during uuid;
+COMMENT ON COLUMN toolkit.reject.met_during IS
+    'The unfinished backfill beside which a captured change was refused.';

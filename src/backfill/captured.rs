@@ -246,7 +246,7 @@ pub(super) fn without(chunk: &Chunk, place: &Place<'_>, applied: &Applied) -> Ch
     };
     for (index, rows) in chunk.outputs.iter().enumerate() {
         let mut output = OutputRows { buffer: rows.buffer.clone(), ..OutputRows::default() };
-        output.digest = rows.digest.clone();
+        output.digest = rows.digest;
         for row in &rows.rows {
             let is_row = applied.rows.contains(&(index, row.record, row.element));
             let is_record = applied.records.contains(&row.record);

@@ -149,8 +149,7 @@ async fn resolve_old_rejects(
     sqlx::query(
         "UPDATE toolkit.reject SET state = 'resolved' WHERE pack = $2 AND stream = $3 \
          AND run_id <> $1::uuid AND source = ANY($4) \
-         AND (met_at IS NULL OR met_at < (SELECT started_at FROM toolkit.run \
-           WHERE run_id = $1::uuid)) \
+         AND met_during IS DISTINCT FROM $1::uuid \
          AND (state = 'open' OR (state = 'retried' AND NOT EXISTS (\
            SELECT 1 FROM toolkit.ledger AS l \
            WHERE l.run_id = $1::uuid AND l.pack = $2 AND l.stream = $3 \

@@ -24,6 +24,8 @@ use crate::store::sql;
 
 /// What a chunk's transaction needs to know beside the chunk.
 #[derive(Debug, Clone, Copy)]
+// Independent facts about the run, not a state in disguise.
+#[allow(clippy::struct_excessive_bools)]
 pub(super) struct Place<'a> {
     /// The pack.
     pub pack: &'a PackPlan,

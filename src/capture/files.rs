@@ -122,26 +122,17 @@ pub async fn rescan(
     stop: &Stop,
 ) -> Result<Rescan> {
     let listing = list(opened).await?;
-    let mut scan = Rescan::default();
+    let looking = Looking { opened, run_id, listing: &listing, stop };
+    let mut scan = Rescan { files: listing.documents.len() as u64, ..Rescan::default() };
     for _ in 0..=usize::from(options.full) {
-        scan = Rescan { files: listing.documents.len() as u64, ..merged(scan) };
-        for pass in 0..PASSES_MAX {
-            let known = known(conn, &opened.plan.name).await?;
-            let changed = changed(&listing, &known, options.full && pass == 0).await?;
-            if changed.files.is_empty() {
-                break;
-            }
-            let before = scan.applied.len();
-            for file in &changed.files {
-                stop.check()?;
-                let work = FileWork { opened, run_id, file, all: &changed.hashes };
-                apply_one(conn, &work, memory, &mut scan).await?;
-            }
-            if scan.applied.len() == before {
-                break;
-            }
-        }
+        scan = merged(scan);
+        looking.apply(conn, options.full, memory, &mut scan).await?;
+        let gone = scan.vanished.len();
         vanished(conn, opened, run_id, &listing, &mut scan).await?;
+        if scan.vanished.len() > gone {
+            // What had given way to them, or was a copy of them, stands for itself now.
+            looking.apply(conn, false, memory, &mut scan).await?;
+        }
         if scan.is_complete() {
             break;
         }
@@ -150,6 +141,45 @@ pub async fn rescan(
         }
     }
     Ok(scan)
+}
+
+/// What is looked at.
+struct Looking<'a> {
+    opened: &'a Arc<OpenedPack>,
+    run_id: &'a str,
+    listing: &'a Listing,
+    stop: &'a Stop,
+}
+
+impl Looking<'_> {
+    /// Applies what changed, and what depends on it, until nothing is left that can be.
+    async fn apply(
+        &self,
+        conn: &mut PgConnection,
+        hashes_all: bool,
+        memory: &mut Memory,
+        scan: &mut Rescan,
+    ) -> Result<()> {
+        for pass in 0..PASSES_MAX {
+            let known = known(conn, &self.opened.plan.name).await?;
+            let changed = changed(self.listing, &known, hashes_all && pass == 0).await?;
+            let before = scan.applied.len();
+            for file in &changed.files {
+                self.stop.check()?;
+                if pass > 0 && scan.unfinished.iter().any(|(name, _)| *name == file.listed.relative)
+                {
+                    continue;
+                }
+                let (opened, run_id) = (self.opened, self.run_id);
+                let work = FileWork { opened, run_id, file, all: &changed.hashes };
+                apply_one(conn, &work, memory, scan).await?;
+            }
+            if scan.applied.len() == before {
+                break;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What was done stays said; what was found is found again.

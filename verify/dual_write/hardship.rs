@@ -251,3 +251,95 @@ async fn what_cannot_be_captured_is_refused_with_advice() {
         assert!(stderr(&output).contains("help:"), "{}", stderr(&output));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_restarts_is_waited_for_and_nothing_is_lost() {
+    use crate::torture::cluster::Cluster;
+    let cluster = Cluster::start_new(&[]);
+    cluster.make_database("app", None).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (pack, source) = (folder.path().join("pack"), folder.path().join("source"));
+    std::fs::create_dir(&pack).unwrap();
+    std::fs::create_dir(&source).unwrap();
+    std::fs::write(
+        pack.join("V1__log.sql"),
+        "CREATE TABLE public.log (id bigint PRIMARY KEY, body text)",
+    )
+    .unwrap();
+    std::fs::write(
+        pack.join("pack.toml"),
+        "[pack]\nname = \"mine\"\nversion = 1\n[[stream]]\nname = \"items\"\n\
+         target = \"public.log\"\nkey = [\"id\"]\n[stream.source]\nsqlite = \"app.sqlite\"\n\
+         table = \"log\"\n",
+    )
+    .unwrap();
+    let application = rusqlite::Connection::open(source.join("app.sqlite")).unwrap();
+    application.execute_batch("CREATE TABLE log (id INTEGER PRIMARY KEY, body TEXT)").unwrap();
+    let tool = |arguments: &[&str]| {
+        let mut command = crate::support::toolkit();
+        command.args(["--database-url", &cluster.url("app")]).args(arguments);
+        command.current_dir(folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    let done = |arguments: &[&str]| {
+        let output = tool(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
+    };
+    done(&["migrate", "up", "--pack", "mine", "--dir", "pack"]);
+    let place = ["--pack", "pack", "--source", "source"];
+    done(&[&["dual-write", "enable"][..], &place].concat());
+    let mut tail =
+        tool(&[&["dual-write", "run", "--interval", "5"][..], &place].concat()).spawn().unwrap();
+    for n in 0..300 {
+        application.execute("INSERT INTO log VALUES (?1, 'b')", [n]).unwrap();
+        application.execute("DELETE FROM log WHERE id = ?1 - 50", [n]).unwrap();
+        if n % 100 == 50 {
+            cluster.stop(if n == 50 { "fast" } else { "immediate" });
+            std::thread::sleep(Duration::from_millis(300));
+            cluster.start();
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert!(tail.try_wait().unwrap().is_none(), "it gave up");
+    nix_interrupt(tail.id());
+    let output = tail.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
+    done(&[&["dual-write", "run", "--until-caught-up"][..], &place].concat());
+    done(&[&["verify-parity", "--level", "full"][..], &place].concat());
+}
+
+#[tokio::test]
+async fn a_key_that_stands_in_two_files_goes_to_the_newer_row() {
+    use crate::support::backfill::Move;
+    let ddl = "CREATE SCHEMA app; CREATE TABLE app.t (k text PRIMARY KEY, v text, at timestamptz)";
+    let streams = "[[stream]]\nname = 't'\ntarget = 'app.t'\nkey = ['k']\n\
+         conflict = { rule = 'newer', by = 'at' }\n\
+         source = { sqlite = ['app.sqlite', 'old.sqlite'], table = 't' }\n\
+         [stream.columns]\nk = 'k'\nv = 'v'\nat = { from = 'at', zone = 'UTC' }\n";
+    let table = "CREATE TABLE t (k TEXT PRIMARY KEY, v TEXT, at TEXT);";
+    let place = Move::own(ddl, streams, table).await;
+    let old = rusqlite::Connection::open(place.source.join("old.sqlite")).unwrap();
+    old.execute_batch(&format!(
+        "{table} INSERT INTO t VALUES ('both', 'old', '2024-01-01'), ('only', 'old', '2024-01-01')"
+    ))
+    .unwrap();
+    let new = place.sqlite();
+    let postgres = toolkit::store::Postgres::connect(&place.database.settings()).await.unwrap();
+    let scene = Scene { place, postgres };
+    scene.enable().await;
+    scene.place.backfill(0, &[]);
+    for (file, sql, expected) in [
+        (&new, "INSERT INTO t VALUES ('both', 'new', '2025-01-01')", "new"),
+        (&old, "UPDATE t SET v = 'older', at = '2023-01-01' WHERE k = 'both'", "new"),
+        (&old, "UPDATE t SET v = 'newest', at = '2026-01-01' WHERE k = 'both'", "newest"),
+        (&new, "UPDATE t SET v = 'new2', at = '2025-02-01' WHERE k = 'both'", "newest"),
+        (&old, "DELETE FROM t WHERE k = 'both'", "new2"),
+        (&new, "DELETE FROM t WHERE k = 'both'", "no row"),
+    ] {
+        file.execute_batch(sql).unwrap();
+        scene.catch_up(100).await;
+        let held = scene.place.text("SELECT v FROM app.t WHERE k = 'both'").await;
+        assert_eq!(held, expected, "{sql}");
+        scene.assert_clean(sql).await;
+    }
+}

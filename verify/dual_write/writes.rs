@@ -5,6 +5,8 @@ use super::scene::Scene;
 const LONG: &str = "a_name_of_more_than_sixty_bytes_that_an_application_may_well_have_given";
 
 /// Statements of one transaction each.
+// A list.
+#[allow(clippy::too_many_lines)]
 fn writes() -> Vec<(&'static str, String)> {
     let plain = [
         ("insert", "INSERT INTO item VALUES ('d', 'Dan', 4, 4)"),

@@ -58,7 +58,7 @@ struct Part {
 }
 
 impl FileWork<'_> {
-    fn name(&self) -> &str {
+    fn relative(&self) -> &str {
         &self.file.listed.relative
     }
 
@@ -75,7 +75,7 @@ impl FileWork<'_> {
         for name in &self.file.listed.streams {
             let Some(stream) = plan.stream_index(name) else { continue };
             let field = Field { pack: plan, stream: &plan.streams[stream], run_id: self.run_id };
-            retire(&mut tx, &field, self.name()).await?;
+            retire(&mut tx, &field, self.relative()).await?;
             let mut part = Part::default();
             let mut source = Some(self.source(stream));
             let mut from = None;
@@ -85,13 +85,13 @@ impl FileWork<'_> {
                     tx.rollback().await?;
                     return Ok(None);
                 }
-                part.store(&mut tx, &field, self.name(), &read.chunk, &mut done).await?;
+                part.store(&mut tx, &field, self.relative(), &read.chunk, &mut done).await?;
                 if read.chunk.next.is_some() {
                     from.clone_from(&read.chunk.next);
                     source = Some(read.source);
                 }
             }
-            part.conclude(&mut tx, &field, self.name(), &mut done).await?;
+            part.conclude(&mut tx, &field, self.relative(), &mut done).await?;
         }
         self.remember(&mut tx, &done).await?;
         tx.commit().await?;
@@ -124,7 +124,7 @@ impl FileWork<'_> {
         mut source: StreamSource,
         from: Option<Position>,
     ) -> Result<Read> {
-        let (opened, name) = (Arc::clone(self.opened), self.name().to_owned());
+        let (opened, name) = (Arc::clone(self.opened), self.relative().to_owned());
         tokio::task::spawn_blocking(move || {
             let plan = &opened.plan.streams[stream];
             let mut deriver = Deriver::new(plan, Arc::clone(&opened.redactor));
@@ -153,14 +153,14 @@ impl FileWork<'_> {
         let sha256 = if done.waits > 0 { "" } else { &self.file.file.sha256 };
         sqlx::query(include_str!("../../sql/capture/remember_file.sql"))
             .bind(pack)
-            .bind(self.name())
+            .bind(self.relative())
             .bind(&self.file.listed.streams)
             .bind(sha256)
             .bind(i64::try_from(self.file.file.size_bytes).unwrap_or(i64::MAX))
             .bind(self.file.modified_ns)
             .execute(&mut *tx)
             .await?;
-        note_file(tx, pack, &self.file.listed.streams, self.name()).await
+        note_file(tx, pack, &self.file.listed.streams, self.relative()).await
     }
 }
 
@@ -307,7 +307,11 @@ impl Part {
             }
             let fields = rows.fields(row);
             let digest = output.layout.key_digest(fields);
-            let owns = !gave_way.contains(&place);
+            let is_contested = owners.contains_key(&output.layout.key_digest(rows.fields(row)));
+            // Of a key that another file owns, this one takes possession only by being newer.
+            let may_own =
+                !is_contested || (output.conflict == ConflictRule::Newer && stored.changed > 0);
+            let owns = may_own && !gave_way.contains(&place);
             if owns && let Some(owner) = owners.get(&digest) {
                 self.displaced.insert(owner.clone());
             }
@@ -347,6 +351,8 @@ impl Part {
                 self.lost.insert((index, digest), fields);
             }
         }
+        // Of several rows of one key the first is stored: it stays.
+        self.lost.retain(|place, _| !self.keys.contains_key(place));
         delete_lost(tx, field, source, &self.lost, done).await?;
         self.displaced.remove(source);
         let displaced: Vec<String> = self.displaced.iter().cloned().collect();
@@ -369,7 +375,7 @@ impl Part {
         field: &Field<'_>,
         source: &str,
     ) -> Result<()> {
-        let keys: Vec<(&(usize, Digest), &(Vec<u8>, bool))> = self.keys.iter().collect();
+        let keys: Vec<_> = self.keys.iter().collect();
         for part in keys.chunks(5_000) {
             let output = |at: usize| i32::try_from(at).unwrap_or(i32::MAX);
             sqlx::query(
@@ -425,16 +431,12 @@ impl Part {
         resolve(tx, field, source, &met).await?;
         field.insert_rejects(tx, &self.rejects, "record").await?;
         field.insert_rejects(tx, &self.refused, "row").await?;
-        sqlx::query(
-            "UPDATE toolkit.reject SET met_at = clock_timestamp() \
-             WHERE pack = $1 AND stream = $2 AND source = $3 AND record_sha256 = ANY($4)",
-        )
-        .bind(&field.pack.name)
-        .bind(&field.stream.name)
-        .bind(source)
-        .bind(&met)
-        .execute(&mut *tx)
-        .await?;
+        sqlx::query(include_str!("../../sql/capture/met_rejects.sql"))
+            .bind(&field.pack.name)
+            .bind(&field.stream.name)
+            .bind(&met)
+            .execute(&mut *tx)
+            .await?;
         field.insert_ledger(tx, &self.ledger).await
     }
 }

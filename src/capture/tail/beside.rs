@@ -76,7 +76,7 @@ fn values_of(pattern: &str, name: &str) -> Option<Vec<(String, Vec<u8>)>> {
         } else {
             rest.find(literal)?
         };
-        found.push(((*column).to_owned(), rest[..end].as_bytes().to_vec()));
+        found.push(((*column).to_owned(), rest.as_bytes()[..end].to_vec()));
         rest = &rest[end + literal.len()..];
     }
     (rest.is_empty() && !found.is_empty()).then_some(found)

@@ -67,12 +67,26 @@ pub(in crate::capture) async fn holder(
 }
 
 /// A run for what this tail refuses and notes.
-pub(super) async fn begin(conn: &mut PgConnection, opened: &OpenedPack) -> Result<String> {
+pub(super) async fn begin(
+    conn: &mut PgConnection,
+    opened: &OpenedPack,
+    is_exclusive: bool,
+) -> Result<String> {
     let run_id = uuid::Uuid::new_v4().to_string();
+    if is_exclusive {
+        sqlx::query(
+            "UPDATE toolkit.run SET status = 'failed', finished_at = now(), \
+             error = coalesce(error, 'killed before its end') WHERE pack = $1 \
+             AND command = 'dual-write' AND status = 'running' AND settings ->> 'exclusive' = 'true'",
+        )
+        .bind(&opened.plan.name)
+        .execute(&mut *conn)
+        .await?;
+    }
     sqlx::query(include_str!("../../sql/ledger/recorded_run.sql"))
         .bind(&run_id)
         .bind(&opened.plan.name)
-        .bind("{}")
+        .bind(format!("{{\"exclusive\": {is_exclusive}}}"))
         .bind("{}")
         .bind(env!("CARGO_PKG_VERSION"))
         .bind(i32::try_from(std::process::id()).ok())

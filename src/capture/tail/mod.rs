@@ -3,6 +3,7 @@
 mod apply;
 mod beside;
 mod compare;
+mod conclude;
 mod control;
 mod read;
 mod trim;
@@ -123,7 +124,7 @@ impl Tail {
         if options.exclusive {
             control::require_alone(&mut conn, &opened.plan.name).await?;
         }
-        let run_id = control::begin(&mut conn, &opened).await?;
+        let run_id = control::begin(&mut conn, &opened, options.exclusive).await?;
         let sources = captured_files(&opened);
         Ok(Self {
             opened,

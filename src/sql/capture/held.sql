@@ -10,7 +10,7 @@ FROM (
           SELECT 1 FROM toolkit.run r WHERE r.pack = $1 AND r.command = 'backfill'
             AND r.status = 'completed'))
     UNION ALL
-    SELECT r.stream, 'row', 0, NULL, NULL, true, r.locator, coalesce(r.met_at, r.created_at)
+    SELECT r.stream, 'row', 0, NULL, NULL, true, r.locator, r.created_at
     FROM toolkit.reject r
     WHERE r.pack = $1 AND r.source = $2 AND r.state IN ('open', 'acknowledged')
       AND r.reason IN ('orphan', 'unique_collision', 'duplicate_key')
