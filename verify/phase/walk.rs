@@ -58,7 +58,7 @@ async fn history_comes_from_offline_copies_alone(stage: &Stage, copy: &std::path
 
 #[tokio::test]
 async fn the_unified_pack_walks_to_the_cutover_and_is_accepted_with_its_lineage() {
-    let shape = Shape { token_usage: 400, query_cache: 100, ..Shape::demo() };
+    let shape = Shape { runs: 6, token_usage: 400, query_cache: 100, ..Shape::demo() };
     let (scene, _) = Move::generated(11, &shape).await;
     let stage = Stage::of(scene);
     let before = stage.exits(1, &["phase", "accept"], &[]);
