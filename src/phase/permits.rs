@@ -49,10 +49,6 @@ fn refusal(phase: Phase, work: Work, pack: &str) -> Option<(&'static str, String
             "Postgres is primary, and older rows of SQLite must not be written over it",
             format!("`toolkit phase rollback --pack {pack}` comes first, if it has to be"),
         )),
-        Work::Backfill if is_last => Some((
-            "SQLite is sealed",
-            "offline copies are imported with `toolkit backfill --historical`".to_owned(),
-        )),
         Work::Repair if is_last => Some((
             "SQLite is sealed, and Postgres is the only store",
             "there is nothing to repair it from".to_owned(),
@@ -65,7 +61,7 @@ fn refusal(phase: Phase, work: Work, pack: &str) -> Option<(&'static str, String
             "applications write to Postgres, and its changes go back by `toolkit reverse run`",
             format!("`toolkit phase rollback --pack {pack}` makes SQLite primary again"),
         )),
-        Work::Enable | Work::Tail if is_last => Some((
+        Work::Backfill | Work::Enable | Work::Tail if is_last => Some((
             "SQLite is sealed",
             "offline copies are imported with `toolkit backfill --historical`".to_owned(),
         )),
