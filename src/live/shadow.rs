@@ -73,9 +73,12 @@ pub struct ShadowRead {
     jobs: mpsc::Sender<Job>,
 }
 
+/// Compares one read, with the means of the workshop.
+type Comparison = Box<dyn for<'s> FnOnce(&'s mut Workshop) -> Doing<'s, ()> + Send>;
+
 /// A comparison, or the wish to have all before it stored.
 enum Job {
-    Compare(Box<dyn for<'s> FnOnce(&'s mut Workshop) -> Doing<'s, ()> + Send>),
+    Compare(Comparison),
     Store(oneshot::Sender<Result<()>>),
 }
 

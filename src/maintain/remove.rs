@@ -9,7 +9,7 @@ use super::wait::{LOCK_TIMEOUT, pause};
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
 use crate::pack::Pack;
-use crate::pack::manifest::RetentionManifest;
+use crate::pack::manifest::{RetentionManifest, StreamManifest};
 use crate::pack::upkeep::{interval, split_table};
 use crate::phase::Phase;
 use crate::store::{quote_ident, quote_qualified, sql};
@@ -114,7 +114,7 @@ fn held_back(phase: Phase) -> Option<String> {
 /// Whether every stream that fills the table maps the column. A stream without a mapping takes all
 /// columns of the same name.
 fn is_mapped(pack: &Pack, table: &str, column: &str) -> bool {
-    let mut views = pack.manifest.streams.iter().flat_map(|stream| stream.views());
+    let mut views = pack.manifest.streams.iter().flat_map(StreamManifest::views);
     views.all(|view| {
         view.target.get_ref() != table
             || view.columns.is_empty()

@@ -257,14 +257,17 @@ impl RemovedBefore {
         let Some(at) = at else { return false };
         let Some(range) = fields_of(tuple).get(at).cloned().flatten() else { return false };
         // timestamp and timestamptz have eight bytes of microseconds, date four of days.
-        let micros = match *tuple.get(range).unwrap_or_default() {
-            [a, b, c, d, e, f, g, h] => i64::from_be_bytes([a, b, c, d, e, f, g, h]),
-            [a, b, c, d] => match i32::from_be_bytes([a, b, c, d]) {
+        let value = tuple.get(range).unwrap_or_default();
+        let micros = if let Ok(bytes) = <[u8; 8]>::try_from(value) {
+            i64::from_be_bytes(bytes)
+        } else if let Ok(bytes) = <[u8; 4]>::try_from(value) {
+            match i32::from_be_bytes(bytes) {
                 i32::MAX => i64::MAX,
                 i32::MIN => i64::MIN,
                 days => i64::from(days).saturating_mul(DAY_MICROS),
-            },
-            _ => return false,
+            }
+        } else {
+            return false;
         };
         micros < self.cutoff_micros
     }
