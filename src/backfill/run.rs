@@ -210,6 +210,7 @@ impl Leader<'_> {
                 initial_load,
                 sifting: outputs.iter().map(|_| Sifting::default()).collect(),
                 disable_triggers: self.preparation.options.disable_triggers,
+                is_captured: self.preparation.is_captured,
                 limits: self.preparation.options.limits.shared_by(workers),
                 stop: self.stop.clone(),
                 oversize: Arc::new(Semaphore::new(1)),
