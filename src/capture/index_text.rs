@@ -29,13 +29,13 @@ pub(super) fn parse(sql: &str) -> Option<IndexText> {
             ")" => {
                 depth = depth.checked_sub(1)?;
                 if depth == 0 {
-                    found.terms.push(term(sql, &tokens[start..number], token.at));
+                    found.terms.push(term(sql, &tokens[start..number]));
                     end = Some(number);
                     break;
                 }
             }
             "," if depth == 1 => {
-                found.terms.push(term(sql, &tokens[start..number], token.at));
+                found.terms.push(term(sql, &tokens[start..number]));
                 start = number + 1;
             }
             _ => {}
@@ -48,8 +48,8 @@ pub(super) fn parse(sql: &str) -> Option<IndexText> {
     Some(found)
 }
 
-/// The text of a term up to `end`, without `COLLATE x` and `ASC` or `DESC` behind it.
-fn term(sql: &str, tokens: &[Token<'_>], end: usize) -> String {
+/// The text of a term, without `COLLATE x` and `ASC` or `DESC` behind it.
+fn term(sql: &str, tokens: &[Token<'_>]) -> String {
     let mut kept = tokens;
     if let Some((last, before)) = kept.split_last()
         && ["asc", "desc"].iter().any(|word| last.text.eq_ignore_ascii_case(word))
@@ -63,9 +63,8 @@ fn term(sql: &str, tokens: &[Token<'_>], end: usize) -> String {
     {
         kept = before;
     }
-    let Some(first) = kept.first() else { return String::new() };
-    let end = tokens.get(kept.len()).map_or(end, |next| next.at);
-    sql[first.at..end].trim().to_owned()
+    let (Some(first), Some(last)) = (kept.first(), kept.last()) else { return String::new() };
+    sql[first.at..last.at + last.text.len()].to_owned()
 }
 
 fn tokens(sql: &str) -> Vec<Token<'_>> {

@@ -13,8 +13,8 @@ use crate::config::Settings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::{OpenedPack, Pack, join_error};
 use crate::parity::{
-    self, Difference, Digests, Independent, Kind, Level, Options, Settle, StoredRun, UnitResult, Verdict,
-    stored_run,
+    self, Difference, Digests, Independent, Kind, Level, Options, Settle, StoredRun, UnitResult,
+    Verdict, stored_run,
 };
 use crate::store::Postgres;
 
@@ -204,13 +204,12 @@ async fn with_postgres(
         } else {
             Independent::Sample { n: 1000, seed: args.seed.unwrap_or_else(rand::random) }
         },
-        settle: args.settle.map_or(Settle::No, |seconds| {
-            Settle::For(Duration::from_secs(seconds.into()))
-        }),
+        settle: args
+            .settle
+            .map_or(Settle::No, |seconds| Settle::For(Duration::from_secs(seconds.into()))),
         ..Options::default()
     };
-    let opened =
-        Arc::new(crate::pack::open_as_recorded(settings, postgres, pack, &roots).await?);
+    let opened = Arc::new(crate::pack::open_as_recorded(settings, postgres, pack, &roots).await?);
     let report =
         crate::phase::verify(postgres, Arc::clone(&opened), &options, output.stop()).await?;
     output.report(&report)?;
