@@ -333,7 +333,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let options = WriterOptions {
         pragmas: PRAGMAS.to_owned(),
-        fence_wait_max: Duration::from_secs(60),
+        fence_wait_max: Duration::from_mins(1),
         apply,
     };
     let writer = Arc::new(DualWriter::open(&router, &args.file, options).await?);
@@ -355,7 +355,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
             is_over: Arc::clone(&is_over),
             pause_file: args.pause_file.clone(),
             orders: orders.iter().copied().filter(|order| of_lane(order.0)).collect(),
-            next: (next + 1..).find(|id| of_lane(*id)).unwrap_or(next + 1),
+            next: (next + 1..=next + i64::from(args.lanes))
+                .find(|id| of_lane(*id))
+                .unwrap_or(next + 1),
             dice: ChaCha8Rng::seed_from_u64(args.seed ^ (u64::from(number) << 32)),
         };
         lanes.spawn(lane.work(args.rate));

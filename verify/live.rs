@@ -1,5 +1,7 @@
 //! Rust applications in mid-migration: route, writes and compared reads.
 
+#![allow(clippy::items_after_statements, reason = "what a write does is read where it is used")]
+
 mod router;
 mod shadow;
 mod writer;

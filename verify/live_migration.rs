@@ -47,8 +47,8 @@ async fn an_application_in_python_stops_at_the_fence_and_loses_no_acknowledged_c
 /// Through phases 0 to 4, or through cutover and rollback.
 async fn migrate(shop: &mut Shop, rolls_back: bool) {
     shop.start_application(RATE).await;
-    shop.succeeds("dual-write enable").await;
-    shop.succeeds("phase advance").await;
+    shop.succeeds("dual-write enable");
+    shop.succeeds("phase advance");
     shop.start_tail();
     shop.until_reached("phase advance", 2).await;
     shop.until_succeeds("backfill", &["--chunk-records", "1000"]).await;
@@ -61,7 +61,7 @@ async fn migrate(shop: &mut Shop, rolls_back: bool) {
         shop.after_rollback().await;
         shop.end().await;
         shop.assert_sqlite_holds_the_journal();
-        shop.assert_parity().await;
+        shop.assert_parity();
     } else {
         shop.verify_quietly().await;
         shop.until_reached("phase advance", 4).await;

@@ -322,7 +322,7 @@ async fn rows_of_the_side_that_is_right_are_listed_and_stay_as_postgres_holds_th
         let _ = std::fs::remove_file(&file);
         let mut arguments =
             vec!["repair", "plan", "--run", "latest", "--out", file.to_str().unwrap()];
-        sides.iter().for_each(|side| arguments.extend(["--side", side]));
+        arguments.extend(sides.iter().flat_map(|side| ["--side", side]));
         world.run(&arguments)
     };
     assert_eq!(sided(&["left"]).status.code(), Some(2));

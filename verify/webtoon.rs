@@ -1,4 +1,4 @@
-//! Pack `webtoon`: what SQLAlchemy wrote into `SQLite`, moved whole, and the questions that the
+//! Pack `webtoon`: what `SQLAlchemy` wrote into `SQLite`, moved whole, and the questions that the
 //! studio's document asks.
 
 use std::collections::BTreeMap;
@@ -142,7 +142,7 @@ async fn fifty_writers_get_versions_without_a_gap_or_a_duplicate() {
     let world = studio("").await;
     let pool = sqlx::postgres::PgPoolOptions::new()
         .max_connections(16)
-        .acquire_timeout(std::time::Duration::from_secs(120))
+        .acquire_timeout(std::time::Duration::from_mins(2))
         .connect(world.database.url())
         .await
         .unwrap();

@@ -231,7 +231,11 @@ impl Leader<'_> {
         records: u64,
     ) -> Result<(StreamSource, usize)> {
         let (run_id, opened) = (self.run_id, &self.preparation.opened);
-        let extent = Extent { records, limits: self.preparation.options.limits };
+        let extent = Extent {
+            records,
+            limits: self.preparation.options.limits,
+            is_captured: self.preparation.is_captured,
+        };
         let name = source.name().to_owned();
         let mut source = Some(source);
         self.steadily(async |conn| {

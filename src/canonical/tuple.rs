@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn tuples_are_the_same_whatever_pieces_they_arrive_in() {
         let (bytes, tuples) = stream(40);
-        for size in 1..bytes.len() + 1 {
+        for size in 1..=bytes.len() {
             let pieces: Vec<&[u8]> = bytes.chunks(size).collect();
             assert_eq!(read_in(&pieces), (tuples.clone(), true), "pieces of {size}");
         }

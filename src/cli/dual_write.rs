@@ -201,10 +201,12 @@ async fn run_tail(
         );
     };
     let followed = follow(&mut tail, until, pace, output.stop(), &say).await;
-    let closed = tail.close().await;
+    // What was applied is committed; a server that is away cannot be taken leave of.
+    let closed = [tail.close().await, postgres.close().await];
     let followed = followed?;
-    closed?;
-    postgres.close().await?;
+    for closed in closed {
+        closed.or_else(|error| if error.kind().is_transient() { Ok(()) } else { Err(error) })?;
+    }
     output.report(&followed)?;
     Ok(if followed.rejects > 0 { Outcome::Differences } else { Outcome::Success })
 }

@@ -178,7 +178,7 @@ impl Command {
             Self::Repair(args) => repair::run(args, settings, output).await,
             Self::Query(args) => query::run(args, settings, output).await,
             Self::Maintain(args) => maintain::run(args, settings, output).await,
-            Self::Reverse(args) => reverse::run(args, settings, output).await,
+            Self::Reverse(args) => Box::pin(reverse::run(args, settings, output)).await,
             Self::Pack(args) => pack::run(args, settings, output).await,
             Self::Ping(args) => ping::run(args, settings, output).await,
         }

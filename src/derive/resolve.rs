@@ -160,7 +160,7 @@ mod tests {
         };
         let mut resolver = Resolver::default();
         let mut place_of = |names: &Arc<[String]>, wanted: &str| {
-            let values: Vec<Value<'_>> = (0..names.len() as i64).map(Value::Integer).collect();
+            let values: Vec<Value<'_>> = (0_i64..).take(names.len()).map(Value::Integer).collect();
             let context = Context {
                 file: &file,
                 names,

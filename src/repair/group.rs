@@ -285,7 +285,7 @@ impl Keys {
         statement: &str,
     ) -> sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments> {
         let query = sqlx::query(sql(statement.to_owned()));
-        self.values.iter().fold(query, |query, values| query.bind(values))
+        self.values.iter().fold(query, sqlx::query::Query::bind)
     }
 }
 

@@ -108,6 +108,12 @@ impl TableSource {
         }
     }
 
+    /// The greatest rowid; None where there are no rows, or none with a rowid to be found by.
+    pub fn last_rowid(&self) -> Result<Option<i64>> {
+        let RowOrder::Rowid(alias) = self.shape.order else { return Ok(None) };
+        Probe { source: self, alias }.at("", "DESC")
+    }
+
     /// Splits the rows into at most `parts` ranges of about as many rows each; returns the last
     /// rowid of every range but the last. None where rows have no rowid to be found by.
     ///

@@ -50,11 +50,11 @@ async fn a_tail_that_is_killed_goes_on_where_it_was() {
     scene.assert_clean("after kills").await;
     let (code, status) = status(&scene);
     assert_eq!((code, &status["files"][0]["lag_rows"]), (0, &0.into()), "{status}");
-    // Applied entries are gone from the log but for the newest.
+    // Of the applied entries the newest stay: a cutover compares them once more.
     let left: i64 = application
         .query_row("SELECT count(*) FROM toolkit_capture_log", [], |row| row.get(0))
         .unwrap();
-    assert_eq!(left, 1);
+    assert!((1..=5_000).contains(&left), "{left}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -61,8 +61,9 @@ impl Running {
         let _ = self.child.wait();
     }
 
-    fn has_ended(&mut self) -> Option<Option<i32>> {
-        self.child.try_wait().unwrap().map(|status| status.code())
+    /// How, if it has.
+    fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     fn said(&self) -> String {
@@ -137,7 +138,9 @@ impl Shop {
              INSERT INTO lines SELECT id, 1, 'tea', 2 FROM orders"
         ))
         .unwrap();
-        let journal: String = (1..=HISTORY).map(|id| format!("? i {id} 1\n! i {id} 1\n")).collect();
+        let journal: String = (1..=HISTORY)
+            .flat_map(|id| [format!("? i {id} 1\n"), format!("! i {id} 1\n")])
+            .collect();
         fs::write(self.journal(), journal).unwrap();
     }
 
@@ -186,7 +189,7 @@ impl Shop {
     }
 
     /// Runs a command that nothing disturbs.
-    pub(super) async fn succeeds(&mut self, words: &str) {
+    pub(super) fn succeeds(&mut self, words: &str) {
         let done = self.run(words, &[]);
         assert_eq!(done.status.code(), Some(0), "{words}: {}{}", stdout(&done), stderr(&done));
     }
@@ -247,14 +250,14 @@ impl Shop {
             match self.dice.random_range(0..10) {
                 0..6 => command.kill(),
                 6 => self.restart_server().await,
-                7 => self.kill_application().await,
+                7 => self.kill_application(),
                 _ => self.kill_follower(),
             }
         }
         let begun = Instant::now();
         let code = loop {
-            if let Some(code) = command.has_ended() {
-                break code;
+            if let Some(status) = command.has_ended() {
+                break status.code();
             }
             assert!(begun.elapsed() < WAIT_MAX, "{words} hangs: {}", command.said());
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -266,7 +269,7 @@ impl Shop {
 
     /// Whoever takes part is killed or restarted, one after the other.
     pub(super) async fn disturb(&mut self) {
-        self.kill_application().await;
+        self.kill_application();
         self.kill_follower();
         self.restart_server().await;
         self.tend().await;
@@ -282,7 +285,7 @@ impl Shop {
         self.cluster.start();
     }
 
-    async fn kill_application(&mut self) {
+    fn kill_application(&mut self) {
         if let Some(mut application) = self.application.take() {
             application.kill();
         }
@@ -301,9 +304,12 @@ impl Shop {
         self.is_moved = phase >= 3;
         let ended = self.application.as_mut().and_then(Running::has_ended);
         if let Some(code) = ended {
-            let may_end = self.written_in == Application::Python && code == Some(FENCED);
+            let may_end = self.written_in == Application::Python && code.code() == Some(FENCED);
             let said = self.application.as_ref().map(Running::said).unwrap_or_default();
-            assert!(may_end || code.is_none(), "the application ended with {code:?}: {said}");
+            assert!(
+                may_end || code.code().is_none(),
+                "the application ended with {code:?}: {said}"
+            );
             self.application = None;
         }
         if self.application.is_none() {
@@ -387,7 +393,7 @@ impl Shop {
     pub(super) async fn after_rollback(&mut self) {
         self.kill_follower();
         if self.written_in == Application::Python {
-            self.kill_application().await;
+            self.kill_application();
         }
         self.until_more_is_acknowledged(100).await;
     }
@@ -452,7 +458,7 @@ impl Shop {
         assert_eq!(done.status.code(), Some(0), "{}{}", stdout(&done), stderr(&done));
     }
 
-    pub(super) async fn assert_parity(&self) {
+    pub(super) fn assert_parity(&self) {
         let verified = self.run("verify-parity", &["--independent"]);
         assert_eq!(verified.status.code(), Some(0), "{}{}", stdout(&verified), stderr(&verified));
     }

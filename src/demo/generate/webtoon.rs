@@ -1,4 +1,4 @@
-//! The database of a webtoon studio, as SQLAlchemy leaves it in `SQLite`.
+//! The database of a webtoon studio, as `SQLAlchemy` leaves it in `SQLite`.
 
 use std::path::Path;
 
@@ -71,9 +71,9 @@ impl<'w> Studio<'w> {
         self.writer.prepare(&format!("INSERT INTO {table} VALUES ({places})"))
     }
 
-    fn put<const N: usize>(&mut self, insert: &mut Insert<'_>, row: [Value; N]) -> Result<()> {
+    fn put<const N: usize>(&mut self, insert: &mut Insert<'_>, row: &[Value; N]) -> Result<()> {
         self.rows += 1;
-        insert.row(&row)
+        insert.row(row)
     }
 
     fn id(&mut self) -> Value {
@@ -128,7 +128,7 @@ impl<'w> Studio<'w> {
             .map(|_| {
                 let (id, row) = (self.id(), [self.prose(), self.time()]);
                 let [name, created] = row;
-                self.put(&mut insert, [id.clone(), name, created])?;
+                self.put(&mut insert, &[id.clone(), name, created])?;
                 Ok(id)
             })
             .collect()
@@ -158,7 +158,7 @@ impl<'w> Studio<'w> {
                 self.time(),
                 self.time(),
             ];
-            self.put(&mut insert, row)?;
+            self.put(&mut insert, &row)?;
             ids.push(id);
         }
         Ok(ids)
@@ -179,7 +179,7 @@ impl<'w> Studio<'w> {
                     self.flag(),
                     self.time(),
                 ];
-                self.put(&mut insert, row)?;
+                self.put(&mut insert, &row)?;
                 Ok(id)
             })
             .collect()
@@ -205,7 +205,7 @@ impl<'w> Studio<'w> {
                     self.maybe(author.clone()),
                     author,
                 ];
-                self.put(&mut insert, row)?;
+                self.put(&mut insert, &row)?;
                 Ok(id)
             })
             .collect()
@@ -241,13 +241,13 @@ impl<'w> Studio<'w> {
                 self.flag(),
                 self.time(),
             ];
-            self.put(&mut insert, row)?;
+            self.put(&mut insert, &row)?;
             let created = self.time();
-            self.put(&mut link, [story.clone(), id.clone(), Value::Null, created.clone()])?;
+            self.put(&mut link, &[story.clone(), id.clone(), Value::Null, created.clone()])?;
             let other = &stories[(ordinal + 1) % stories.len()];
             if stories.len() > 1 {
                 let row = [other.clone(), id.clone(), self.prose(), created];
-                self.put(&mut link, row)?;
+                self.put(&mut link, &row)?;
             }
             let row = [
                 image.clone(),
@@ -259,7 +259,7 @@ impl<'w> Studio<'w> {
                 self.json(),
                 self.time(),
             ];
-            self.put(&mut reference, row)?;
+            self.put(&mut reference, &row)?;
             let row = [
                 self.id(),
                 id.clone(),
@@ -275,9 +275,9 @@ impl<'w> Studio<'w> {
                 self.flag(),
                 self.time(),
             ];
-            self.put(&mut variant, row)?;
+            self.put(&mut variant, &row)?;
             let row = [self.id(), story.clone(), id, text("mood_change"), self.json(), self.time()];
-            self.put(&mut suggestion, row)?;
+            self.put(&mut suggestion, &row)?;
         }
         Ok(())
     }
@@ -315,14 +315,14 @@ impl<'w> Studio<'w> {
                 Value::Null,
                 Value::Null,
             ];
-            self.put(&mut insert, row)?;
+            self.put(&mut insert, &row)?;
             if ordinal % 2 == 0 {
                 let row = [self.id(), id.clone(), text("[{\"text\": \"hm\"}]"), self.time()];
-                self.put(&mut dialogue, row)?;
+                self.put(&mut dialogue, &row)?;
             }
             if ordinal % 5 == 0 {
                 let row = [self.id(), id.clone(), text("sfx"), text("[]"), self.time()];
-                self.put(&mut layer, row)?;
+                self.put(&mut layer, &row)?;
             }
             renders.extend(rendered);
             scenes.push(id);
@@ -350,7 +350,7 @@ impl<'w> Studio<'w> {
                 Value::Null,
                 Value::Null,
             ];
-            self.put(&mut insert, row)?;
+            self.put(&mut insert, &row)?;
             if TYPES[place] == "render_result" {
                 rendered = Some(id.clone());
             }
@@ -374,16 +374,16 @@ impl<'w> Studio<'w> {
                 text("draft"),
                 self.time(),
             ];
-            self.put(&mut insert, row)?;
+            self.put(&mut insert, &row)?;
             let first = ordinal * SCENES_PER_STORY;
             for (place, scene) in scenes.iter().skip(first).take(SCENES_PER_STORY).enumerate() {
                 let place = Value::Integer(i64::try_from(place).unwrap_or(i64::MAX));
                 let row = [self.id(), id.clone(), scene.clone(), place];
-                self.put(&mut order, row)?;
+                self.put(&mut order, &row)?;
             }
             let preset = presets[self.dice.index(presets.len())].clone();
             let row = [self.id(), id.clone(), text("style"), preset];
-            self.put(&mut asset, row)?;
+            self.put(&mut asset, &row)?;
             let row = [
                 self.id(),
                 Value::Null,
@@ -393,7 +393,7 @@ impl<'w> Studio<'w> {
                 self.json(),
                 self.time(),
             ];
-            self.put(&mut export, row)?;
+            self.put(&mut export, &row)?;
         }
         Ok(())
     }
@@ -408,7 +408,7 @@ impl<'w> Studio<'w> {
                 self.json(),
                 self.time(),
             ];
-            self.put(&mut insert, row)?;
+            self.put(&mut insert, &row)?;
         }
         Ok(())
     }
@@ -428,7 +428,7 @@ impl<'w> Studio<'w> {
                 self.json_or_null(),
                 self.json_or_null(),
             ];
-            self.put(&mut insert, row)?;
+            self.put(&mut insert, &row)?;
         }
         Ok(())
     }
