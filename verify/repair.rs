@@ -326,6 +326,9 @@ async fn rows_of_the_side_that_is_right_are_listed_and_stay_as_postgres_holds_th
         world.run(&arguments)
     };
     assert_eq!(sided(&["left"]).status.code(), Some(2));
+    let misspelt = sided(&["thigns=target"]);
+    assert_eq!(misspelt.status.code(), Some(2));
+    assert!(stderr(&misspelt).contains("things"), "{}", stderr(&misspelt));
     assert_eq!(sided(&["things=target"]).status.code(), Some(0));
     let (code, report) = apply(&world, &file, &[]);
     assert_eq!((code, &report["kept"]), (Some(0), &json!(3)), "{report:#}");
@@ -370,4 +373,31 @@ async fn one_row_that_cannot_go_or_come_does_not_hold_back_its_group() {
     let why = |id: &str| left.iter().find(|(key, _)| *key == id).unwrap().1.as_str().unwrap();
     assert!(why("110").contains("foreign key"), "{}", why("110"));
     assert!(why("2").contains("99"), "it names the row in the way: {}", why("2"));
+}
+
+#[tokio::test]
+async fn a_row_is_not_deleted_while_its_deletion_would_take_others_along() {
+    let world = World::own(PACK, TARGET, SOURCE).await;
+    world.backfill().await;
+    world
+        .sql(
+            "CREATE TABLE pins (owner int8 REFERENCES owners (id) ON DELETE CASCADE);
+             CREATE TABLE marks (owner int8 REFERENCES owners (id) ON DELETE SET NULL);
+             INSERT INTO owners SELECT i, 'extra', NULL FROM generate_series(101, 106) AS i;
+             INSERT INTO pins VALUES (101); INSERT INTO marks VALUES (102)",
+        )
+        .await;
+    world.verify().await;
+    let (code, report) = apply(&world, &plan(&world, "plan.json"), &[]);
+    assert_eq!(code, Some(1), "{report:#}");
+    assert_eq!(report["repaired"], json!({ "delete": 4 }));
+    let kept = "SELECT (SELECT count(*) FROM pins) || ' ' || (SELECT count(owner) FROM marks)";
+    assert_eq!(world.text(kept).await, "1 1");
+    let why: Vec<&str> =
+        fates(&report).iter().map(|fate| fate["refused"].as_str().unwrap()).collect();
+    assert!(why.iter().any(|why| why.contains("pins")), "{why:?}");
+    assert!(why.iter().any(|why| why.contains("marks")), "{why:?}");
+    world.sql("DELETE FROM pins; DELETE FROM marks").await;
+    assert_eq!(apply(&world, &world.database.folder().join("plan.json"), &[]).0, Some(0));
+    world.assert_clean().await;
 }

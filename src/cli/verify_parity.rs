@@ -333,7 +333,7 @@ fn left_out(report: &parity::Report) -> Vec<String> {
         .filter(|(count, ..)| *count > 0)
         .map(|(count, what, command)| format!("of the source {count} {what}: `{command}`"))
         .collect();
-    if let Some(settling) = report.settling {
+    if let Some(settling) = report.settling.filter(|settling| settling.differed > 0) {
         lines.push(format!(
             "{} rows differed at first; {} agreed when they were read again ({} more readings), {} \
              were still changing",

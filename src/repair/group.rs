@@ -42,6 +42,9 @@ impl Group<'_> {
         let mut fates: Vec<Option<Fate>> = (0..self.actions.len())
             .map(|place| self.judge(place, held[place], keys[place], now))
             .collect();
+        for (place, why) in self.followers(tx).await? {
+            fates[place] = fates[place].take().or(Some(Fate::Refused(why)));
+        }
         let chosen: Vec<usize> = (0..fates.len()).filter(|place| fates[*place].is_none()).collect();
         if writes && !chosen.is_empty() {
             for (place, why) in self.write(tx, &chosen, now).await? {
@@ -188,6 +191,41 @@ impl Group<'_> {
     /// Digests of the keys of the target's rows, as the source's keys are digested.
     pub(super) async fn held_keys(&self, conn: &mut PgConnection) -> Result<Vec<Option<Digest>>> {
         self.digests(conn, &self.output.key, "").await
+    }
+
+    /// Rows to be deleted that would take others along, or empty their reference: rows that the
+    /// plan does not name, or that it deletes later.
+    async fn followers(&self, conn: &mut PgConnection) -> Result<Vec<(usize, String)>> {
+        if self.actions[0].operation != Operation::Delete {
+            return Ok(Vec::new());
+        }
+        let all: Vec<usize> = (0..self.actions.len()).collect();
+        let keys = self.keys(&all)?;
+        let target = self.output.table.sql_name();
+        let references = sqlx::query(include_str!("../sql/repair/references.sql"))
+            .bind(&target)
+            .fetch_all(&mut *conn)
+            .await?;
+        let mut found = Vec::new();
+        for reference in references {
+            let child: String = reference.try_get("child")?;
+            let condition: String = reference.try_get("condition")?;
+            let statement = format!(
+                "SELECT k.place FROM {}, {target} AS t WHERE {} \
+                 AND EXISTS (SELECT FROM {child} AS c WHERE {condition})",
+                keys.from, keys.condition
+            );
+            for row in keys.bound(&statement).fetch_all(&mut *conn).await? {
+                let place = usize::try_from(row.try_get::<i64, _>("place")?).unwrap_or(usize::MAX);
+                let why = format!(
+                    "rows of {child} refer to it, and its foreign key would delete or change them \
+                     with it: they come first"
+                );
+                found.push((place.wrapping_sub(1), why));
+            }
+        }
+        found.retain(|(place, _)| *place < self.actions.len());
+        Ok(found)
     }
 
     async fn keys_to_delete(&self, conn: &mut PgConnection) -> Result<Vec<Option<Digest>>> {

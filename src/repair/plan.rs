@@ -153,6 +153,7 @@ pub async fn plan(
                 .advice("`toolkit verify-parity` prints its run id; `latest` is the newest one")
         })?;
     let run_id: String = header.try_get("run_id")?;
+    check_streams(conn, &run_id, sides).await?;
     let mut plan = Plan {
         format_version: FORMAT_VERSION,
         encoding_version: header.try_get("encoding_version")?,
@@ -197,6 +198,25 @@ pub async fn plan(
         });
     }
     Ok(plan)
+}
+
+/// A misspelt stream would be taken from the other side.
+async fn check_streams(conn: &mut PgConnection, run_id: &str, sides: &Sides) -> Result<()> {
+    let known: Vec<String> = sqlx::query_scalar(
+        "SELECT stream ->> 'stream' FROM toolkit.parity_run, \
+         jsonb_array_elements(streams) AS stream WHERE run_id = $1::uuid",
+    )
+    .bind(run_id)
+    .fetch_all(conn)
+    .await?;
+    match sides.streams.keys().find(|stream| !known.contains(stream)) {
+        None => Ok(()),
+        Some(stream) => Err(Error::new(
+            ErrorKind::Usage,
+            format!("--side names the stream `{stream}`, which that verification did not compare"),
+        )
+        .advice(format!("it compared: {}", known.join(", ")))),
+    }
 }
 
 /// Writes the plan as JSON; refuses to overwrite a file.

@@ -99,7 +99,7 @@ fn left_out(report: &Report) -> String {
             command("toolkit ledger list")
         ));
     }
-    if let Some(settling) = report.settling {
+    if let Some(settling) = report.settling.filter(|settling| settling.differed > 0) {
         html.push_str(&format!(
             "<p>The stores were live: {} differed at first, {} agreed when read again, {} still \
              changed.</p>",
