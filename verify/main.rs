@@ -35,6 +35,8 @@ mod live_migration;
 mod maintain;
 mod migrate;
 mod migrate_command;
+mod migrate_lint;
+mod migrate_verify;
 mod odd_places;
 mod outages;
 mod pack_check;

@@ -7,11 +7,11 @@ use clap::Subcommand;
 use serde::Serialize;
 use sqlx::PgConnection;
 
-use super::{Outcome, Output, Report, output};
+use super::{Outcome, Output, Report, migrate_lint, output};
 use crate::config::Settings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::migrate::{
-    self, Applied, MigrationSet, Optional, Options, Plan, Stage, State, Status, builtin,
+    self, Applied, Drift, MigrationSet, Optional, Options, Plan, Stage, State, Status, builtin,
     builtin_packs, from_directory,
 };
 use crate::store::Postgres;
@@ -64,6 +64,13 @@ enum Action {
         #[command(flatten)]
         packs: Packs,
     },
+    /// Find statements that would lock, rewrite or break a live table
+    Lint(migrate_lint::Args),
+    /// Compare the live catalog with a freshly migrated one; exit 1 where it has drifted
+    Verify {
+        #[command(flatten)]
+        packs: Packs,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -98,16 +105,94 @@ impl Packs {
 pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Outcome> {
     // What is wrong with the files is said before a server is started.
     let sets = match &args.action {
-        Action::Up { packs, .. } | Action::Status { packs } | Action::Plan { packs } => {
-            packs.sets()?
-        }
+        Action::Lint(args) => return migrate_lint::run(args, output),
+        Action::Up { packs, .. }
+        | Action::Status { packs }
+        | Action::Plan { packs }
+        | Action::Verify { packs } => packs.sets()?,
     };
     let postgres = Postgres::connect(settings).await?;
+    if let Action::Verify { .. } = &args.action {
+        let outcome = verify(settings, &postgres, &sets, output).await;
+        postgres.close().await?;
+        return outcome;
+    }
     let mut connection = postgres.dedicated().await?;
     let outcome = act(args.action, &sets, &mut connection, output).await;
     drop(connection);
     postgres.close().await?;
     outcome
+}
+
+/// Only packs that have been applied can have drifted; a pack that is named must have been.
+async fn verify(
+    settings: &Settings,
+    postgres: &Postgres,
+    sets: &[MigrationSet],
+    output: &Output,
+) -> Result<Outcome> {
+    let mut connection = postgres.dedicated().await?;
+    let mut report = VerifyReport { is_current: true, packs: Vec::new(), not_applied: Vec::new() };
+    for set in sets {
+        let status = migrate::status(&mut connection, set).await?;
+        if status.entries.iter().all(|entry| entry.state == State::Pending) {
+            report.not_applied.push(set.pack.clone());
+            continue;
+        }
+        status.check()?;
+        if !status.is_current() {
+            return Err(Error::new(
+                ErrorKind::Migration,
+                format!("pack {}: migrations are pending", set.pack),
+            )
+            .advice("run `toolkit migrate up` first, so that there is one thing to compare with"));
+        }
+        report.packs.push(migrate::drift(settings, postgres, set, output.stop()).await?);
+    }
+    drop(connection);
+    report.is_current = report.packs.iter().all(Drift::is_none);
+    output.report(&report)?;
+    if let [only] = sets
+        && report.packs.is_empty()
+    {
+        return Err(Error::new(
+            ErrorKind::Migration,
+            format!("pack {} is not applied to this database", only.pack),
+        )
+        .advice(format!("run `toolkit migrate up --pack {}`", only.pack)));
+    }
+    Ok(if report.is_current { Outcome::Success } else { Outcome::Differences })
+}
+
+#[derive(Serialize)]
+struct VerifyReport {
+    is_current: bool,
+    packs: Vec<Drift>,
+    not_applied: Vec<String>,
+}
+
+impl Report for VerifyReport {
+    fn text(&self) -> String {
+        let mut lines = Vec::new();
+        for drift in &self.packs {
+            lines.extend(drift.entries.iter().map(|entry| format!("DRIFT {entry}")));
+            if !drift.others.is_empty() {
+                lines.push(format!(
+                    "made by no migration, and left alone: {}",
+                    drift.others.join(", ")
+                ));
+            }
+            let (pack, objects) = (&drift.pack, drift.objects);
+            lines.push(match drift.entries.len() {
+                0 => format!("pack {pack}: all {objects} objects are as its migrations make them"),
+                some => format!("pack {pack}: {some} of {objects} objects have drifted"),
+            });
+        }
+        if !self.not_applied.is_empty() {
+            lines.push(format!("not applied here: {}", self.not_applied.join(", ")));
+        }
+        lines.join("\n")
+    }
 }
 
 async fn act(
@@ -139,6 +224,8 @@ async fn act(
             output.report(&migrate::apply(connection, &plan, &options).await?)?;
             Ok(Outcome::Success)
         }
+        // Answered without this connection.
+        Action::Lint(_) | Action::Verify { .. } => Ok(Outcome::Success),
     }
 }
 

@@ -31,6 +31,7 @@ pub mod review;
 pub mod sidecar;
 pub mod verify_parity;
 
+mod migrate_lint;
 mod preflight;
 mod progress;
 mod query;

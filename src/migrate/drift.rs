@@ -104,8 +104,39 @@ pub async fn drift(
     dropped?;
     let mut conn = postgres.dedicated().await?;
     let live = catalog(&mut conn).await?;
+    let mut drift = compare(&set.pack, &migrated, &live);
+    drift.entries.extend(owners(&mut conn, set, &migrated).await?);
     conn.close().await?;
-    Ok(compare(&set.pack, &migrated, &live))
+    Ok(drift)
+}
+
+/// Relations of the pack with another owner than its history: whoever migrates cannot alter them.
+async fn owners(
+    conn: &mut PgConnection,
+    set: &MigrationSet,
+    migrated: &Catalog,
+) -> Result<Vec<DriftEntry>> {
+    let (schemas, names): (Vec<&str>, Vec<&str>) = migrated
+        .keys()
+        .filter(|(kind, schema, ..)| kind == "relation" && schema != CONTROL_PACK)
+        .map(|(_, schema, relation, _)| (&**schema, &**relation))
+        .unzip();
+    let rows = sqlx::query(include_str!("../sql/migrate/owners.sql"))
+        .bind(set.history_table())
+        .bind(&schemas)
+        .bind(&names)
+        .fetch_all(conn)
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(DriftEntry {
+                kind: DriftKind::Changed,
+                object: format!("owner {}", row.try_get::<String, _>(0)?),
+                migrated: row.try_get(1)?,
+                live: row.try_get(2)?,
+            })
+        })
+        .collect()
 }
 
 async fn migrated(

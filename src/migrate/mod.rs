@@ -18,6 +18,7 @@ mod apply;
 mod drift;
 mod history;
 mod lexer;
+pub mod lint;
 mod lock;
 mod optional;
 mod plan;
