@@ -29,6 +29,7 @@
 //! | [`maintain`] | partitions ahead, retention, what waits for VACUUM or ANALYZE |
 //! | [`repair`] | reviewable repair plans and their execution |
 //! | [`anime`] | the pack `anime`: entries to rows, update policy, resolver, sidecar |
+//! | [`doctor`] | what stands in the way: server, machine, source files, phase |
 //! | [`query`] | named questions of a pack's documents, answered inside limits |
 //! | [`unified`] | the Rust transforms of the pack `unified` |
 //! | [`webtoon`] | what the pack `webtoon` answers |
@@ -47,6 +48,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod derive;
+pub mod doctor;
 pub mod error;
 pub mod interrupt;
 pub mod json;

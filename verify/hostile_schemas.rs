@@ -1,7 +1,7 @@
 //! Any schema on either side: each case is loaded, verified in full, and loaded again unchanged.
 
 use crate::support::backfill::Move;
-use crate::support::{TestDatabase, stderr};
+use crate::support::{TestDatabase, as_role, stderr};
 
 struct Case {
     name: &'static str,
@@ -411,12 +411,6 @@ async fn a_role_that_may_not_write_is_told_what_it_lacks_before_anything_is_copi
 }
 
 /// The URL with another user.
-fn as_role(url: &str, role: &str) -> String {
-    let (scheme, rest) = url.split_once("://").unwrap();
-    let after = rest.split_once('@').map_or(rest, |(_, after)| after);
-    format!("{scheme}://{role}:pw@{after}")
-}
-
 #[tokio::test]
 async fn the_collation_of_the_database_changes_nothing() {
     let streams = "[[stream]]\nname = \"items\"\ntarget = \"public.t\"\nkey = [\"id\"]\n\

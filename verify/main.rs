@@ -25,6 +25,7 @@ mod cli_errors;
 mod connections;
 mod demo;
 mod dirt;
+mod doctor;
 mod dual_write;
 mod embedded;
 mod failures;

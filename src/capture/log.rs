@@ -75,6 +75,34 @@ pub fn state(path: &Path) -> Result<Option<CaptureState>> {
     state_in(database.connection(), &path.display().to_string())
 }
 
+/// As [`state`], for a look that must leave no trace: a file nobody has open is read without locks,
+/// as it is on disk.
+pub fn glance(path: &Path) -> Result<Option<CaptureState>> {
+    let shown = path.display().to_string();
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    let is_open = std::fs::metadata(wal).is_ok_and(|wal| wal.len() > 0);
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = if is_open {
+        Connection::open_with_flags(path, flags)
+    } else {
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(byte);
+        let name: String = path
+            .as_os_str()
+            .as_encoded_bytes()
+            .iter()
+            .map(|byte| match plain(byte) {
+                true => char::from(*byte).to_string(),
+                false => format!("%{byte:02x}"),
+            })
+            .collect();
+        let uri = format!("file:{name}?immutable=1");
+        Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)
+    };
+    let connection = connection.map_err(|error| failed(&shown, error))?;
+    state_in(&connection, &shown)
+}
+
 pub(super) fn has_table(connection: &Connection, file: &str, name: &str) -> Result<bool> {
     connection
         .query_row(

@@ -30,7 +30,7 @@ pub use install::{
     DisableOptions, Disabled, EnableOptions, Enabled, EnabledFile, captured_files, disable, enable,
     files_to_disable,
 };
-pub use log::{CaptureState, LogPosition, position, state};
+pub use log::{CaptureState, LogPosition, glance, position, state};
 pub use measure::Cost;
 pub use shape::Identity;
 pub use status::{FileStatus, Status, status};

@@ -13,6 +13,7 @@ pub mod backfill;
 mod backfill_documents;
 pub mod certificate;
 pub mod demo;
+pub mod doctor;
 pub mod dual_write;
 pub mod embedded;
 pub mod ledger;
@@ -119,6 +120,8 @@ Examples:
 enum Command {
     /// The whole job on generated data, told step by step
     Demo(demo::Args),
+    /// Find what stands in the way: server, machine, source files, phase
+    Doctor(doctor::Args),
     /// The private PostgreSQL cluster: start, stop, look at it, talk to it
     Embedded(embedded::Args),
     /// Bring the target's schema up to date, or say how it stands
@@ -163,6 +166,7 @@ impl Command {
     async fn run(self, settings: &Settings, output: &Output) -> Result<Outcome> {
         match self {
             Self::Demo(args) => demo::run(args, settings, output).await,
+            Self::Doctor(args) => doctor::run(args, settings, output).await,
             Self::Embedded(args) => embedded::run(args, settings, output).await,
             Self::Migrate(args) => migrate::run(args, settings, output).await,
             Self::Backfill(args) => backfill::run(args, settings, output).await,

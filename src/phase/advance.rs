@@ -83,6 +83,13 @@ pub struct Status {
 /// Says where the pack stands. Makes good what a crash left first.
 pub async fn status(scene: &Scene<'_>) -> Result<Status> {
     let recovered = recover::recover(scene.postgres, scene.pack).await?;
+    let mut status = observe(scene).await?;
+    status.recovered = recovered.map(|done| done.sentence());
+    Ok(status)
+}
+
+/// As [`status`], and changes nothing: what a crash left half done stays so.
+pub async fn observe(scene: &Scene<'_>) -> Result<Status> {
     let mut scene = scene.clone();
     let mut conn = scene.postgres.dedicated().await?;
     scene.remember_roots(&mut conn).await?;
@@ -98,8 +105,7 @@ pub async fn status(scene: &Scene<'_>) -> Result<Status> {
         Vec::new()
     };
     conn.close().await?;
-    let recovered = recovered.map(|done| done.sentence());
-    Ok(Status { pack: scene.name().to_owned(), state, gate, next, recovered, sealed })
+    Ok(Status { pack: scene.name().to_owned(), state, gate, next, recovered: None, sealed })
 }
 
 fn next_command(scene: &Scene<'_>, gate: &Gate) -> String {

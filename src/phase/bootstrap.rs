@@ -7,6 +7,7 @@ use super::check::Check;
 use super::scene::Scene;
 use crate::error::{Error, ErrorKind, Result};
 use crate::migrate::{self, Drift, MigrationSet, State};
+use crate::pack::Pack;
 use crate::store::catalog::{Table, split_name};
 
 /// Differences named in a sentence.
@@ -14,7 +15,7 @@ const NAMED_MAX: usize = 5;
 
 /// What the way to phase 1 asks for.
 pub(super) async fn checks(scene: &Scene<'_>, conn: &mut PgConnection) -> Result<Vec<Check>> {
-    let Some(set) = migrations(scene)? else { return without_migrations(scene, conn).await };
+    let Some(set) = migrations(scene.pack)? else { return without_migrations(scene, conn).await };
     let migrated = migrated(scene, conn, &set).await?;
     if migrated.verdict != super::check::Verdict::Met {
         let why = "not compared with the migrated catalog: migrations are pending";
@@ -33,9 +34,9 @@ pub(super) async fn checks(scene: &Scene<'_>, conn: &mut PgConnection) -> Result
 }
 
 /// The pack's migrations; None for a pack from a folder without any.
-fn migrations(scene: &Scene<'_>) -> Result<Option<MigrationSet>> {
-    let Some(folder) = &scene.pack.folder else {
-        return migrate::builtin_or_error(scene.name()).map(Some);
+pub(crate) fn migrations(pack: &Pack) -> Result<Option<MigrationSet>> {
+    let Some(folder) = &pack.folder else {
+        return migrate::builtin_or_error(pack.name()).map(Some);
     };
     let has_sql = std::fs::read_dir(folder)
         .map_err(|error| Error::from(error).context(folder.display()))?
@@ -44,7 +45,7 @@ fn migrations(scene: &Scene<'_>) -> Result<Option<MigrationSet>> {
     if !has_sql {
         return Ok(None);
     }
-    migrate::from_directory(scene.name(), folder).map(Some)
+    migrate::from_directory(pack.name(), folder).map(Some)
 }
 
 /// A pack without migrations: somebody else makes its tables, and all that can be said is that

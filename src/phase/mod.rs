@@ -35,8 +35,9 @@ mod target_fence;
 mod verify;
 
 pub use accept::{Acceptance, Criterion, accept};
-pub use advance::{AdvanceOptions, Advanced, Status, advance, status};
+pub use advance::{AdvanceOptions, Advanced, Status, advance, observe, status};
 pub use basis::Basis;
+pub(crate) use bootstrap::migrations;
 pub use check::{Check, Gate, Verdict};
 pub use cutover::{CutoverOptions, CutoverReport, CutoverStep};
 pub use decommission::SealedFile;

@@ -97,6 +97,13 @@ pub(crate) fn with_database(url: &str, database: &str) -> String {
     format!("{scheme}://{authority}/{database}{query}")
 }
 
+/// `url` for another role, whose password is `pw`.
+pub(crate) fn as_role(url: &str, role: &str) -> String {
+    let (scheme, rest) = url.split_once("://").expect("a URL");
+    let after = rest.split_once('@').map_or(rest, |(_, after)| after);
+    format!("{scheme}://{role}:pw@{after}")
+}
+
 /// The built binary.
 pub(crate) fn binary() -> PathBuf {
     env!("CARGO_BIN_EXE_toolkit").into()
