@@ -87,15 +87,14 @@ pub fn glance(path: &Path) -> Result<Option<CaptureState>> {
         Connection::open_with_flags(path, flags)
     } else {
         let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(byte);
-        let name: String = path
-            .as_os_str()
-            .as_encoded_bytes()
-            .iter()
-            .map(|byte| match plain(byte) {
-                true => char::from(*byte).to_string(),
-                false => format!("%{byte:02x}"),
-            })
-            .collect();
+        let name: String =
+            path.as_os_str()
+                .as_encoded_bytes()
+                .iter()
+                .map(|byte| {
+                    if plain(byte) { char::from(*byte).to_string() } else { format!("%{byte:02x}") }
+                })
+                .collect();
         let uri = format!("file:{name}?immutable=1");
         Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)
     };
