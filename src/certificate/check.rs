@@ -12,7 +12,7 @@ use crate::certificate::{
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
 use crate::pack::OpenedPack;
-use crate::parity::{self, Level, Options, Report, Verdict};
+use crate::parity::{self, Level, Options, Purpose, Report, Verdict};
 use crate::store::Postgres;
 
 /// Differing rows that the new verification names.
@@ -110,8 +110,12 @@ pub async fn check(
             Error::new(ErrorKind::Usage, detail).advice("name the folder of that pack with --pack")
         );
     }
-    let options =
-        Options { level: Level::Full, differences_max: DIFFERENCES_MAX, ..Options::default() };
+    let options = Options {
+        level: Level::Full,
+        differences_max: DIFFERENCES_MAX,
+        purpose: Purpose::CertificateCheck,
+        ..Options::default()
+    };
     let report = parity::verify(postgres, Arc::clone(&opened), &options, stop).await?;
     let mut facts = vec![seal_fact(sealed)];
     facts.extend(version_facts(certificate, &opened));

@@ -311,11 +311,16 @@ impl Report for parity::Report {
 fn left_out(report: &parity::Report) -> Vec<String> {
     let sum = |count: fn(&parity::StreamResult) -> u64| report.streams.iter().map(count).sum();
     let pack = &report.pack;
-    let kinds: [(u64, &str, String); 3] = [
+    let kinds: [(u64, &str, String); 4] = [
         (
             sum(|stream| stream.rejected),
             "rejected, and not in Postgres",
             format!("toolkit rejects list --pack {pack}"),
+        ),
+        (
+            sum(|stream| stream.corrected),
+            "refused, and compared as corrected instead",
+            format!("toolkit rejects list --pack {pack} --state retried"),
         ),
         (
             sum(|stream| stream.skipped),
@@ -468,7 +473,8 @@ fn difference_text(difference: &Difference) -> String {
     );
     match (difference.kind, &difference.column) {
         (Kind::Changed, Some(column)) => format!(
-            "{head}\n            column {column}\n              source:   {}\n              postgres: {}",
+            "{head}\n            column {column}\n              {} {}\n              postgres: {}",
+            if difference.corrected { "correction, not the source:" } else { "source:  " },
             shown(difference.source_value.as_deref()),
             shown(difference.target_value.as_deref())
         ),
@@ -483,6 +489,10 @@ fn difference_text(difference: &Difference) -> String {
                 difference.source_value.as_deref().map(escaped).unwrap_or_default()
             )
         }
+        _ if difference.corrected && difference.source_value.is_some() => format!(
+            "{head}\n            as it was corrected, not as the source has it: {}",
+            difference.source_value.as_deref().map(escaped).unwrap_or_default()
+        ),
         _ => match difference.source_value.as_ref().or(difference.target_value.as_ref()) {
             Some(row) if !row.is_empty() => format!("{head}\n            {}", escaped(row)),
             _ => head,

@@ -116,6 +116,10 @@ pub struct StreamResult {
     pub superseded: u64,
     /// Values stored changed, with a ledger entry each.
     pub ledgered: u64,
+    /// Refused records and rows of which a correction by `toolkit rejects retry` was compared
+    /// instead.
+    #[serde(default)]
+    pub corrected: u64,
     /// Rejects and changed values without a record of them.
     pub unaccounted: u64,
     /// What backfill has recorded about the stream; at level full.

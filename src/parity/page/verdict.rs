@@ -82,6 +82,7 @@ fn left_out(report: &Report) -> String {
     let mut parts = Vec::new();
     for (number, what) in [
         (sum(|stream| stream.rejected), "rejected and not in Postgres"),
+        (sum(|stream| stream.corrected), "refused and compared as corrected instead"),
         (sum(|stream| stream.skipped), "left out by a rule"),
         (sum(|stream| stream.ledgered), "stored changed by a rule"),
     ] {
