@@ -154,7 +154,7 @@ impl Report for Plan {
             text.push_str(KEPT);
         }
         for (kind, rows) in &self.left_alone {
-            text.push_str(&format!("\n{rows} {kind}: not repairable this way"));
+            text.push_str(&format!("\n{kind}: {rows}, not repairable this way"));
             text.push_str(match kind.as_str() {
                 "unaccounted" => "; run the backfill again, so that it records them",
                 _ => "; remove the wrong rows by hand",
@@ -163,9 +163,9 @@ impl Report for Plan {
         let named = self.actions.len() as u64 + self.left_alone.values().sum::<u64>();
         if named < self.differing_rows {
             text.push_str(&format!(
-                "\n{named} of {} differing rows were named: repair, verify, and repeat, or verify \
-                 with a greater --max-differences",
-                self.differing_rows
+                "\nnamed were {named} of {}: repair, verify, and repeat, or verify with a greater \
+                 --max-differences",
+                output::count(self.differing_rows, "differing row")
             ));
         }
         text
@@ -180,7 +180,7 @@ impl Report for Applied {
             .iter()
             .map(|(operation, rows)| format!("{rows} by {operation}"))
             .collect();
-        let mut text = format!("{total} rows repaired");
+        let mut text = format!("{} repaired", output::count(total, "row"));
         if !parts.is_empty() {
             text.push_str(&format!(" ({}), each compared again", parts.join(", ")));
         }

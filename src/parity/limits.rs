@@ -64,7 +64,7 @@ pub(super) fn limits(report: &Report, provenance: Option<&Provenance>) -> Vec<Li
         add(
             "Rows of no stream",
             format!(
-                "{} rows of {} are in no slice of the pack: no stream claims them, so there is \
+                "Rows of {1} in no slice of the pack: {0}. No stream claims them, so there is \
                  nothing to compare them with.",
                 thousands(outside.rows),
                 outside.table
@@ -76,8 +76,8 @@ pub(super) fn limits(report: &Report, provenance: Option<&Provenance>) -> Vec<Li
         add(
             "Rows that retention removes",
             format!(
-                "{} rows of the source with {} were not compared: `toolkit maintain` removed such \
-                 rows from {} by its policy. The target still holds {} of that age.",
+                "Rows of the source with {1}, which were not compared: {0}. `toolkit maintain` \
+                 removed such rows from {2} by its policy. The target still holds {3} of that age.",
                 thousands(left_out.source_rows),
                 left_out.rule,
                 left_out.target,

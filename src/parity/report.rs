@@ -1,5 +1,7 @@
 //! What a verification found.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::parity::difference::Difference;
@@ -133,8 +135,11 @@ pub struct StreamResult {
 pub struct Recorded {
     /// Rejects, in whatever state.
     pub rejects: u64,
-    /// Root over their places, records, reasons and states, hexadecimal.
+    /// Root over their places, records and reasons, hexadecimal.
     pub rejects_root: String,
+    /// How many of them are in which state.
+    #[serde(default)]
+    pub reject_states: BTreeMap<String, u64>,
     /// Ledger entries.
     pub ledger: u64,
     /// Root over their identities, hexadecimal.
