@@ -201,7 +201,7 @@ fn key(difference: &Difference) -> String {
 
 fn place(difference: &Difference) -> String {
     let corrected = if difference.corrected {
-        " <span class=\"place\">expected as it was corrected: the source holds what was refused</span>"
+        " <span class=\"note\">expected as it was corrected: the source holds what was refused</span>"
     } else {
         ""
     };

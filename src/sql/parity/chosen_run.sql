@@ -10,4 +10,4 @@ WHERE verdict IN ('clean', 'differences')
        OR $1 = 'latest'
           AND coalesce(settings ->> 'purpose', '') <> 'certificate check'
           AND (NOT $3 OR level IN ('sample', 'full') AND against LIKE '%source%'))
-ORDER BY finished_at DESC
+ORDER BY parity_run.finished_at DESC
