@@ -155,15 +155,25 @@ async fn a_row_changed_added_or_removed_is_named_by_its_table_and_side() {
 }
 
 #[tokio::test]
-async fn a_reject_acknowledged_and_a_ledger_row_deleted_are_named() {
+async fn a_reject_acknowledged_changes_nothing_and_a_deleted_reject_or_ledger_row_is_named() {
     let world = moved().await;
-    certify(&world, "c.json");
+    let issued = certify(&world, "c.json");
+    assert_eq!(issued["streams"][0]["reject_states"], serde_json::json!({ "open": 1 }));
     world.sql("UPDATE toolkit.reject SET state = 'acknowledged'").await;
-    assert_eq!(broken(&world, 1, &[]), ["stream notes, rejects"]);
-    world.sql("UPDATE toolkit.reject SET state = 'open'").await;
+    assert!(broken(&world, 0, &[]).is_empty());
+    let told = stdout(&world.run(&["certificate", "check", "c.json"]));
+    assert!(told.contains("states of its rejects") && told.contains("acknowledged 1"), "{told}");
+    assert!(told.contains("HOLDS") && !told.contains("toolkit parity report"), "{told}");
+    world.sql("CREATE TABLE kept AS TABLE toolkit.reject; DELETE FROM toolkit.reject").await;
+    assert_eq!(broken(&world, 1, &[]), ["verdict", "stream notes, rejects"]);
+    let told = stdout(&world.run(&["certificate", "check", "c.json"]));
+    assert!(told.contains("`toolkit rejects list --pack "), "{told}");
+    world.sql("INSERT INTO toolkit.reject SELECT * FROM kept").await;
     assert!(broken(&world, 0, &[]).is_empty());
     world.sql("DELETE FROM toolkit.ledger").await;
     assert_eq!(broken(&world, 1, &[]), ["verdict", "stream notes, ledger entries"]);
+    let told = stdout(&world.run(&["certificate", "check", "c.json"]));
+    assert!(told.contains("`toolkit parity report --run "), "{told}");
 }
 
 #[tokio::test]
@@ -173,6 +183,8 @@ async fn a_source_that_was_written_to_moved_or_added_is_named_by_its_file() {
     // The same content, other bytes.
     std::fs::write(world.source.join("paper-2.json"), "{\"title\":\"Paper 2\",\"id\":2}").unwrap();
     assert_eq!(broken(&world, 1, &[]), ["source file paper-2.json"]);
+    let told = stdout(&world.run(&["certificate", "check", "c.json"]));
+    assert!(told.contains("make a new certificate") && !told.contains("parity report"), "{told}");
     world.sqlite("CREATE TABLE of_nobody (x)");
     assert_eq!(
         broken(&world, 1, &[]),
@@ -242,7 +254,7 @@ async fn an_edited_certificate_is_not_believed() {
     std::fs::write(&file, value.to_string()).unwrap();
     assert!(broken(&world, 0, &[]).is_empty());
     for (from, to) in [
-        ("\"format_version\": 1", "\"format_version\": 2"),
+        ("\"format_version\": 2", "\"format_version\": 1"),
         ("\"level\": \"full\"", "\"level\": \"full\", \"level\": \"full\""),
         ("{", ""),
     ] {

@@ -1,5 +1,8 @@
 //! `toolkit repair`: what a verification found is made good, row by row, and nothing else.
 
+#[path = "repair/bound.rs"]
+mod bound;
+
 use std::path::PathBuf;
 
 use serde_json::{Value, json};

@@ -55,8 +55,10 @@ pub struct RetryOptions {
 pub struct Retry {
     /// The pack.
     pub pack: String,
-    /// The run that recorded it; None for a dry run.
+    /// The run that recorded it; None for a dry run, or where there was nothing to try.
     pub run_id: Option<String>,
+    /// Whether nothing was to be kept.
+    pub dry_run: bool,
     /// Stored as they were kept: resolved.
     pub resolved: Vec<i64>,
     /// Stored corrected: retried.
@@ -89,13 +91,23 @@ pub struct LeftAlone {
     pub id: i64,
     /// One sentence.
     pub why: String,
+    /// Whether what was asked for is stored already.
+    pub is_stored: bool,
+}
+
+impl LeftAlone {
+    fn new(id: i64, why: impl Into<String>) -> Self {
+        Self { id, why: why.into(), is_stored: false }
+    }
 }
 
 impl Retry {
-    /// Whether everything that was asked for is stored.
+    /// Whether everything that was asked for is stored, now or since an earlier retry.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.refused.is_empty() && self.left.is_empty() && self.new_rejects == 0
+        self.refused.is_empty()
+            && self.left.iter().all(|left| left.is_stored)
+            && self.new_rejects == 0
     }
 }
 
@@ -114,7 +126,7 @@ pub async fn retry(
     crate::migrate::require_current(&mut conn, crate::migrate::CONTROL_PACK).await?;
     require_exclusive(&mut conn, pack.name()).await?;
     let name = pack.name().to_owned();
-    let mut retry = Retry { pack: name.clone(), ..Retry::default() };
+    let mut retry = Retry { pack: name.clone(), dry_run: options.dry_run, ..Retry::default() };
     let wanted = wanted(&mut conn, &name, options, &mut retry).await?;
     let columns = column_names(&mut conn, &pack).await?;
     let opened = crate::pack::open_without_sources(settings, postgres, pack, &columns).await?;
@@ -129,7 +141,7 @@ pub async fn retry(
     for (stream, ids) in &wanted {
         let Some(index) = opened.plan.stream_index(stream) else {
             let why = format!("the pack has no stream `{stream}` any more");
-            retry.left.extend(ids.iter().map(|id| LeftAlone { id: *id, why: why.clone() }));
+            retry.left.extend(ids.iter().map(|id| LeftAlone::new(*id, why.clone())));
             continue;
         };
         for group in ids.chunks(RECORDS_AT_ONCE) {
@@ -171,8 +183,9 @@ async fn wanted(
         };
     }
     let is_named = !options.ids.is_empty() || options.corrected.is_some();
-    let rows: Vec<(i64, String, String)> = sqlx::query_as(
-        "SELECT id, stream, state FROM toolkit.reject WHERE pack = $1 \
+    let rows: Vec<(i64, String, String, Option<Vec<u8>>)> = sqlx::query_as(
+        "SELECT id, stream, state, CASE WHEN state = 'retried' THEN corrected ELSE record END \
+         FROM toolkit.reject WHERE pack = $1 \
          AND (NOT $2 AND state = 'open' OR $2 AND id = ANY($3)) \
          AND (cardinality($4::text[]) = 0 OR stream = ANY($4)) ORDER BY id",
     )
@@ -193,10 +206,25 @@ async fn wanted(
             .advice(format!("`toolkit rejects list --pack {pack}` shows its rejects")));
     }
     let mut wanted: BTreeMap<String, Vec<i64>> = BTreeMap::new();
-    for (id, stream, state) in rows {
+    for (id, stream, state, stored) in rows {
         match state.as_str() {
             "open" | "acknowledged" => wanted.entry(stream).or_default().push(id),
-            state => retry.left.push(LeftAlone { id, why: format!("it is {state} already") }),
+            state => {
+                let lines = options.corrected.iter().flatten();
+                let line = lines.into_iter().find(|line| line.id == id);
+                let is_stored = line.is_none_or(|line| {
+                    item::is_same(&line.record, stored.as_deref().unwrap_or_default())
+                });
+                let why = if is_stored {
+                    format!("it is {state} already")
+                } else {
+                    format!(
+                        "it is {state} already, with another record than the file's: change the \
+                         row itself, or correct the source and run the backfill again"
+                    )
+                };
+                retry.left.push(LeftAlone { id, why, is_stored });
+            }
         }
     }
     Ok(wanted)

@@ -12,7 +12,7 @@ use crate::certificate::{
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
 use crate::pack::OpenedPack;
-use crate::parity::{self, Level, Options, Report, Verdict};
+use crate::parity::{self, Level, Options, Purpose, Report, Verdict};
 use crate::store::Postgres;
 
 /// Differing rows that the new verification names.
@@ -29,14 +29,32 @@ pub struct Fact {
     pub now: String,
     /// Whether it holds; null where it may differ without taking anything from the certificate.
     pub holds: Option<bool>,
-    /// Whether it is about a source file.
+    /// What it is about.
     #[serde(skip)]
-    pub is_file: bool,
+    pub about: About,
+}
+
+/// What a fact is about: where to look when it no longer holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum About {
+    /// The certificate, the toolkit or the pack.
+    #[default]
+    Itself,
+    /// Whether source and target are equal.
+    Verdict,
+    /// The rows of one side.
+    Rows,
+    /// Rejects or ledger entries.
+    Recorded,
+    /// A source file.
+    File,
 }
 
 /// The answer to [`check`].
 #[derive(Debug, Clone, Serialize)]
 pub struct Check {
+    /// The pack.
+    pub pack: String,
     /// The verification the certificate was issued for.
     pub certified_run: String,
     /// When its snapshot was taken.
@@ -49,9 +67,16 @@ pub struct Check {
     pub facts: Vec<Fact>,
 }
 
+impl Fact {
+    fn about(self, about: About) -> Self {
+        Self { about, ..self }
+    }
+}
+
 impl Check {
     fn of(certificate: &Certificate, parity_run: Option<String>, facts: Vec<Fact>) -> Self {
         Self {
+            pack: certificate.pack.name.clone(),
             certified_run: certificate.parity_run.clone(),
             certified_at: certificate.snapshot.at.clone(),
             parity_run,
@@ -110,8 +135,12 @@ pub async fn check(
             Error::new(ErrorKind::Usage, detail).advice("name the folder of that pack with --pack")
         );
     }
-    let options =
-        Options { level: Level::Full, differences_max: DIFFERENCES_MAX, ..Options::default() };
+    let options = Options {
+        level: Level::Full,
+        differences_max: DIFFERENCES_MAX,
+        purpose: Purpose::CertificateCheck,
+        ..Options::default()
+    };
     let report = parity::verify(postgres, Arc::clone(&opened), &options, stop).await?;
     let mut facts = vec![seal_fact(sealed)];
     facts.extend(version_facts(certificate, &opened));
@@ -125,7 +154,7 @@ pub async fn check(
 fn fact(what: impl Into<String>, then: impl Into<String>, now: impl Into<String>) -> Fact {
     let (what, then, now) = (what.into(), then.into(), now.into());
     let holds = Some(then == now);
-    Fact { what, then, now, holds, is_file: false }
+    Fact { what, then, now, holds, about: About::Itself }
 }
 
 fn seal_fact(sealed: &Sealed) -> Fact {
@@ -151,7 +180,7 @@ fn verdict_fact(report: &Report) -> Fact {
         Verdict::Clean => "clean".to_owned(),
         Verdict::Differences => format!("rows that differ: {}", report.differing_rows),
     };
-    fact("verdict", "clean", now)
+    fact("verdict", "clean", now).about(About::Verdict)
 }
 
 /// What is said of a slice, stream or file that the other side does not have.
@@ -189,9 +218,11 @@ fn tables(certificate: &Certificate, report: &Report) -> Vec<Fact> {
             (of(then), of(now))
         };
         let (then, now) = shown(|table| (table.source_rows, &table.source_root));
-        facts.push(fact(format!("{target}, as the sources have it"), then, now));
+        let what = format!("{target}, as the sources have it");
+        facts.push(fact(what, then, now).about(About::Rows));
         let (then, now) = shown(|table| (table.target_rows, &table.target_root));
-        facts.push(fact(format!("{target}, as Postgres holds it"), then, now));
+        let what = format!("{target}, as Postgres holds it");
+        facts.push(fact(what, then, now).about(About::Rows));
     }
     facts
 }
@@ -201,17 +232,38 @@ fn streams(certificate: &Certificate, report: &Report) -> Vec<Fact> {
     let mut facts = Vec::new();
     for (stream, then, now) in pairs(&certificate.streams, &now, |facts| &facts.stream) {
         type Shown = fn(&crate::certificate::StreamFacts) -> String;
-        let kinds: [(&str, Shown); 3] = [
-            ("records read", |facts| facts.read.to_string()),
-            ("rejects", |facts| format!("{}, root {}", facts.rejects, facts.rejects_root)),
-            ("ledger entries", |facts| format!("{}, root {}", facts.ledger, facts.ledger_root)),
+        let kinds: [(&str, About, Shown); 3] = [
+            ("records read", About::Rows, |facts| facts.read.to_string()),
+            ("rejects", About::Recorded, |facts| {
+                format!("{}, root {}", facts.rejects, facts.rejects_root)
+            }),
+            ("ledger entries", About::Recorded, |facts| {
+                format!("{}, root {}", facts.ledger, facts.ledger_root)
+            }),
         ];
-        for (what, shown) in kinds {
+        for (what, about, shown) in kinds {
             let text = |facts: Option<&_>| facts.map_or_else(|| NOT_THERE.to_owned(), shown);
-            facts.push(fact(format!("stream {stream}, {what}"), text(then), text(now)));
+            let what = format!("stream {stream}, {what}");
+            facts.push(fact(what, text(then), text(now)).about(about));
+        }
+        let (then, now) = (then.map(states_text), now.map(states_text));
+        if let (Some(then), Some(now)) = (then, now)
+            && then != now
+        {
+            // What a person makes of a reject is no part of the proof; a row that was stored in
+            // the end is in the roots.
+            let states = fact(format!("stream {stream}, states of its rejects"), then, now);
+            facts.push(Fact { holds: None, ..states }.about(About::Recorded));
         }
     }
     facts
+}
+
+/// `acknowledged 1, open 2`
+fn states_text(facts: &crate::certificate::StreamFacts) -> String {
+    let states: Vec<String> =
+        facts.reject_states.iter().map(|(state, count)| format!("{state} {count}")).collect();
+    if states.is_empty() { "none".to_owned() } else { states.join(", ") }
 }
 
 /// Two folders can each hold a file of one name: then all of that name are one fact.
@@ -232,9 +284,9 @@ fn sources(certificate: &Certificate, now: &[SourceFacts]) -> Vec<Fact> {
     };
     names
         .into_iter()
-        .map(|name| Fact {
-            is_file: true,
-            ..fact(format!("source file {name}"), text(&then, name), text(&now, name))
+        .map(|name| {
+            let (then, now) = (text(&then, name), text(&now, name));
+            fact(format!("source file {name}"), then, now).about(About::File)
         })
         .collect()
 }

@@ -13,8 +13,10 @@
 mod check;
 mod seal;
 
-pub use check::{Check, Fact, check, check_seal};
+pub use check::{About, Check, Fact, check, check_seal};
 pub use seal::{Sealed, read, write};
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +26,7 @@ use crate::parity::{LeftOut, OutsideSlices, Report, StoredRun, UnmappedColumns, 
 use crate::source::discover::Discovered;
 
 /// Version of the file format.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// A certificate, without its own digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,8 +131,11 @@ pub struct StreamFacts {
     pub read: u64,
     /// Rejects recorded, in whatever state.
     pub rejects: u64,
-    /// Root over them, states included.
+    /// Root over them: places, records and reasons. A state is not in it: to acknowledge a reject
+    /// takes nothing from what was proved.
     pub rejects_root: String,
+    /// How many of them were in which state.
+    pub reject_states: BTreeMap<String, u64>,
     /// Ledger entries recorded.
     pub ledger: u64,
     /// Root over them.
@@ -279,6 +284,7 @@ fn stream_facts(report: &Report) -> Vec<StreamFacts> {
             read: stream.read,
             rejects: recorded.rejects,
             rejects_root: recorded.rejects_root,
+            reject_states: recorded.reject_states,
             ledger: recorded.ledger,
             ledger_root: recorded.ledger_root,
         })

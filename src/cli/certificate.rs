@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::record::shown as escaped;
 use super::{Outcome, Output, Report, output};
-use crate::certificate::{self, Check, Fact, Sealed};
+use crate::certificate::{self, About, Check, Fact, Sealed};
 use crate::config::Settings;
 use crate::error::Result;
 use crate::pack::Pack;
@@ -29,9 +29,9 @@ It is a checksum, not a signature: it shows damage and careless edits, not forge
 others cannot write.
 
 `check` compares everything again, in a new snapshot, and names what no longer holds. That
-comparison is stored like any verification, so what differs can be looked at with
-`toolkit parity report --run latest`. Sources are looked for where they were, unless --source says
-where they are now. A source that was legitimately written to, and backfilled, no longer holds
+comparison is stored, and `toolkit parity report --run ID` shows it by the id that is printed; it is
+never the `latest` one. Acknowledging a reject takes nothing from a certificate. Sources are looked
+for where they were, unless --source says where they are now. A source that was legitimately written to, and backfilled, no longer holds
 either: then verify, and make a new certificate.
 
 Exit codes: 0 all holds; 1 something no longer holds, or the certificate was edited; 2 could not
@@ -160,8 +160,8 @@ impl Report for Shown {
             (
                 "sources",
                 escaped(&format!(
-                    "{} files in {}",
-                    certificate.sources.len(),
+                    "{} in {}",
+                    output::count(certificate.sources.len() as u64, "file"),
                     certificate.looked_in.join(", ")
                 )),
             ),
@@ -193,11 +193,13 @@ impl Report for Shown {
 fn not_checked_text(not_checked: &certificate::NotChecked) -> String {
     let mut parts = not_checked.streams.iter().map(|s| format!("stream {s}")).collect::<Vec<_>>();
     parts.extend(not_checked.outside_slices.iter().map(|outside| {
-        format!("{} rows of {} that no stream claims", outside.rows, outside.table)
+        let rows = output::count(outside.rows, "row");
+        format!("{rows} of {} that no stream claims", outside.table)
     }));
     parts.extend(not_checked.left_out.iter().map(|left_out| {
-        let (rows, rule, target) = (left_out.source_rows, &left_out.rule, &left_out.target);
-        format!("{rows} rows of {target} with {rule}, by retention")
+        let (rule, target) = (&left_out.rule, &left_out.target);
+        let rows = output::count(left_out.source_rows, "row");
+        format!("{rows} of {target} with {rule}, by retention")
     }));
     parts.extend(
         not_checked.unmapped_columns.iter().map(|unmapped| {
@@ -226,7 +228,7 @@ fn short(text: &str) -> String {
 impl Report for Check {
     fn text(&self) -> String {
         let mut table = output::table(["what", "then", "now", "holds"]);
-        let is_listed = |fact: &&Fact| !fact.is_file || fact.holds != Some(true);
+        let is_listed = |fact: &&Fact| fact.about != About::File || fact.holds != Some(true);
         for fact in self.facts.iter().filter(is_listed) {
             let holds = match fact.holds {
                 Some(true) => "yes",
@@ -241,8 +243,8 @@ impl Report for Check {
             ]);
         }
         let mut text = table.trim_fmt();
-        let files = self.facts.iter().filter(|fact| fact.is_file && fact.holds == Some(true));
-        let files = files.count();
+        let is_kept = |fact: &&Fact| fact.about == About::File && fact.holds == Some(true);
+        let files = self.facts.iter().filter(is_kept).count();
         if files > 0 {
             text.push_str(&format!("\n\nsource files that are as they were: {files}"));
         }
@@ -260,11 +262,43 @@ impl Report for Check {
                 self.certified_at
             )
         });
-        if let (false, Some(run)) = (self.holds, &self.parity_run) {
-            text.push_str(&format!("\n`toolkit parity report --run {run}` names rows that differ"));
+        if let Some(run) = &self.parity_run {
+            for hint in hints(self, run) {
+                text.push_str(&format!("\n{hint}"));
+            }
         }
         text
     }
+}
+
+/// Where to look for what no longer holds.
+fn hints(check: &Check, run: &str) -> Vec<String> {
+    let is_broken = |about: About| check.broken().any(|fact| fact.about == about);
+    let pack = &check.pack;
+    let mut hints = Vec::new();
+    if is_broken(About::Verdict) {
+        hints.push(format!("rows differ: `toolkit parity report --run {run}` names them"));
+    } else if is_broken(About::Rows) {
+        hints.push(
+            "source and Postgres are equal, and no longer what they were: if both were written to \
+             rightly, make a new certificate"
+                .to_owned(),
+        );
+    }
+    if is_broken(About::Recorded) {
+        hints.push(format!(
+            "what is on record changed: `toolkit rejects list --pack {pack}` and `toolkit ledger \
+             list --pack {pack}` show what is there now"
+        ));
+    }
+    if is_broken(About::File) {
+        hints.push(
+            "source files were written to, moved, added or removed: if that was meant, verify \
+             again and make a new certificate"
+                .to_owned(),
+        );
+    }
+    hints
 }
 
 #[cfg(test)]

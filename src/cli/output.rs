@@ -65,7 +65,7 @@ impl Output {
     /// Prints a command's result in the format asked for.
     pub fn report(&self, report: &impl Report) -> Result<()> {
         match self.format {
-            Format::Table => self.line(report.text()),
+            Format::Table => self.line(fitted(report.text())),
             Format::Json => self.json(report),
         }
     }
@@ -133,6 +133,56 @@ pub fn table<const N: usize>(headings: [&str; N]) -> Table {
     table
 }
 
+/// Longest line of prose on a terminal that is wider.
+const LINE_MAX: usize = 100;
+
+/// Lines of prose broken to the width of the terminal, if there is one: a program that reads the
+/// text gets each in one piece. Commands to be copied stay whole.
+fn fitted(text: String) -> String {
+    let width = Table::new().width().map(|width| usize::from(width).min(LINE_MAX));
+    match width.filter(|_| io::stdout().is_terminal()) {
+        Some(width) => wrapped(&text, width),
+        None => text,
+    }
+}
+
+fn wrapped(text: &str, width: usize) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        // Tables fit already, and their cells are set apart by more than one space.
+        let is_prose = !line.trim_start().contains("  ");
+        if line.chars().count() <= width || !is_prose {
+            lines.push(line.to_owned());
+            continue;
+        }
+        let indent = words.iter().take_while(|word| word.is_empty()).count();
+        let mut now = String::new();
+        let mut is_command = false;
+        for word in words {
+            let fits = now.chars().count() + 1 + word.chars().count() <= width;
+            if now.trim().is_empty() {
+                now.push_str(if now.is_empty() && word.is_empty() { " " } else { word });
+            } else if fits || is_command {
+                now.push(' ');
+                now.push_str(word);
+            } else {
+                lines.push(std::mem::replace(&mut now, " ".repeat(indent) + word));
+            }
+            if word.matches('`').count() % 2 == 1 {
+                is_command = !is_command;
+            }
+        }
+        lines.push(now);
+    }
+    lines.join("\n")
+}
+
+/// `1 row`, `2 rows`.
+pub fn count(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Names and values under each other, names as wide as the widest.
 pub fn facts<'a>(facts: impl IntoIterator<Item = (&'a str, String)>) -> String {
     let facts: Vec<(&str, String)> = facts.into_iter().collect();
@@ -182,6 +232,17 @@ fn causes(error: &Error) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn prose_is_broken_at_words_and_commands_and_tables_are_not() {
+        let text = "one two three four\n  indented words go on\na  b  c  d  e  f  g\n\nend";
+        assert_eq!(
+            wrapped(text, 12),
+            "one two\nthree four\n  indented\n  words go\n  on\na  b  c  d  e  f  g\n\nend"
+        );
+        let command = "see `toolkit rejects list` there";
+        assert_eq!(wrapped(command, 10), "see `toolkit rejects list`\nthere");
+    }
 
     #[test]
     fn an_error_names_each_cause_once_and_ends_with_advice() {

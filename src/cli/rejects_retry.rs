@@ -56,7 +56,7 @@ impl Report for Retry {
     fn text(&self) -> String {
         let tried = self.resolved.len() + self.retried.len() + self.refused.len();
         if tried + self.left.len() == 0 {
-            return "no rejects to try again; nothing was changed".to_owned();
+            return format!("the pack {} has no open reject to try again", self.pack);
         }
         let mut text = String::new();
         if !self.refused.is_empty() {
@@ -75,7 +75,8 @@ impl Report for Retry {
         }
         let run = match &self.run_id {
             Some(run) => format!("run {run}"),
-            None => "no changes are made; it would be".to_owned(),
+            None if self.dry_run => "no changes are made; it would be".to_owned(),
+            None => return text + "nothing was to be tried; no changes were made",
         };
         text.push_str(&format!(
             "{run}: {} stored as kept (resolved), {} stored corrected (retried), {} refused again, \
@@ -86,7 +87,9 @@ impl Report for Retry {
             self.left.len()
         ));
         if self.new_rejects > 0 {
-            text.push_str(&format!("; {} rows beside them are new rejects", self.new_rejects));
+            let verb = if self.new_rejects == 1 { "is a new reject" } else { "are new rejects" };
+            let rows = output::count(self.new_rejects, "row");
+            text.push_str(&format!("; {rows} beside them {verb}"));
         }
         text
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::Subcommand;
 
 use super::{Outcome, Output, Report, output};
+use crate::backfill::newest_snapshot;
 use crate::config::Settings;
 use crate::error::Result;
 use crate::pack::Pack;
@@ -17,9 +18,14 @@ use crate::store::Postgres;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 A plan is a JSON file with one action per differing row: insert, update or delete, the row's key,
-and the digests both sides had. Read it, remove what you do not want, then apply it. Applying
-re-checks each row first: what changed since the verification is left alone and named. Rows of one
-group of 500 are committed together, each compared again before the commit.
+and the digests both sides had. Read it, remove whole actions you do not want, then apply it: to the
+database and with the pack it was made for, or it is refused, as is an action that was edited.
+Applying locks and re-checks each row first: what changed since the verification, in either store, is
+left alone and named. A source that changes while a plan is applied is read again. Rows of one group
+of 500 are committed together, each compared again before the commit.
+
+`--run latest` is the newest verification at level full or sample, of --pack if several packs have
+one, and it is said which one that was.
 
 Where Postgres is right and the source is wrong, say --side target (or --side STREAM=target): those
 rows are listed as kept and stay as they are. A repair never writes to a source.
@@ -56,8 +62,12 @@ enum Action {
         /// The plan
         file: PathBuf,
         /// Folder or file with the pack's sources; may be repeated
-        #[arg(long, required = true, value_name = "PATH")]
+        #[arg(long, required_unless_present = "snapshot", value_name = "PATH")]
         source: Vec<PathBuf>,
+        /// Read the copy that the newest backfill made and read, instead of the sources: for a plan
+        /// from `verify-parity --snapshot`
+        #[arg(long, conflicts_with = "source")]
+        snapshot: bool,
         /// Folder of your own pack.toml [default: the built-in pack the plan names]
         #[arg(long)]
         pack: Option<String>,
@@ -74,20 +84,36 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
             let sides = repair::Sides::parse(&side)?;
             let postgres = Postgres::connect(settings).await?;
             let mut conn = postgres.dedicated().await?;
-            let plan = repair::plan(&mut conn, &run, pack.as_deref(), &sides).await?;
+            let planned = repair::plan(&mut conn, &run, pack.as_deref(), &sides).await;
             drop(conn);
             postgres.close().await?;
+            let (plan, chosen) = planned?;
+            if let Some(told) = chosen.told() {
+                output.note(told);
+            }
             repair::write_plan(&plan, &out)?;
             output.report(&plan)?;
             output.note(format!("written to {}; no changes are made", out.display()));
             Ok(Outcome::Success)
         }
-        Action::Apply { file, source, pack, dry_run } => {
+        Action::Apply { file, source, snapshot, pack, dry_run } => {
             let plan = repair::read_plan(&file)?;
             let pack = Pack::find(pack.as_deref().unwrap_or(&plan.pack))?;
             let postgres = Postgres::connect(settings).await?;
             phase::require(&postgres, pack.name(), Work::Repair).await?;
-            let opened = crate::pack::open_as_recorded(settings, &postgres, pack, &source).await?;
+            // Held until the end: the copy is there as long as somebody reads it.
+            let copy = match snapshot {
+                true => Some(newest_snapshot(&postgres, &settings.state_dir, pack.name()).await?),
+                false => None,
+            };
+            let roots = match &copy {
+                Some(copy) => {
+                    output.note(format!("reading the copy in {}", copy.folder().display()));
+                    copy.roots()
+                }
+                None => source,
+            };
+            let opened = crate::pack::open_as_recorded(settings, &postgres, pack, &roots).await?;
             let opened = Arc::new(opened);
             let applied = if dry_run {
                 repair::rehearse(&postgres, opened, &plan, output.stop()).await?
@@ -128,7 +154,7 @@ impl Report for Plan {
             text.push_str(KEPT);
         }
         for (kind, rows) in &self.left_alone {
-            text.push_str(&format!("\n{rows} {kind}: not repairable this way"));
+            text.push_str(&format!("\n{kind}: {rows}, not repairable this way"));
             text.push_str(match kind.as_str() {
                 "unaccounted" => "; run the backfill again, so that it records them",
                 _ => "; remove the wrong rows by hand",
@@ -137,9 +163,9 @@ impl Report for Plan {
         let named = self.actions.len() as u64 + self.left_alone.values().sum::<u64>();
         if named < self.differing_rows {
             text.push_str(&format!(
-                "\n{named} of {} differing rows were named: repair, verify, and repeat, or verify \
-                 with a greater --max-differences",
-                self.differing_rows
+                "\nnamed were {named} of {}: repair, verify, and repeat, or verify with a greater \
+                 --max-differences",
+                output::count(self.differing_rows, "differing row")
             ));
         }
         text
@@ -154,7 +180,7 @@ impl Report for Applied {
             .iter()
             .map(|(operation, rows)| format!("{rows} by {operation}"))
             .collect();
-        let mut text = format!("{total} rows repaired");
+        let mut text = format!("{} repaired", output::count(total, "row"));
         if !parts.is_empty() {
             text.push_str(&format!(" ({}), each compared again", parts.join(", ")));
         }

@@ -267,15 +267,19 @@ impl Report for parity::Report {
         }
         for outside in &self.outside_slices {
             text.push_str(&format!(
-                "\n\nNOT COMPARED: {} rows of {}, which are in no slice of the pack",
-                outside.rows, outside.table
+                "\n\nNOT COMPARED: {} of {}, in no slice of the pack",
+                output::count(outside.rows, "row"),
+                outside.table
             ));
         }
         for left_out in &self.left_out {
             text.push_str(&format!(
-                "\n\nNOT COMPARED: {} rows of the source with {}, which retention removed from {}; \
-                 the target still holds {} of that age",
-                left_out.source_rows, left_out.rule, left_out.target, left_out.target_rows
+                "\n\nNOT COMPARED: {} of the source with {}, which retention removed from {}; the \
+                 target still holds {} of that age",
+                output::count(left_out.source_rows, "row"),
+                left_out.rule,
+                left_out.target,
+                left_out.target_rows
             ));
         }
         for unmapped in &self.unmapped_columns {
@@ -311,11 +315,16 @@ impl Report for parity::Report {
 fn left_out(report: &parity::Report) -> Vec<String> {
     let sum = |count: fn(&parity::StreamResult) -> u64| report.streams.iter().map(count).sum();
     let pack = &report.pack;
-    let kinds: [(u64, &str, String); 3] = [
+    let kinds: [(u64, &str, String); 4] = [
         (
             sum(|stream| stream.rejected),
             "rejected, and not in Postgres",
             format!("toolkit rejects list --pack {pack}"),
+        ),
+        (
+            sum(|stream| stream.corrected),
+            "refused, and compared as corrected instead",
+            format!("toolkit rejects list --pack {pack} --state retried"),
         ),
         (
             sum(|stream| stream.skipped),
@@ -335,9 +344,11 @@ fn left_out(report: &parity::Report) -> Vec<String> {
         .collect();
     if let Some(settling) = report.settling.filter(|settling| settling.differed > 0) {
         lines.push(format!(
-            "{} rows differed at first; {} agreed when they were read again ({} more readings), {} \
-             were still changing",
-            settling.differed, settling.settled, settling.readings, settling.unsettled
+            "{} differed at first: {} agreed when read again ({}), still changing: {}",
+            output::count(settling.differed, "row"),
+            settling.settled,
+            output::count(settling.readings.into(), "more reading"),
+            settling.unsettled
         ));
     }
     lines
@@ -360,11 +371,15 @@ fn independent_line(report: &parity::Report) -> Option<String> {
         return None;
     }
     let mut line = format!(
-        "second reading of the casts: {differing} of {checked} values in {} columns differ",
-        columns.iter().filter(|column| column.checked > 0).count()
+        "second reading of the casts: {differing} of {} in {} differ",
+        output::count(checked, "value"),
+        output::count(columns.iter().filter(|c| c.checked > 0).count() as u64, "column")
     );
     if unread > 0 {
-        line.push_str(&format!("; {unread} values could be read by the cast alone"));
+        line.push_str(&format!(
+            "; {} could be read by the cast alone",
+            output::count(unread, "value")
+        ));
     }
     let alone: Vec<String> = columns
         .iter()
@@ -468,7 +483,8 @@ fn difference_text(difference: &Difference) -> String {
     );
     match (difference.kind, &difference.column) {
         (Kind::Changed, Some(column)) => format!(
-            "{head}\n            column {column}\n              source:   {}\n              postgres: {}",
+            "{head}\n            column {column}\n              {} {}\n              postgres: {}",
+            if difference.corrected { "correction, not the source:" } else { "source:  " },
             shown(difference.source_value.as_deref()),
             shown(difference.target_value.as_deref())
         ),
@@ -483,6 +499,10 @@ fn difference_text(difference: &Difference) -> String {
                 difference.source_value.as_deref().map(escaped).unwrap_or_default()
             )
         }
+        _ if difference.corrected && difference.source_value.is_some() => format!(
+            "{head}\n            as it was corrected, not as the source has it: {}",
+            difference.source_value.as_deref().map(escaped).unwrap_or_default()
+        ),
         _ => match difference.source_value.as_ref().or(difference.target_value.as_ref()) {
             Some(row) if !row.is_empty() => format!("{head}\n            {}", escaped(row)),
             _ => head,
@@ -501,26 +521,36 @@ fn verdict(report: &parity::Report) -> String {
         .iter()
         .map(|d| format!("{} {:?} {:?}", d.target, d.key, d.locator))
         .collect();
+    let slices = output::count(report.units.len() as u64, "slice");
+    let corrected: u64 = report.streams.iter().map(|stream| stream.corrected).sum();
     let head = match report.verdict {
         Verdict::Clean if report.level == "counts" => {
-            format!("COUNTS AGREE: {rows} rows in {} slices", report.units.len())
+            format!("COUNTS AGREE: {} in {slices}", output::count(rows, "row"))
         }
         Verdict::Clean if report.level == "sample" => {
-            format!("NO DIFFERENCE in the sample of {} slices", report.units.len())
+            format!("NO DIFFERENCE in the sample of {slices}")
         }
-        Verdict::Clean => format!(
-            "PARITY: all {rows} rows of {} slices are equal, byte for byte in canonical form",
-            report.units.len()
-        ),
+        Verdict::Clean => {
+            let all = match rows {
+                1 => format!("the one row of {slices} is"),
+                _ => format!("all {rows} rows of {slices} are"),
+            };
+            format!("PARITY: {all} equal, byte for byte in canonical form")
+        }
         Verdict::Differences => format!(
-            "DIFFERENCES: {} rows differ{}",
-            report.differing_rows,
+            "DIFFERENCES: {} {}{}",
+            output::count(report.differing_rows, "row"),
+            if report.differing_rows == 1 { "differs" } else { "differ" },
             if (named.len() as u64) < report.differing_rows {
                 format!(", {} of them named above", named.len())
             } else {
                 String::new()
             }
         ),
+    };
+    let head = match corrected {
+        0 => head,
+        n => format!("{head}; {} as corrected, not as in the source", output::count(n, "record")),
     };
     format!(
         "{head} (level {}, {} digests, {:.1} s, snapshot at {}, run {})",

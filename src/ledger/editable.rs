@@ -48,13 +48,16 @@ pub struct CorrectedLine {
 /// Reads a file of corrected records: lines as `rejects export` writes them, of which `id` and
 /// `record` count.
 pub fn corrected_lines(file: &std::path::Path) -> Result<Vec<CorrectedLine>> {
-    let reader = std::fs::File::open(file).map_err(|error| {
+    let unreadable = |error: std::io::Error| {
         let detail = format!("{} cannot be read: {error}", file.display());
-        Error::new(ErrorKind::Usage, detail).because(error)
-    })?;
+        Error::new(ErrorKind::Usage, detail)
+            .because(error)
+            .advice("`toolkit rejects export --out FILE` writes one; correct `record` in its lines")
+    };
+    let reader = std::fs::File::open(file).map_err(unreadable)?;
     let mut lines: Vec<CorrectedLine> = Vec::new();
     for (at, line) in std::io::BufReader::new(reader).split(b'\n').enumerate() {
-        let line = line?;
+        let line = line.map_err(unreadable)?;
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
@@ -70,6 +73,11 @@ pub fn corrected_lines(file: &std::path::Path) -> Result<Vec<CorrectedLine>> {
             return Err(refuse(&format!("reject {id} is there twice")));
         }
         lines.push(CorrectedLine { id, record: bytes_of(record) });
+    }
+    if lines.is_empty() {
+        let detail = format!("{} holds no corrected record", file.display());
+        return Err(Error::new(ErrorKind::Usage, detail)
+            .advice("its lines are those of `rejects export`, with `record` corrected"));
     }
     Ok(lines)
 }

@@ -76,6 +76,10 @@ pub struct Difference {
     pub target_digest: Option<String>,
     /// Source file and place in it.
     pub locator: Option<String>,
+    /// Whether `source_value` is not what the source holds there, but the correction that
+    /// `toolkit rejects retry` stored in place of it.
+    #[serde(default)]
+    pub corrected: bool,
 }
 
 /// Longest value shown, in characters.

@@ -146,7 +146,8 @@ fn line(difference: &Difference) -> String {
         let shown =
             |value: &Option<String>| value.as_ref().map_or("NULL".to_owned(), |v| format!("'{v}'"));
         let (source, target) = (shown(&difference.source_value), shown(&difference.target_value));
-        let _ = write!(line, ", column {column}: source {source}, postgres {target}");
+        let side = if difference.corrected { "correction" } else { "source" };
+        let _ = write!(line, ", column {column}: {side} {source}, postgres {target}");
     } else if let Some(what) = &difference.source_value {
         line.push_str(what);
     }

@@ -64,10 +64,12 @@ pub(super) fn limits(report: &Report, provenance: Option<&Provenance>) -> Vec<Li
         add(
             "Rows of no stream",
             format!(
-                "{} rows of {} are in no slice of the pack: no stream claims them, so there is \
-                 nothing to compare them with.",
-                thousands(outside.rows),
-                outside.table
+                "{} of {} {} in no slice of the pack: no stream claims {}, so there is nothing to \
+                 compare with.",
+                count(outside.rows, "row"),
+                outside.table,
+                if outside.rows == 1 { "is" } else { "are" },
+                if outside.rows == 1 { "it" } else { "them" },
             ),
             Vec::new(),
         );
@@ -76,10 +78,11 @@ pub(super) fn limits(report: &Report, provenance: Option<&Provenance>) -> Vec<Li
         add(
             "Rows that retention removes",
             format!(
-                "{} rows of the source with {} were not compared: `toolkit maintain` removed such \
-                 rows from {} by its policy. The target still holds {} of that age.",
-                thousands(left_out.source_rows),
+                "{} of the source with {} {} not compared: `toolkit maintain` removed such rows \
+                 from {} by its policy. The target still holds {} of that age.",
+                count(left_out.source_rows, "row"),
                 left_out.rule,
+                if left_out.source_rows == 1 { "was" } else { "were" },
                 left_out.target,
                 thousands(left_out.target_rows)
             ),
@@ -126,6 +129,11 @@ pub(super) fn bound_text(sample: SampleBound) -> String {
     format!(
         "{differing} of {n} sampled rows differ: fewer than {percent} % of all, at 95 % confidence"
     )
+}
+
+/// `1 row`, `2,000 rows`.
+pub(super) fn count(number: u64, noun: &str) -> String {
+    format!("{} {noun}{}", thousands(number), if number == 1 { "" } else { "s" })
 }
 
 /// `1234567` as `1,234,567`.

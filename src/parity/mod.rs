@@ -10,6 +10,7 @@
 //! second is an error.
 
 mod accounts;
+mod chosen;
 mod difference;
 mod fold;
 mod independent;
@@ -32,6 +33,7 @@ mod verify;
 mod walk;
 
 pub(crate) use accounts::Accounts;
+pub use chosen::{ChosenRun, WantedFor, chosen_run};
 pub use difference::{Difference, Kind};
 pub use independent::{Independent, IndependentResult};
 pub use junit::junit;
@@ -42,5 +44,5 @@ pub use report::{
 };
 pub use settle::{Settle, Settling};
 pub use stored::{PastRun, Provenance, SampleSettings, StoredRun, StoredSettings, stored_run};
-pub use verify::{Digests, Level, Options, verify};
+pub use verify::{Digests, Level, Options, Purpose, verify};
 pub(crate) use walk::each_row;

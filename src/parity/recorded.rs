@@ -20,11 +20,12 @@ pub(super) async fn recorded(
 ) -> Result<HashMap<usize, Recorded>> {
     let mut found = HashMap::new();
     for (index, stream) in opened.plan.streams.iter().enumerate() {
-        let rejects = rejects(conn, &opened.plan.name, &stream.name).await?;
+        let (rejects, states) = rejects(conn, &opened.plan.name, &stream.name).await?;
         let ledger = ledger(conn, &opened.plan.name, &stream.name).await?;
         let entry = Recorded {
             rejects: rejects.count,
             rejects_root: root("rejects", rejects),
+            reject_states: states,
             ledger: ledger.count,
             ledger_root: root("ledger", ledger),
         };
@@ -33,7 +34,12 @@ pub(super) async fn recorded(
     Ok(found)
 }
 
-async fn rejects(conn: &mut PgConnection, pack: &str, stream: &str) -> Result<BucketSum> {
+/// The sum over a stream's rejects, without their states, and how many are in which state.
+async fn rejects(
+    conn: &mut PgConnection,
+    pack: &str,
+    stream: &str,
+) -> Result<(BucketSum, BTreeMap<String, u64>)> {
     let mut rows = sqlx::query(
         "SELECT output, source, locator, record_sha256, reason, state FROM toolkit.reject \
          WHERE pack = $1 AND stream = $2",
@@ -42,15 +48,17 @@ async fn rejects(conn: &mut PgConnection, pack: &str, stream: &str) -> Result<Bu
     .bind(stream)
     .fetch(conn);
     let mut sum = BucketSum::default();
+    let mut states = BTreeMap::new();
     while let Some(row) = rows.try_next().await? {
+        *states.entry(row.try_get::<String, _>("state")?).or_default() += 1;
         let mut hash = Sha256::new();
-        for column in ["output", "source", "locator", "reason", "state"] {
+        for column in ["output", "source", "locator", "reason"] {
             part(&mut hash, row.try_get::<&str, _>(column)?.as_bytes());
         }
         part(&mut hash, row.try_get::<&[u8], _>("record_sha256")?);
         sum.add(&hash.finalize().into());
     }
-    Ok(sum)
+    Ok((sum, states))
 }
 
 /// Length first, so that no two sequences of parts give the same bytes.
@@ -72,10 +80,10 @@ async fn ledger(conn: &mut PgConnection, pack: &str, stream: &str) -> Result<Buc
     Ok(sum)
 }
 
-/// SHA-256 of `"toolkit WHAT root 1\n"`, the count as `u64` and the sum as `u128`, big-endian.
+/// SHA-256 of `"toolkit WHAT root 2\n"`, the count as `u64` and the sum as `u128`, big-endian.
 fn root(what: &str, sum: BucketSum) -> String {
     let mut hash = Sha256::new();
-    hash.update(format!("toolkit {what} root 1\n"));
+    hash.update(format!("toolkit {what} root 2\n"));
     hash.update(sum.count.to_be_bytes());
     hash.update(sum.sum.to_be_bytes());
     let root: Digest = hash.finalize().into();

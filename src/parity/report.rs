@@ -1,5 +1,7 @@
 //! What a verification found.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::parity::difference::Difference;
@@ -116,6 +118,10 @@ pub struct StreamResult {
     pub superseded: u64,
     /// Values stored changed, with a ledger entry each.
     pub ledgered: u64,
+    /// Refused records and rows of which a correction by `toolkit rejects retry` was compared
+    /// instead.
+    #[serde(default)]
+    pub corrected: u64,
     /// Rejects and changed values without a record of them.
     pub unaccounted: u64,
     /// What backfill has recorded about the stream; at level full.
@@ -129,8 +135,11 @@ pub struct StreamResult {
 pub struct Recorded {
     /// Rejects, in whatever state.
     pub rejects: u64,
-    /// Root over their places, records, reasons and states, hexadecimal.
+    /// Root over their places, records and reasons, hexadecimal.
     pub rejects_root: String,
+    /// How many of them are in which state.
+    #[serde(default)]
+    pub reject_states: BTreeMap<String, u64>,
     /// Ledger entries.
     pub ledger: u64,
     /// Root over their identities, hexadecimal.

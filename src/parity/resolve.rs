@@ -212,6 +212,7 @@ pub(super) struct SourceRow {
     pub(super) digest: Digest,
     pub(super) locator: String,
     pub(super) required: bool,
+    pub(super) is_corrected: bool,
 }
 
 impl RowPair {
@@ -231,6 +232,7 @@ impl RowPair {
             digest: expected.row(),
             locator,
             required,
+            is_corrected: expected.is_corrected,
         });
     }
 
@@ -265,6 +267,7 @@ impl RowPair {
             source_digest: self.source.as_ref().map(|source| hex::encode(source.digest)),
             target_digest: target.map(|(_, digest)| hex::encode(digest)),
             locator: self.source.as_ref().map(|source| source.locator.clone()),
+            corrected: self.source.as_ref().is_some_and(|source| source.is_corrected),
         };
         let (Kind::Changed, Some(source), Some((held, _))) = (kind, &self.source, target) else {
             let whole = |is_wanted: bool| is_wanted.then(|| rest_of(output, shown, redactor));

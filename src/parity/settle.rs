@@ -229,6 +229,7 @@ mod tests {
             source_digest: source.map(str::to_owned),
             target_digest: target.map(str::to_owned),
             locator: None,
+            corrected: false,
         }
     }
 

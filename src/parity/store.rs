@@ -74,6 +74,7 @@ pub(super) async fn store(
             .bind(strings(|d| d.source_digest.clone()))
             .bind(strings(|d| d.target_digest.clone()))
             .bind(strings(|d| d.locator.clone()))
+            .bind(part.iter().map(|d| d.corrected).collect::<Vec<_>>())
             .execute(&mut *tx)
             .await?;
     }

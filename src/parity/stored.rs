@@ -130,20 +130,16 @@ struct Totals {
     encoding_version: i32,
 }
 
-/// Reads a stored verification by id; `latest` is the newest one. Errors: there is none.
-pub async fn stored_run(conn: &mut PgConnection, run: &str) -> Result<StoredRun> {
-    let is_there: bool = sqlx::query_scalar("SELECT to_regclass('toolkit.parity_run') IS NOT NULL")
-        .fetch_one(&mut *conn)
-        .await?;
-    if !is_there {
-        return Err(no_run(run));
-    }
+/// Reads the stored verification of this id. Errors: there is none.
+pub async fn stored_run(conn: &mut PgConnection, run_id: &str) -> Result<StoredRun> {
     let mut snapshot = conn.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     let header = sqlx::query(include_str!("../sql/parity/stored_run.sql"))
-        .bind(run)
+        .bind(run_id)
         .fetch_optional(&mut *snapshot)
         .await?
-        .ok_or_else(|| no_run(run))?;
+        .ok_or_else(|| {
+            Error::new(ErrorKind::Usage, format!("there is no stored verification `{run_id}`"))
+        })?;
     let run_id: String = header.try_get("run_id")?;
     let differences = sqlx::query(include_str!("../sql/parity/stored_differences.sql"))
         .bind(&run_id)
@@ -170,11 +166,6 @@ pub async fn stored_run(conn: &mut PgConnection, run: &str) -> Result<StoredRun>
     let report = report_of(&header, pack, totals, differences)?;
     let history = history.iter().map(past_run_of).collect::<Result<Vec<_>>>()?;
     Ok(StoredRun { report, provenance, history })
-}
-
-fn no_run(run: &str) -> Error {
-    Error::new(ErrorKind::Usage, format!("there is no stored verification `{run}`"))
-        .advice("`toolkit verify-parity` prints its run id; `latest` is the newest one")
 }
 
 fn report_of(
@@ -227,6 +218,7 @@ fn difference_of(row: &PgRow) -> Result<Difference> {
         source_digest: row.try_get("source_digest")?,
         target_digest: row.try_get("target_digest")?,
         locator: row.try_get("locator")?,
+        corrected: row.try_get("corrected")?,
     })
 }
 

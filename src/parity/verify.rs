@@ -91,6 +91,18 @@ pub struct Options {
     pub independent: Independent,
     /// Whether what differs is compared again before it counts, because the stores change.
     pub settle: Settle,
+    /// What it is made for.
+    pub purpose: Purpose,
+}
+
+/// What a verification is made for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// For its own sake.
+    #[default]
+    Verification,
+    /// To see whether a certificate holds: `latest` is never such a one.
+    CertificateCheck,
 }
 
 impl Default for Options {
@@ -103,6 +115,7 @@ impl Default for Options {
             spool_bytes_max: crate::parity::spool::BYTES_MAX,
             independent: Independent::Sample { n: 1000, seed: 0 },
             settle: Settle::No,
+            purpose: Purpose::Verification,
         }
     }
 }
@@ -124,6 +137,10 @@ pub async fn verify(
         "looked_in": opened.roots,
         "pack_folder": opened.pack.folder,
         "differences_max": options.differences_max,
+        "purpose": match options.purpose {
+            Purpose::Verification => serde_json::Value::Null,
+            Purpose::CertificateCheck => json!("certificate check"),
+        },
         "independent": match options.independent {
             Independent::Sample { n, seed } => json!({ "n": n, "seed": seed }),
             Independent::All => json!("all"),
@@ -320,6 +337,7 @@ impl Found {
                     source_digest: None,
                     target_digest: None,
                     locator: Some(format!("{}, {}", entry.source, entry.locator)),
+                    corrected: false,
                 });
             }
         }
@@ -342,6 +360,7 @@ impl Found {
                     skipped: tally.skipped,
                     superseded: tally.superseded,
                     ledgered: tally.ledgered,
+                    corrected: tally.corrected,
                     unaccounted: tally.unaccounted,
                     recorded: recorded.remove(&stream),
                 })

@@ -87,6 +87,8 @@ pub(crate) struct StreamTally {
     pub(crate) skipped: u64,
     pub(crate) superseded: u64,
     pub(crate) ledgered: u64,
+    /// Refused records and rows in whose place a correction is expected.
+    pub(crate) corrected: u64,
     pub(crate) unaccounted: u64,
     /// Rows that retention removed, by unit.
     pub(crate) removed: BTreeMap<usize, u64>,
@@ -239,7 +241,7 @@ impl SourceWalk<'_> {
     ) -> RecordWalk<'w> {
         let plan = &self.opened.plan.streams[self.stream];
         let (stream, accounts) = (self.stream, self.accounts);
-        RecordWalk { plan, stream, accounts, record, derived, ordinal }
+        RecordWalk { plan, stream, accounts, record, derived, ordinal, is_corrected: false }
     }
 }
 
@@ -276,6 +278,7 @@ impl<'p> Corrector<'p> {
         for skip in found.derived.skips.iter().filter(|skip| skip.rule == CORRECTED) {
             let place = found.place(skip.output, skip.element);
             let correction = plan.corrections.find(&place, &skip.original_hash);
+            tally.corrected += u64::from(correction.is_some());
             match correction.map(|correction| &correction.stored) {
                 None => {}
                 Some(Corrected::Row(tuple)) => sink(&Expected {
@@ -303,6 +306,7 @@ impl<'p> Corrector<'p> {
                             derived.only(skip.output, skip.element);
                         }
                         let walk = walk.record(record, derived, found.ordinal);
+                        let walk = RecordWalk { is_corrected: true, ..walk };
                         // It was counted as the record of the source that it stands for.
                         let read = tally.read;
                         walk.run(tally, deriver.redactor(), sink)?;
@@ -323,6 +327,8 @@ struct RecordWalk<'a> {
     record: &'a SourceRecord<'a>,
     derived: &'a Derived,
     ordinal: u64,
+    /// Whether the record stands in place of one the source holds.
+    is_corrected: bool,
 }
 
 impl RecordWalk<'_> {
@@ -378,7 +384,7 @@ impl RecordWalk<'_> {
         tally.read += 1;
         match self.derived.fate {
             Fate::Stored => {}
-            Fate::Skipped => tally.skipped += 1,
+            Fate::Skipped => tally.skipped += u64::from(!self.is_left_to_a_correction()),
             Fate::Rejected => tally.rejected += 1,
         }
         for (refused, entry) in self.derived.refusals.iter().zip(reject_entries(
@@ -410,6 +416,11 @@ impl RecordWalk<'_> {
         for entry in skip_entries(self.plan, self.record, self.derived) {
             self.ledgered(tally, entry);
         }
+    }
+
+    /// Whether the record itself is left out because a correction stands in its place.
+    fn is_left_to_a_correction(&self) -> bool {
+        self.derived.skips.iter().any(|skip| skip.output == 0 && skip.rule == CORRECTED)
     }
 
     fn ledgered(&self, tally: &mut StreamTally, entry: LedgerEntry) {
@@ -480,7 +491,7 @@ impl RecordWalk<'_> {
                 derived: self.derived,
                 number,
                 nulled: &nulled,
-                is_corrected: false,
+                is_corrected: self.is_corrected,
                 is_content: output.is_content,
             })?;
         }

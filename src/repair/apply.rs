@@ -1,6 +1,6 @@
 //! Carrying out a plan, key by key, in transactions of a few hundred rows.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -10,15 +10,15 @@ use sqlx::postgres::PgConnection;
 use crate::canonical::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
+use crate::pack::OpenedPack;
 use crate::pack::plan::OutputPlan;
-use crate::pack::{OpenedPack, join_error};
-use crate::parity::{Accounts, each_row};
 use crate::repair::group::Group;
-use crate::repair::plan::{Action, Operation, Plan};
+use crate::repair::plan::{Action, Operation, Plan, database_identity};
+use crate::repair::source::Source;
 use crate::store::{Postgres, replay};
 
 /// Rows repaired in one transaction.
-const ACTIONS_AT_ONCE: usize = 500;
+pub(super) const ACTIONS_AT_ONCE: usize = 500;
 
 /// What became of a plan.
 #[derive(Debug, Clone, Serialize)]
@@ -73,7 +73,7 @@ pub enum Fate {
 }
 
 /// Carries out the plan. Every row is re-checked before, and compared again after, in the same
-/// transaction. What Postgres refuses is tried again as long as anything else was repaired
+/// transaction; a source that changed meanwhile is read again once the rows are locked. What Postgres refuses is tried again as long as anything else was repaired
 /// meanwhile: a row may refer to another one of the plan.
 pub async fn apply(
     postgres: &Postgres,
@@ -102,16 +102,11 @@ async fn carry_out(
     writes: bool,
     stop: &Stop,
 ) -> Result<Applied> {
-    if opened.plan.name != plan.pack {
-        return Err(Error::new(
-            ErrorKind::Usage,
-            format!("the plan is for the pack {}, not {}", plan.pack, opened.plan.name),
-        )
-        .advice("give `--pack` the folder of the pack the plan was made for"));
-    }
     let mut conn = postgres.dedicated().await?;
+    check_plan(&mut conn, &opened, plan).await?;
     let source = Source::read(&mut conn, &opened, plan, stop).await?;
-    let mut work = Work { opened: &opened, source: &source, writes, applied: Applied::of(plan) };
+    let applied = Applied::of(plan);
+    let mut work = Work { opened: &opened, plan, source, writes, applied };
     let mut pending: Vec<&Action> =
         plan.actions.iter().filter(|action| action.operation != Operation::Keep).collect();
     loop {
@@ -128,9 +123,58 @@ async fn carry_out(
     Ok(applied)
 }
 
+/// Refuses a plan that was made for something else.
+async fn check_plan(conn: &mut PgConnection, opened: &OpenedPack, plan: &Plan) -> Result<()> {
+    let refused = |detail: String, advice: &str| {
+        Err(Error::new(ErrorKind::RunMismatch, detail).advice(advice.to_owned()))
+    };
+    let pack = &opened.plan;
+    if pack.name != plan.pack {
+        return refused(
+            format!("the plan is for the pack {}, not {}", plan.pack, pack.name),
+            "give `--pack` the folder of the pack the plan was made for",
+        );
+    }
+    if (pack.version, &pack.fingerprint) != (plan.pack_version, &plan.pack_fingerprint) {
+        let version = |version: i32, fingerprint: &str| {
+            format!("version {version}, pack.toml {}", &fingerprint[..fingerprint.len().min(12)])
+        };
+        return refused(
+            format!(
+                "the plan was made with another {}: then {}, now {}",
+                pack.name,
+                version(plan.pack_version, &plan.pack_fingerprint),
+                version(pack.version, &pack.fingerprint)
+            ),
+            "verify again with this pack, and make a new plan",
+        );
+    }
+    let is_stored: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM toolkit.parity_run WHERE run_id::text = $1 AND pack = $2)",
+    )
+    .bind(&plan.parity_run)
+    .bind(&plan.pack)
+    .fetch_one(&mut *conn)
+    .await?;
+    let now = database_identity(conn).await?;
+    if now != plan.database || !is_stored {
+        return refused(
+            format!(
+                "the plan was made for another database: for {}, this is {now}, {} the \
+                 verification it comes from",
+                plan.database,
+                if is_stored { "with" } else { "without" }
+            ),
+            "connect to the database that was verified, or verify this one and make a new plan",
+        );
+    }
+    Ok(())
+}
+
 struct Work<'w> {
-    opened: &'w OpenedPack,
-    source: &'w Source,
+    opened: &'w Arc<OpenedPack>,
+    plan: &'w Plan,
+    source: Source,
     writes: bool,
     applied: Applied,
 }
@@ -148,8 +192,16 @@ impl<'w> Work<'w> {
             stop.check()?;
             let mut tx = conn.begin().await?;
             replay(&mut tx).await?;
-            for group in grouped(self.opened, self.source, part)? {
-                let fates = group.repair(&mut tx, self.source, self.writes).await?;
+            let groups = grouped(self.opened, &self.source, part)?;
+            let mut locked = Vec::with_capacity(groups.len());
+            for group in &groups {
+                locked.push(group.lock(&mut tx).await?);
+            }
+            if self.source.is_stale(self.opened).await? {
+                self.source = Source::read(&mut tx, self.opened, self.plan, stop).await?;
+            }
+            for (group, locked) in groups.iter().zip(&locked) {
+                let fates = group.repair(&mut tx, locked, &self.source, self.writes).await?;
                 for (action, fate) in group.actions.iter().zip(fates) {
                     let (target, key) = (action.target.clone(), action.key.clone());
                     match fate {
@@ -168,88 +220,8 @@ impl<'w> Work<'w> {
     }
 }
 
-/// What the source says now about the rows of a plan.
-#[derive(Debug)]
-pub(super) struct Source {
-    /// Rows to be written, by (stream, digest), with their output.
-    pub(super) rows: HashMap<(usize, Digest), (usize, Vec<u8>)>,
-    /// Keys to be deleted that the source does yield, by (slice, key digest).
-    pub(super) present: HashSet<(usize, Digest)>,
-}
-
-impl Source {
-    async fn read(
-        conn: &mut PgConnection,
-        opened: &Arc<OpenedPack>,
-        plan: &Plan,
-        stop: &Stop,
-    ) -> Result<Self> {
-        let mut rows: HashSet<(usize, Digest)> = HashSet::new();
-        let mut keys: HashSet<(usize, Digest)> = HashSet::new();
-        let mut streams: BTreeSet<usize> = BTreeSet::new();
-        for action in &plan.actions {
-            let stream = stream_of(opened, action)?;
-            if action.operation == Operation::Keep {
-                continue;
-            }
-            if action.operation == Operation::Delete {
-                let output = output_of(opened, stream, action, None)?;
-                let feeds = &opened.plan.units[output.unit].feeds;
-                streams.extend(feeds.iter().map(|(stream, _)| *stream));
-            } else if let Some(digest) = action.source_digest.as_deref().and_then(digest_of) {
-                streams.insert(stream);
-                rows.insert((stream, digest));
-            }
-        }
-        let deletions: Vec<&Action> =
-            plan.actions.iter().filter(|action| action.operation == Operation::Delete).collect();
-        let nothing_yet = Self { rows: HashMap::new(), present: HashSet::new() };
-        for part in deletions.chunks(ACTIONS_AT_ONCE) {
-            for group in grouped(opened, &nothing_yet, part)? {
-                let held = group.held_keys(conn).await?;
-                keys.extend(held.into_iter().flatten().map(|key| (group.output.unit, key)));
-            }
-        }
-        let mut accounts = Vec::new();
-        for stream in streams {
-            let name = &opened.plan.streams[stream].name;
-            accounts.push((stream, Accounts::load(conn, &opened.plan.name, name).await?));
-        }
-        let (opened, stop) = (Arc::clone(opened), stop.clone());
-        let reading = move || Self::walk(&opened, &accounts, &rows, &keys, &stop);
-        tokio::task::spawn_blocking(reading).await.map_err(join_error)?
-    }
-
-    /// Blocking.
-    fn walk(
-        opened: &OpenedPack,
-        streams: &[(usize, Accounts)],
-        rows: &HashSet<(usize, Digest)>,
-        keys: &HashSet<(usize, Digest)>,
-        stop: &Stop,
-    ) -> Result<Self> {
-        let mut source = Self { rows: HashMap::new(), present: HashSet::new() };
-        for (stream, accounts) in streams {
-            let outputs = &opened.plan.streams[*stream].outputs;
-            each_row(opened, *stream, accounts, stop, &mut |index, tuple, digest| {
-                let output = &outputs[index];
-                if rows.contains(&(*stream, *digest)) {
-                    source.rows.insert((*stream, *digest), (index, tuple.to_vec()));
-                }
-                if !keys.is_empty() {
-                    let key = (output.unit, output.layout.key_digest(tuple));
-                    if keys.contains(&key) {
-                        source.present.insert(key);
-                    }
-                }
-            })?;
-        }
-        Ok(source)
-    }
-}
-
 /// Actions on the rows of one output, in the plan's order.
-fn grouped<'g>(
+pub(super) fn grouped<'g>(
     opened: &'g OpenedPack,
     source: &Source,
     actions: &[&'g Action],
@@ -271,7 +243,7 @@ fn grouped<'g>(
     Ok(groups)
 }
 
-fn stream_of(opened: &OpenedPack, action: &Action) -> Result<usize> {
+pub(super) fn stream_of(opened: &OpenedPack, action: &Action) -> Result<usize> {
     opened.plan.stream_index(&action.stream).ok_or_else(|| {
         Error::new(
             ErrorKind::Usage,
@@ -285,7 +257,7 @@ pub(super) fn digest_of(text: &str) -> Option<Digest> {
     hex::decode(text).ok()?.try_into().ok()
 }
 
-fn output_of<'o>(
+pub(super) fn output_of<'o>(
     opened: &'o OpenedPack,
     stream: usize,
     action: &Action,

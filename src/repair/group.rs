@@ -10,8 +10,9 @@ use crate::canonical::{Digest, select_expression};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::manifest::ConflictRule;
 use crate::pack::plan::OutputPlan;
-use crate::repair::apply::{Fate, Source, digest_of};
+use crate::repair::apply::{Fate, digest_of};
 use crate::repair::plan::{Action, Operation};
+use crate::repair::source::Source;
 use crate::store::{quote_ident, sql};
 
 /// Deletions, or writes, of rows of one output.
@@ -29,35 +30,65 @@ impl Group<'_> {
         self.actions.first().is_none_or(|first| deletes(first) == deletes(action))
     }
 
-    /// What becomes of each action. Rows are locked, compared with what the verification saw,
-    /// written together, and compared again.
+    /// Locks the rows, so that what is found of them stays.
+    pub(super) async fn lock(&self, tx: &mut PgConnection) -> Result<Locked> {
+        let rows = self.held(tx, " FOR UPDATE OF t").await?;
+        Ok(Locked { rows, keys: self.keys_to_delete(tx).await? })
+    }
+
+    /// What becomes of each action. Rows that were locked are compared with what the verification
+    /// saw, written together, and compared again.
     pub(super) async fn repair(
         &self,
         tx: &mut PgConnection,
+        locked: &Locked,
         now: &Source,
         writes: bool,
     ) -> Result<Vec<Fate>> {
-        let held = self.held(tx, " FOR UPDATE OF t").await?;
-        let keys = self.keys_to_delete(tx).await?;
         let mut fates: Vec<Option<Fate>> = (0..self.actions.len())
-            .map(|place| self.judge(place, held[place], keys[place], now))
+            .map(|place| self.judge(place, locked.rows[place], locked.keys[place].digest, now))
             .collect();
         for (place, why) in self.followers(tx).await? {
             fates[place] = fates[place].take().or(Some(Fate::Refused(why)));
         }
-        let chosen: Vec<usize> = (0..fates.len()).filter(|place| fates[*place].is_none()).collect();
-        if writes && !chosen.is_empty() {
-            for (place, why) in self.write(tx, &chosen, now).await? {
-                fates[place] = Some(Fate::Refused(why));
-            }
-            let after = self.held(tx, "").await?;
-            for place in &chosen {
-                if fates[*place].is_none() && after[*place] != self.goal(*place) {
-                    return Err(self.changed_by_others());
-                }
-            }
+        if writes {
+            self.write_checked(tx, &mut fates, now).await?;
         }
         Ok(fates.into_iter().map(|fate| fate.unwrap_or(Fate::Repaired)).collect())
+    }
+
+    /// Writes the rows that have no fate yet. Where one is not what was written to it, none of
+    /// them is kept, and the others are written again.
+    async fn write_checked(
+        &self,
+        tx: &mut PgConnection,
+        fates: &mut [Option<Fate>],
+        now: &Source,
+    ) -> Result<()> {
+        loop {
+            let chosen: Vec<usize> =
+                (0..fates.len()).filter(|place| fates[*place].is_none()).collect();
+            if chosen.is_empty() {
+                return Ok(());
+            }
+            let mut savepoint = tx.begin().await?;
+            for (place, why) in self.write(&mut savepoint, &chosen, now).await? {
+                fates[place] = Some(Fate::Refused(why));
+            }
+            let after = self.held(&mut savepoint, "").await?;
+            let is_other = |place: &&usize| {
+                fates[**place].is_none() && after[**place].digest != self.goal(**place)
+            };
+            let others: Vec<usize> = chosen.iter().filter(is_other).copied().collect();
+            if others.is_empty() {
+                savepoint.commit().await?;
+                return Ok(());
+            }
+            savepoint.rollback().await?;
+            for place in others {
+                fates[place] = Some(Fate::Refused(self.became_another()));
+            }
+        }
     }
 
     /// What the row is to be; None: gone.
@@ -73,7 +104,7 @@ impl Group<'_> {
     fn judge(
         &self,
         place: usize,
-        held: Option<Digest>,
+        held: HeldRow,
         key: Option<Digest>,
         now: &Source,
     ) -> Option<Fate> {
@@ -83,10 +114,17 @@ impl Group<'_> {
                        there too often, must be deleted by hand";
             return Some(Fate::Refused(why.to_owned()));
         }
-        if held == goal {
+        if held.rows > 1 {
+            return Some(Fate::Refused(format!(
+                "Postgres holds {} rows under this key, which no unique index guards: remove the \
+                 wrong ones by hand, verify again, and make a new plan",
+                held.rows
+            )));
+        }
+        if held.digest == goal {
             return Some(Fate::AlreadyRight);
         }
-        if held != action.target_digest.as_deref().and_then(digest_of) {
+        if held.digest != action.target_digest.as_deref().and_then(digest_of) {
             return Some(Fate::TargetChanged);
         }
         let is_as_seen = match goal {
@@ -96,15 +134,20 @@ impl Group<'_> {
         (!is_as_seen).then_some(Fate::SourceChanged)
     }
 
-    fn changed_by_others(&self) -> Error {
-        Error::new(
-            ErrorKind::StoreFailed,
-            format!(
-                "{}: a row is not what was written to it; a trigger or rule of the table changes it",
-                self.actions[0].target
-            ),
+    /// Why a row was not what had been written to it.
+    fn became_another(&self) -> String {
+        let changing = self.output.table.triggers.iter().filter(|trigger| trigger.changes_rows);
+        let names: Vec<&str> = changing.map(|trigger| trigger.name.as_str()).collect();
+        if names.is_empty() {
+            return "read back, it was not the row that had been written, and nothing of it was \
+                    kept: a rule or a row security policy of the table may be why"
+                .to_owned();
+        }
+        format!(
+            "read back, it was not the row that had been written, and nothing of it was kept: a \
+             trigger of the table changes rows: {}",
+            names.join(", ")
         )
-        .advice("nothing of this group of rows was kept; look at the table's triggers")
     }
 
     /// Writes or deletes the rows; returns those that Postgres refused, with its words.
@@ -182,14 +225,14 @@ impl Group<'_> {
         }
     }
 
-    /// Digests of the target's rows; None where there is none.
-    async fn held(&self, conn: &mut PgConnection, lock: &str) -> Result<Vec<Option<Digest>>> {
+    /// The target's rows.
+    async fn held(&self, conn: &mut PgConnection, lock: &str) -> Result<Vec<HeldRow>> {
         let all: Vec<usize> = (0..self.output.columns.len()).collect();
         self.digests(conn, &all, lock).await
     }
 
-    /// Digests of the keys of the target's rows, as the source's keys are digested.
-    pub(super) async fn held_keys(&self, conn: &mut PgConnection) -> Result<Vec<Option<Digest>>> {
+    /// The keys of the target's rows, digested as the source's keys are.
+    pub(super) async fn held_keys(&self, conn: &mut PgConnection) -> Result<Vec<HeldRow>> {
         self.digests(conn, &self.output.key, "").await
     }
 
@@ -228,11 +271,11 @@ impl Group<'_> {
         Ok(found)
     }
 
-    async fn keys_to_delete(&self, conn: &mut PgConnection) -> Result<Vec<Option<Digest>>> {
+    async fn keys_to_delete(&self, conn: &mut PgConnection) -> Result<Vec<HeldRow>> {
         if self.actions[0].operation == Operation::Delete {
             return self.held_keys(conn).await;
         }
-        Ok(vec![None; self.actions.len()])
+        Ok(vec![HeldRow::default(); self.actions.len()])
     }
 
     async fn digests(
@@ -240,7 +283,7 @@ impl Group<'_> {
         conn: &mut PgConnection,
         positions: &[usize],
         lock: &str,
-    ) -> Result<Vec<Option<Digest>>> {
+    ) -> Result<Vec<HeldRow>> {
         let all: Vec<usize> = (0..self.actions.len()).collect();
         let keys = self.keys(&all)?;
         let columns: Vec<String> = positions
@@ -258,17 +301,17 @@ impl Group<'_> {
             self.output.table.sql_name(),
             keys.condition
         );
-        let mut digests = vec![None; self.actions.len()];
+        let mut held = vec![HeldRow::default(); self.actions.len()];
         for row in keys.bound(&statement).fetch_all(conn).await? {
             let place = usize::try_from(row.try_get::<i64, _>("place")?).unwrap_or(usize::MAX);
             let digest: Vec<u8> = row.try_get("digest")?;
             if let (Some(held), Ok(digest)) =
-                (digests.get_mut(place.wrapping_sub(1)), digest.try_into())
+                (held.get_mut(place.wrapping_sub(1)), digest.try_into())
             {
-                *held = Some(digest);
+                *held = HeldRow { digest: Some(digest), rows: held.rows + 1 };
             }
         }
-        Ok(digests)
+        Ok(held)
     }
 
     /// The keys of some actions as a relation `k` beside the target `t`. Place n of `k` is the
@@ -307,6 +350,23 @@ impl Group<'_> {
         keys.condition = conditions.join(" AND ");
         Ok(keys)
     }
+}
+
+/// What the target holds under a key.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct HeldRow {
+    /// Digest of the row, or of its key; of several the last.
+    pub(super) digest: Option<Digest>,
+    /// How many there are: more than one only where no unique index guards the key.
+    rows: u64,
+}
+
+/// The rows of a group, locked.
+#[derive(Debug)]
+pub(super) struct Locked {
+    rows: Vec<HeldRow>,
+    /// Their keys, where rows are to be deleted.
+    keys: Vec<HeldRow>,
 }
 
 /// See [`Group::keys`].

@@ -1,16 +1,16 @@
 //! The plan: which rows are written, and what must still hold when they are.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::parity::{ChosenRun, WantedFor, chosen_run};
 
 /// Version of the plan's file format.
-const FORMAT_VERSION: u32 = 1;
+pub(super) const FORMAT_VERSION: u32 = 2;
 
 /// A reviewable repair plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,6 +24,12 @@ pub struct Plan {
     pub parity_run: String,
     /// The pack.
     pub pack: String,
+    /// Its version at that verification.
+    pub pack_version: i32,
+    /// SHA-256 of its `pack.toml` at that verification.
+    pub pack_fingerprint: String,
+    /// The database that was verified: the cluster's system identifier and the database's name.
+    pub database: String,
     /// The side whose rows are taken where `sides` does not name the stream's.
     pub from: Side,
     /// The side of single streams.
@@ -107,6 +113,9 @@ pub struct Action {
     /// Digest the target's row must still have; none: there must be no row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_digest: Option<String>,
+    /// SHA-256 over this action and the head of its plan: an action that was edited, or that
+    /// stands in another plan, is not carried out.
+    pub seal: String,
 }
 
 /// What to do with a row of the target.
@@ -136,32 +145,37 @@ impl Operation {
     }
 }
 
-/// Makes the plan for a stored verification; `latest` is the newest one, of `pack` if one is named.
+/// Makes the plan for a stored verification; `latest` is the newest one that names rows, of `pack`
+/// if one is named. Also returns which one it is.
 pub async fn plan(
     conn: &mut PgConnection,
     run: &str,
     pack: Option<&str>,
     sides: &Sides,
-) -> Result<Plan> {
+) -> Result<(Plan, ChosenRun)> {
+    let chosen = chosen_run(conn, run, pack, WantedFor::Repair).await?;
+    if chosen.level == "counts" {
+        let detail = format!("verification {} only counted rows, and names none", chosen.run_id);
+        return Err(Error::new(ErrorKind::Usage, detail)
+            .advice("verify at --level full, and plan the repair from that"));
+    }
     let header = sqlx::query(include_str!("../sql/repair/parity_run.sql"))
-        .bind(run)
-        .bind(pack)
-        .fetch_optional(&mut *conn)
-        .await?
-        .ok_or_else(|| {
-            Error::new(ErrorKind::Usage, format!("there is no stored verification `{run}`"))
-                .advice("`toolkit verify-parity` prints its run id; `latest` is the newest one")
-        })?;
-    let run_id: String = header.try_get("run_id")?;
+        .bind(&chosen.run_id)
+        .fetch_one(&mut *conn)
+        .await?;
+    let run_id = chosen.run_id.clone();
     check_streams(conn, &run_id, sides).await?;
     let mut plan = Plan {
         format_version: FORMAT_VERSION,
         encoding_version: header.try_get("encoding_version")?,
         parity_run: run_id.clone(),
-        pack: header.try_get("pack")?,
+        pack: chosen.pack.clone(),
+        pack_version: header.try_get("pack_version")?,
+        pack_fingerprint: header.try_get("pack_fingerprint")?,
+        database: database_identity(conn).await?,
         from: sides.default,
         sides: sides.streams.clone(),
-        differing_rows: u64::try_from(header.try_get::<i64, _>("differing_rows")?).unwrap_or(0),
+        differing_rows: chosen.differing_rows,
         actions: Vec::new(),
         left_alone: BTreeMap::new(),
     };
@@ -195,9 +209,19 @@ pub async fn plan(
             columns: row.try_get("columns")?,
             source_digest: row.try_get("source_digest")?,
             target_digest: row.try_get("target_digest")?,
+            seal: String::new(),
         });
     }
-    Ok(plan)
+    plan.seal();
+    Ok((plan, chosen))
+}
+
+/// Which database this is: a copy of it, and another one of the same server, are others.
+pub(super) async fn database_identity(conn: &mut PgConnection) -> Result<String> {
+    let identity = sqlx::query_scalar(
+        "SELECT (SELECT system_identifier FROM pg_control_system()) || '/' || current_database()",
+    );
+    Ok(identity.fetch_one(conn).await?)
 }
 
 /// A misspelt stream would be taken from the other side.
@@ -217,72 +241,4 @@ async fn check_streams(conn: &mut PgConnection, run_id: &str, sides: &Sides) -> 
         )
         .advice(format!("it compared: {}", known.join(", ")))),
     }
-}
-
-/// Writes the plan as JSON; refuses to overwrite a file.
-pub fn write_plan(plan: &Plan, path: &Path) -> Result<()> {
-    use std::io::Write as _;
-    let text = serde_json::to_string_pretty(plan)
-        .map_err(|e| Error::new(ErrorKind::Bug, "a repair plan is not JSON").because(e))?;
-    let mut file = std::fs::File::create_new(path).map_err(|error| {
-        Error::new(ErrorKind::Io, format!("{} cannot be written: {error}", path.display()))
-            .advice("name a file that does not exist yet, in a folder you may write to")
-    })?;
-    file.write_all(text.as_bytes())?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    Ok(())
-}
-
-/// Reads a plan back; refuses other formats and encodings.
-pub fn read_plan(path: &Path) -> Result<Plan> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        Error::new(ErrorKind::Io, format!("{} cannot be read: {error}", path.display()))
-    })?;
-    let plan: Plan = serde_json::from_str(&text).map_err(|error| {
-        Error::new(ErrorKind::Usage, format!("{} is not a repair plan: {error}", path.display()))
-            .advice(
-                "make one with `toolkit repair plan --run ID --out FILE`; by hand, only take \
-                     whole actions out of it",
-            )
-    })?;
-    if plan.format_version != FORMAT_VERSION
-        || plan.encoding_version != crate::canonical::ENCODING_VERSION
-    {
-        return Err(Error::new(
-            ErrorKind::Usage,
-            format!("{} was made by another version of toolkit", path.display()),
-        )
-        .advice("verify again with this version, and make a new plan"));
-    }
-    check_digests(&plan, path)?;
-    Ok(plan)
-}
-
-/// A digest that was edited must not read as "there is no row".
-fn check_digests(plan: &Plan, path: &Path) -> Result<()> {
-    let is_digest = |text: &String| text.len() == 64 && hex::decode(text).is_ok();
-    for action in &plan.actions {
-        let (source, target) = (&action.source_digest, &action.target_digest);
-        let is_whole = match action.operation {
-            Operation::Insert => source.is_some() && target.is_none(),
-            Operation::Update => source.is_some() && target.is_some(),
-            Operation::Delete => target.is_some(),
-            Operation::Keep => true,
-        };
-        if is_whole && [source, target].into_iter().flatten().all(is_digest) {
-            continue;
-        }
-        return Err(Error::new(
-            ErrorKind::Usage,
-            format!(
-                "{}: the {} of a row of {} has not the digests it needs",
-                path.display(),
-                action.operation.name(),
-                action.target
-            ),
-        )
-        .advice("remove whole actions from a plan, or make a new one; do not edit digests"));
-    }
-    Ok(())
 }

@@ -135,6 +135,19 @@ async fn corrected_records_go_in_and_parity_accepts_exactly_them() {
     // Given again it is a finding, not a second row.
     let again = retry(&world, &["--file", &file]);
     assert_eq!((again.ids("left"), again.ids("retried"), again.1), (2, 0, Some(1)));
+    let lines = std::fs::read_to_string(&file).unwrap();
+    let stored: Vec<&str> = lines.lines().filter(|line| !line.contains("rowid 3\"")).collect();
+    let whole = world.database.folder().join("stored.jsonl");
+    std::fs::write(&whole, stored.join("\n")).unwrap();
+    let given = ["rejects", "retry", "--pack", &world.pack, "--file", whole.to_str().unwrap()];
+    let done = world.run(&given);
+    let said = stdout(&done);
+    assert_eq!(done.status.code(), Some(0), "all of it is stored: {said}");
+    assert!(said.contains("retried already") && !said.contains("would be"), "{said}");
+    std::fs::write(&whole, stored.join("\n").replace("d@x", "e@x")).unwrap();
+    let done = world.run(&given);
+    assert_eq!(done.status.code(), Some(1), "another correction is not stored");
+    assert!(stdout(&done).contains("another record than the file's"), "{}", stdout(&done));
 
     // A later backfill leaves the corrections alone, and counts what they stand for.
     let second = world.backfill().await;
@@ -143,7 +156,16 @@ async fn corrected_records_go_in_and_parity_accepts_exactly_them() {
     assert_eq!((people.records.skipped, people.records.rejected), (2, 3), "{people:?}");
     assert_eq!(world.text("SELECT age::text FROM people WHERE id = 2").await, "21");
     assert_eq!(world.text("SELECT email FROM people WHERE id = 4").await, "d@x");
-    world.assert_clean().await;
+    let clean = world.assert_clean().await;
+    assert_eq!((clean.streams[0].corrected, clean.streams[0].skipped), (2, 0));
+    let said = stdout(&world.run(&[
+        "verify-parity",
+        "--pack",
+        &world.pack,
+        "--source",
+        world.source.to_str().unwrap(),
+    ]));
+    assert!(said.contains("2 records as corrected, not as in the source"), "{said}");
 
     world.sql("UPDATE people SET age = 22 WHERE id = 2; DELETE FROM people WHERE id = 4").await;
     let report = world.verify().await;
@@ -157,6 +179,32 @@ async fn corrected_records_go_in_and_parity_accepts_exactly_them() {
             .collect::<Vec<_>>()
     );
     assert_eq!(report.differing_rows, 2);
+    assert!(report.differences.iter().all(|difference| difference.corrected), "not the source's");
+    let file = world.database.folder().join("corrected.html");
+    let shown = ["parity", "report", "--run", &report.run_id, "--report", file.to_str().unwrap()];
+    let said = stdout(&world.run(&shown));
+    assert!(said.contains("correction, not the source: '21'"), "{said}");
+    assert!(!said.contains("source:   '21'"), "{said}");
+    let page = std::fs::read_to_string(file).unwrap();
+    assert!(page.contains("It was corrected to") && !page.contains("The source has"), "{page}");
+}
+
+#[tokio::test]
+async fn a_file_of_corrections_that_is_empty_or_not_there_is_named_with_advice() {
+    let world = world().await;
+    for (name, content) in
+        [("none.jsonl", None), ("empty.jsonl", Some("")), ("blank", Some("\n\n"))]
+    {
+        let file = world.database.folder().join(name);
+        if let Some(content) = content {
+            std::fs::write(&file, content).unwrap();
+        }
+        let file = file.to_str().unwrap();
+        let done = world.run(&["rejects", "retry", "--pack", &world.pack, "--file", file]);
+        assert_eq!(done.status.code(), Some(2), "{}", stdout(&done));
+        let said = stderr(&done);
+        assert!(said.contains(name) && said.contains("rejects export"), "{said}");
+    }
 }
 
 #[tokio::test]

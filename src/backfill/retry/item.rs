@@ -77,7 +77,7 @@ pub(super) async fn ready(
         if kept.output.is_empty() { at == 0 } else { output.name == kept.output }
     });
     if let Some(why) = obstacle(stream, &kept, output) {
-        return Ok(Made::Not(Ready::Left(LeftAlone { id: kept.id, why })));
+        return Ok(Made::Not(Ready::Left(LeftAlone::new(kept.id, why))));
     }
     let output = output.unwrap_or_default();
     let element = match stream.outputs[output].each {
@@ -116,7 +116,7 @@ pub(super) async fn ready(
     if holds_secret {
         let why = "the corrected record holds a secret, which is stored nowhere but in the \
                    source: correct it there, and run the backfill again";
-        let left = LeftAlone { id: item.kept.id, why: why.to_owned() };
+        let left = LeftAlone::new(item.kept.id, why);
         return Ok(Made::Not(Ready::Left(left)));
     }
     let corrected = item.corrected.is_some().then_some(clean);
@@ -124,7 +124,7 @@ pub(super) async fn ready(
 }
 
 /// Whether two records are one, however they are laid out.
-fn is_same(given: &[u8], kept: &[u8]) -> bool {
+pub(super) fn is_same(given: &[u8], kept: &[u8]) -> bool {
     given == kept
         || match (crate::json::parse(given), crate::json::parse(kept)) {
             (Ok(given), Ok(kept)) => given == kept,

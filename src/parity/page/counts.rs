@@ -158,6 +158,7 @@ fn percent(part: u64, of: u64) -> String {
 
 const STREAM_COLUMNS: &[Column<StreamResult>] = &[
     Column { heading: "Rejected", is_kept: true, number: |stream| stream.rejected },
+    Column { heading: "Stored corrected", is_kept: false, number: |stream| stream.corrected },
     Column { heading: "Left out by a rule", is_kept: false, number: |stream| stream.skipped },
     Column { heading: "Gave way to newer", is_kept: false, number: |stream| stream.superseded },
     Column { heading: "Values stored changed", is_kept: true, number: |stream| stream.ledgered },
@@ -165,7 +166,7 @@ const STREAM_COLUMNS: &[Column<StreamResult>] = &[
 ];
 
 /// Of these, a share of the records read makes sense.
-const RATED: &[&str] = &["Rejected", "Left out by a rule", "Gave way to newer"];
+const RATED: &[&str] = &["Rejected", "Stored corrected", "Left out by a rule", "Gave way to newer"];
 
 fn streams(report: &Report) -> String {
     let (columns, none) = columns(STREAM_COLUMNS, &report.streams);

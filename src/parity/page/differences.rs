@@ -131,6 +131,7 @@ fn changed(columns: &[Difference]) -> String {
     let first = &columns[0];
     let (left, right) = match first.kind {
         Kind::Miscast => ("A second way reads", "The cast reads"),
+        _ if first.corrected => ("It was corrected to", "Postgres holds"),
         _ => ("The source has", "Postgres holds"),
     };
     let mut html = format!(
@@ -151,7 +152,8 @@ fn changed(columns: &[Difference]) -> String {
         ));
         if let Some((source, target)) = values.codes {
             html.push_str(&format!(
-                "<tr class=\"codes\"><td></td><td>source: {source}</td><td>Postgres: {target}</td></tr>"
+                "<tr class=\"codes\"><td></td><td>{}: {source}</td><td>Postgres: {target}</td></tr>",
+                if first.corrected { "correction" } else { "source" }
             ));
         }
     }
@@ -198,7 +200,13 @@ fn key(difference: &Difference) -> String {
 }
 
 fn place(difference: &Difference) -> String {
-    difference.locator.as_ref().map_or_else(String::new, |place| {
+    let corrected = if difference.corrected {
+        " <span class=\"note\">expected as it was corrected: the source holds what was refused</span>"
+    } else {
+        ""
+    };
+    let place = difference.locator.as_ref().map_or_else(String::new, |place| {
         format!(" <span class=\"place\">{}</span>", visible(place))
-    })
+    });
+    format!("{place}{corrected}")
 }

@@ -211,7 +211,12 @@ fn codes(left: &[Piece], right: &[Piece]) -> Option<(String, String)> {
 }
 
 fn code(letter: char) -> String {
-    format!("U+{:04X}", u32::from(letter))
+    let code = format!("U+{:04X}", u32::from(letter));
+    match (letter, hidden_name(letter)) {
+        (' ', _) => format!("{code} space"),
+        (_, Some(name)) if name != code => format!("{code} {name}"),
+        _ => code,
+    }
 }
 
 fn html(pieces: &[Piece], starts_cut: bool, ends_cut: bool) -> String {

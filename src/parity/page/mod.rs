@@ -11,7 +11,7 @@ mod history;
 mod marks;
 mod verdict;
 
-use crate::parity::limits::{NEVER_CHECKED, limits, thousands};
+use crate::parity::limits::{NEVER_CHECKED, count, limits, thousands};
 use crate::parity::stored::StoredRun;
 
 const STYLE: &str = include_str!("page.css");
@@ -34,7 +34,7 @@ pub fn page(run: &StoredRun) -> String {
         escape(&verdict::headline(report)),
         escape(&report.pack)
     );
-    html.push_str(&verdict::block(run, not_checked.len()));
+    html.push_str(&verdict::block(run, &not_checked));
     html.push_str(&counts::block(report));
     html.push_str(&differences::block(report));
     html.push_str(&history::block(run));
@@ -137,11 +137,6 @@ fn list(names: &[String]) -> String {
 /// A command line to be copied.
 fn command(line: &str) -> String {
     format!("<code class=\"command\">{}</code>", escape(line))
-}
-
-/// `1 row`, `2 rows`.
-fn count(number: u64, noun: &str) -> String {
-    format!("{} {noun}{}", thousands(number), if number == 1 { "" } else { "s" })
 }
 
 /// Table and constants of a slice's name, `schema.table[column=value]`.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::parity::difference::Kind;
-use crate::parity::limits::{bound_text, thousands};
+use crate::parity::limits::{Limit, bound_text, thousands};
 use crate::parity::page::{command, count, escape, split_slice};
 use crate::parity::report::{Report, StreamResult, UnitResult, Verdict};
 use crate::parity::stored::StoredRun;
@@ -46,7 +46,7 @@ pub(super) fn headline(report: &Report) -> String {
 }
 
 /// The verdict as the page's first block.
-pub(super) fn block(run: &StoredRun, limits: usize) -> String {
+pub(super) fn block(run: &StoredRun, limits: &[Limit]) -> String {
     let report = &run.report;
     let is_clean = report.verdict == Verdict::Clean;
     let (class, sign) = if is_clean { ("good", "\u{2713}") } else { ("bad", "\u{2717}") };
@@ -60,11 +60,22 @@ pub(super) fn block(run: &StoredRun, limits: usize) -> String {
     if !is_clean {
         html.push_str(&kinds(report));
     }
-    if limits > 0 {
-        let things = if limits == 1 { "1 thing was" } else { "Some things were" };
+    if !report.differences.is_empty() {
+        html.push_str(
+            "<p><a href=\"#differences\">See them, both sides next to each other</a>.</p>",
+        );
+    }
+    if !limits.is_empty() {
+        let named: Vec<String> = limits
+            .iter()
+            .map(|limit| limit.what.clone())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
         html.push_str(&format!(
-            "<p class=\"caution\"><span aria-hidden=\"true\">!</span> {things} not checked: \
-             <a href=\"#not-checked\">what, and why</a>.</p>"
+            "<p class=\"caution\"><span aria-hidden=\"true\">!</span> Not checked: {}. \
+             <a href=\"#not-checked\">What, and why</a>.</p>",
+            escape(&lowered(&named.join("; ")))
         ));
     }
     html.push_str(&left_out(report));
@@ -79,24 +90,32 @@ pub(super) fn block(run: &StoredRun, limits: usize) -> String {
 /// settled.
 fn left_out(report: &Report) -> String {
     let sum = |get: fn(&StreamResult) -> u64| report.streams.iter().map(get).sum::<u64>();
+    let pack = quoted(&report.pack);
+    let (rejects, ledger) = ("rejects list", "ledger list");
     let mut parts = Vec::new();
-    for (number, what) in [
-        (sum(|stream| stream.rejected), "rejected and not in Postgres"),
-        (sum(|stream| stream.skipped), "left out by a rule"),
-        (sum(|stream| stream.ledgered), "stored changed by a rule"),
+    for (number, what, list) in [
+        (sum(|stream| stream.rejected), "rejected and not in Postgres", rejects),
+        (sum(|stream| stream.corrected), "refused and compared as corrected instead", rejects),
+        (sum(|stream| stream.skipped), "left out by a rule", ledger),
+        (sum(|stream| stream.ledgered), "stored changed by a rule", ledger),
     ] {
         if number > 0 {
-            parts.push(format!("{} {what}", thousands(number)));
+            parts.push((format!("{} {what}", thousands(number)), list));
         }
     }
     let mut html = String::new();
     if !parts.is_empty() {
+        let whats: Vec<&str> = parts.iter().map(|(what, _)| what.as_str()).collect();
+        let mut lists: Vec<String> = parts
+            .iter()
+            .map(|(_, list)| command(&format!("toolkit {list} --pack {pack}")))
+            .collect();
+        lists.dedup();
         html.push_str(&format!(
-            "<p class=\"caution\"><span aria-hidden=\"true\">!</span> Of the source {}, each on \
-             record: {} and {} list them.</p>",
-            parts.join(", "),
-            command("toolkit rejects list"),
-            command("toolkit ledger list")
+            "<p class=\"caution\"><span aria-hidden=\"true\">!</span> Of the source, and each on \
+             record: {}. See {}.</p>",
+            whats.join(", "),
+            lists.join(" and ")
         ));
     }
     if let Some(settling) = report.settling.filter(|settling| settling.differed > 0) {
@@ -109,6 +128,12 @@ fn left_out(report: &Report) -> String {
         ));
     }
     html
+}
+
+/// With its first letter small, to stand within a sentence.
+fn lowered(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
 /// Tables behind slices; a slice is called `schema.table[column=value]`.

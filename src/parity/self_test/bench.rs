@@ -262,6 +262,7 @@ impl<'a> Bench<'a> {
             spool_bytes_max: if way == Way::ReRead { 0 } else { 1 << 20 },
             independent: Independent::Sample { n: 0, seed },
             settle: crate::parity::Settle::No,
+            purpose: crate::parity::Purpose::default(),
         };
         let opened = Arc::clone(&self.opened);
         let in_server = way == Way::Server;
