@@ -350,6 +350,20 @@ fn left_out(report: &parity::Report) -> Vec<String> {
             output::count(settling.readings.into(), "more reading"),
             settling.unsettled
         ));
+        if settling.beyond > 0 {
+            lines.push(format!(
+                "too many to be followed, and counted as differing: {}; let `toolkit dual-write \
+                 run` catch up, then verify again",
+                output::count(settling.beyond, "row")
+            ));
+        }
+        if settling.behind > 0 {
+            lines.push(format!(
+                "the following store still lacked {}: see `toolkit dual-write status`, and verify \
+                 again when it has caught up",
+                output::count(settling.behind, "change")
+            ));
+        }
     }
     lines
 }

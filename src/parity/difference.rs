@@ -80,6 +80,9 @@ pub struct Difference {
     /// `toolkit rejects retry` stored in place of it.
     #[serde(default)]
     pub corrected: bool,
+    /// The slice and the digest of the key, where it is a row that differs.
+    #[serde(skip)]
+    pub(super) row: Option<(usize, [u8; 16])>,
 }
 
 /// Longest value shown, in characters.

@@ -224,6 +224,7 @@ impl SecondReading<'_> {
             source_digest: None,
             target_digest: Some(hex::encode(output.layout.row_digest(&row.tuple))),
             locator: Some(row.place.clone()),
+            row: None,
             corrected: false,
         }
     }

@@ -42,7 +42,7 @@ pub use report::{
     LeftOut, OutsideSlices, Recorded, Report, SampleBound, StreamResult, UnitResult,
     UnmappedColumns, Verdict,
 };
-pub use settle::{Settle, Settling};
+pub use settle::{Follower, Settle, Settling};
 pub use stored::{PastRun, Provenance, SampleSettings, StoredRun, StoredSettings, stored_run};
 pub use verify::{Digests, Level, Options, Purpose, verify};
 pub(crate) use walk::each_row;

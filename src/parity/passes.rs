@@ -16,8 +16,9 @@ use crate::parity::fold::{Side, SourceFold, Wanted, fold_source};
 use crate::parity::independent::{Independent, SecondReading};
 use crate::parity::marks::Marks;
 use crate::parity::report::{LeftOut, OutsideSlices, UnitResult};
-use crate::parity::resolve::{FoundKey, Resolution, RowPair, groups};
+use crate::parity::resolve::{FoundKey, Limits, Resolution, RowPair, groups};
 use crate::parity::sample::{Sample, Sampled, bound};
+use crate::parity::settle::Follow;
 use crate::parity::spool::{Entry, Origin, Place, Short, short};
 use crate::parity::target::{TargetWalk, count_outside, count_removed};
 use crate::parity::verify::Found;
@@ -36,6 +37,8 @@ pub(super) struct Passes<'a> {
     pub(super) in_server: bool,
     /// Bytes of one side of one slice kept on disk at most.
     pub(super) spool_bytes_max: u64,
+    /// Which differing rows are followed.
+    pub(super) follow: Follow,
 }
 
 impl Passes<'_> {
@@ -60,7 +63,11 @@ impl Passes<'_> {
             differing.extend(&left.judged);
             differing.sort_unstable();
             differing.dedup();
-            let resolution = if full {
+            if let Some(only) = self.follow.only(unit) {
+                let wanted: HashSet<usize> = only.iter().map(|k| Buckets::bucket_of(k)).collect();
+                differing.retain(|bucket| wanted.contains(bucket));
+            }
+            let mut resolution = if full {
                 self.resolve(unit, &differing, left, &mut target).await?
             } else {
                 Resolution::default()
@@ -74,6 +81,7 @@ impl Passes<'_> {
                 result.extra = target.rows.saturating_sub(left.rows);
             }
             found.units.push(result);
+            found.followed.add(unit, &mut resolution);
             found.differences.append(&mut self.fetch(unit, &resolution.keys, &marks).await?);
         }
         Ok(found)
@@ -189,7 +197,12 @@ impl Passes<'_> {
             let mut entries = self.target_entries(unit, &group, target).await?;
             entries.append(&mut self.source_entries(unit, &group, source).await?);
             let gave_way = &source.gave_way;
-            resolution.judge(&mut entries, gave_way, is_content, self.differences_max);
+            let limits = Limits {
+                keys_max: self.differences_max,
+                followed_max: self.follow.max,
+                only: self.follow.only(unit),
+            };
+            resolution.judge(&mut entries, gave_way, is_content, limits);
             self.stop.check()?;
         }
         Ok(resolution)
@@ -295,8 +308,8 @@ impl Passes<'_> {
         ordered.sort_unstable_by_key(|(key, _)| **key);
         Ok(ordered
             .into_iter()
-            .filter_map(|(key, pair)| Some((keys.get(key)?, pair)))
-            .flat_map(|(found, pair)| pair.differences(self.opened, unit, found.kind))
+            .filter_map(|(key, pair)| Some((*key, keys.get(key)?, pair)))
+            .flat_map(|(key, found, pair)| pair.differences(self.opened, unit, key, found.kind))
             .collect())
     }
 
@@ -409,11 +422,16 @@ impl Passes<'_> {
     ) -> UnitResult {
         let mut resolution = Resolution::default();
         let mut named = 0;
-        for (_, seen) in sampled {
+        for (key, seen) in sampled {
             let Some(kind) = resolution.count_in(seen.state.judge()) else { continue };
             if named < self.differences_max {
                 named += 1;
-                found.differences.extend(seen.rows.differences(self.opened, unit, kind));
+                found.differences.extend(seen.rows.differences(
+                    self.opened,
+                    unit,
+                    short(key),
+                    kind,
+                ));
             }
         }
         self.unit_result(unit, source_rows, target_rows, &resolution)

@@ -7,6 +7,7 @@ use crate::canonical::{Buckets, Digest};
 use crate::pack::OpenedPack;
 use crate::parity::accounts::RowAccount;
 use crate::parity::difference::{Difference, Kind, changed_columns, key_of, rest_of};
+use crate::parity::settle::Reading;
 use crate::parity::spool::{Entry, Origin, Place, Short, short};
 use crate::parity::walk::Expected;
 
@@ -43,6 +44,16 @@ impl KeyState {
             None => self.required.push(short(&expected.row())),
             Some(account) => self.gave_way.push(account.clone()),
         }
+    }
+
+    /// The rows of both sides, for later comparison with themselves.
+    pub(super) fn reading(&self, kind: Kind) -> Reading {
+        let mut source = self.required.clone();
+        source.sort_unstable();
+        source.extend(self.gave_way.iter().map(|account| short(&account.row)));
+        let mut target = self.target.clone();
+        target.sort_unstable();
+        Reading { kind, source, target }
     }
 
     /// Judges the key.
@@ -96,11 +107,26 @@ impl KeyState {
     }
 }
 
+/// What the second pass keeps of differing keys.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits<'a> {
+    /// Keys to be fetched whole at most.
+    pub(super) keys_max: usize,
+    /// Keys to be followed at most.
+    pub(super) followed_max: usize,
+    /// The only keys that matter.
+    pub(super) only: Option<&'a HashSet<Short>>,
+}
+
 /// What the second pass found in one unit.
 #[derive(Debug, Default)]
 pub(super) struct Resolution {
     pub(super) by_kind: BTreeMap<Kind, u64>,
     pub(super) superseded: u64,
+    /// Differing keys with the digests of their rows.
+    pub(super) followed: Vec<(Short, Reading)>,
+    /// Differing keys beyond those.
+    pub(super) beyond: u64,
     /// Differing keys to be fetched whole, up to the limit.
     pub(super) keys: HashMap<Short, FoundKey>,
 }
@@ -120,11 +146,14 @@ impl Resolution {
         entries: &mut [Entry],
         gave_way: &HashMap<Short, Vec<RowAccount>>,
         is_content: bool,
-        keys_max: usize,
+        limits: Limits<'_>,
     ) {
         entries.sort_unstable();
         for rows in entries.chunk_by(|left, right| left.key == right.key) {
             let key = rows[0].key;
+            if limits.only.is_some_and(|only| !only.contains(&key)) {
+                continue;
+            }
             let mut state = KeyState { is_content, ..KeyState::default() };
             for entry in rows {
                 match entry.origin {
@@ -137,9 +166,13 @@ impl Resolution {
                 state.gave_way.clone_from(accounts);
             }
             let judgement = state.judge();
-            if let Some(kind) = self.count_in(judgement)
-                && self.keys.len() < keys_max
-            {
+            let Some(kind) = self.count_in(judgement) else { continue };
+            if self.followed.len() < limits.followed_max {
+                self.followed.push((key, state.reading(kind)));
+            } else {
+                self.beyond += 1;
+            }
+            if self.keys.len() < limits.keys_max {
                 let places = |is_target: bool| {
                     let rows = rows.iter();
                     let rows = rows.filter(|row| (row.origin == Origin::Target) == is_target);
@@ -241,6 +274,7 @@ impl RowPair {
         &self,
         opened: &OpenedPack,
         unit: usize,
+        row: Short,
         kind: Kind,
     ) -> Vec<Difference> {
         let target_unit = &opened.plan.units[unit];
@@ -267,6 +301,7 @@ impl RowPair {
             source_digest: self.source.as_ref().map(|source| hex::encode(source.digest)),
             target_digest: target.map(|(_, digest)| hex::encode(digest)),
             locator: self.source.as_ref().map(|source| source.locator.clone()),
+            row: Some((unit, row)),
             corrected: self.source.as_ref().is_some_and(|source| source.is_corrected),
         };
         let (Kind::Changed, Some(source), Some((held, _))) = (kind, &self.source, target) else {

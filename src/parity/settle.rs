@@ -1,12 +1,15 @@
-//! Comparing stores while the source is written to and the target follows.
+//! Comparing stores while one is written to and the other follows.
 //!
 //! The source is read and the target's snapshot taken at different moments, so rows that change in
-//! between, or are on their way, differ without anything being wrong. So the whole comparison is
-//! made again, a few times at most: a row that differed is settled when a later comparison finds
-//! it equal, or finds in the target just what the source held at an earlier one. What is never
-//! settled differs.
+//! between, or are on their way, differ without anything being wrong. The first comparison reads
+//! everything; what differs in it is followed, row by row, through further ones: a row is settled
+//! when a later one finds it equal, or finds in the target just what the source held at an earlier
+//! one. What is never settled differs.
+//!
+//! Rows that first differ in a later comparison are not followed: they were equal in the first,
+//! which is what the verdict is about, and a store that is written to always has some on the way.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,10 +21,16 @@ use crate::interrupt::Stop;
 use crate::pack::OpenedPack;
 use crate::parity::difference::{Difference, Kind};
 use crate::parity::report::{Report, Verdict};
-use crate::parity::verify::{Examined, Options, examine};
+use crate::parity::resolve::Resolution;
+use crate::parity::sample::bound;
+use crate::parity::spool::Short;
+use crate::parity::verify::{
+    Examined, Found, Level, Look, Options, examine_following, examine_part,
+};
+use crate::parity::walk::StreamTally;
 
 /// Comparisons at most, where no time was given.
-const ROUNDS_MAX: u32 = 8;
+const ROUNDS_MAX: u32 = 24;
 
 /// Comparisons in a row that find a row on neither side changed: it differs.
 const STILL_ROUNDS: usize = 3;
@@ -29,23 +38,41 @@ const STILL_ROUNDS: usize = 3;
 /// Between two comparisons.
 const PAUSE: Duration = Duration::from_millis(400);
 
-/// Differing rows that are followed at most.
-const FOLLOWED_MAX: usize = 20_000;
+/// Differing rows of a slice that are followed at most: about 100 bytes each.
+const FOLLOWED_MAX: usize = 200_000;
 
 /// Whether what differs is compared again before it counts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub enum Settle {
     /// The stores stand still: one comparison decides.
     #[default]
     No,
-    /// The source is captured: until it is sure that the target does not follow.
-    Following,
+    /// One store follows the other: until it is sure that it does not.
+    Following(Arc<dyn Follower>),
     /// Until so much time has passed.
     For(Duration),
 }
 
+impl Settle {
+    /// Whether one comparison decides.
+    #[must_use]
+    pub fn is_no(&self) -> bool {
+        matches!(self, Self::No)
+    }
+}
+
+/// Whoever knows how far the following store has come.
+pub trait Follower: std::fmt::Debug + Send + Sync {
+    /// Waits until the store has what was written to the other before the call, for a bounded time;
+    /// how many of these changes it still lacks then.
+    fn caught_up<'f>(
+        &'f self,
+        conn: &'f mut PgConnection,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<u64>> + Send + 'f>>;
+}
+
 /// What became of rows that differed at first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settling {
     /// Rows that differed in the first comparison.
     pub differed: u64,
@@ -55,22 +82,103 @@ pub struct Settling {
     pub unsettled: u64,
     /// Comparisons after the first.
     pub readings: u32,
+    /// Changes that the following store still lacked when the last comparison began.
+    #[serde(default)]
+    pub behind: u64,
+    /// Rows that differed in the first comparison and were too many to be followed.
+    #[serde(default)]
+    pub beyond: u64,
 }
 
-/// A row, or a record that is not accounted for.
-type Place = (String, String);
+/// The rows of one key, as one comparison found them: digests, in a fixed order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Reading {
+    pub(super) kind: Kind,
+    pub(super) source: Vec<Short>,
+    pub(super) target: Vec<Short>,
+}
+
+/// Rows of keys, by slice.
+type Rows = HashMap<(usize, Short), Reading>;
+
+/// The differing rows that a comparison found.
+#[derive(Debug, Default)]
+pub(super) struct Followed {
+    rows: Rows,
+    beyond: u64,
+}
+
+impl Followed {
+    /// Takes over what the second pass found in a slice.
+    pub(super) fn add(&mut self, unit: usize, found: &mut Resolution) {
+        self.beyond += std::mem::take(&mut found.beyond);
+        let rows = std::mem::take(&mut found.followed);
+        self.rows.extend(rows.into_iter().map(|(key, reading)| ((unit, key), reading)));
+    }
+}
+
+/// Records of the source that are not accounted for, by stream: source and place.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    known: HashSet<(usize, String)>,
+    /// Streams with more of them than are known one by one.
+    crowded: BTreeSet<usize>,
+}
+
+impl From<Vec<Option<StreamTally>>> for Records {
+    fn from(tallies: Vec<Option<StreamTally>>) -> Self {
+        let mut records = Self::default();
+        for (stream, tally) in tallies.into_iter().enumerate() {
+            let Some(tally) = tally else { continue };
+            if tally.unaccounted > tally.examples.len() as u64 {
+                records.crowded.insert(stream);
+            }
+            let places = tally.examples.into_iter();
+            let places =
+                places.map(|entry| (stream, format!("{}, {}", entry.source, entry.locator)));
+            records.known.extend(places);
+        }
+        records
+    }
+}
+
+/// Which differing rows a comparison keeps.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Follow {
+    /// Of each slice, at most.
+    pub(super) max: usize,
+    /// The only keys that matter, by slice; None: all.
+    keys: Option<Arc<HashMap<usize, HashSet<Short>>>>,
+}
+
+impl Follow {
+    /// The only keys of a slice that matter.
+    pub(super) fn only(&self, unit: usize) -> Option<&HashSet<Short>> {
+        static NONE: std::sync::LazyLock<HashSet<Short>> = std::sync::LazyLock::new(HashSet::new);
+        let keys = self.keys.as_ref()?;
+        Some(keys.get(&unit).unwrap_or(&NONE))
+    }
+}
 
 /// What is known of a row that has differed in every comparison.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Seen {
-    /// Digests of the source's row, of every comparison.
-    sources: Vec<Option<String>>,
-    target: Option<String>,
-    /// Comparisons in a row with these very digests.
+    kind: Kind,
+    /// The source's rows, of every comparison.
+    sources: Vec<Vec<Short>>,
+    target: Vec<Short>,
+    /// Comparisons in a row with these very rows, while the following store had caught up.
     still: usize,
 }
 
-/// As `examine`, and again as long as the options say.
+/// All that is not settled yet.
+#[derive(Debug, Default)]
+struct Unsettled {
+    rows: HashMap<(usize, Short), Seen>,
+    records: HashSet<(usize, String)>,
+}
+
+/// As `examine`, and again, for the rows that differ, as long as the options say.
 pub(super) async fn examine_settling(
     conn: &mut PgConnection,
     opened: &Arc<OpenedPack>,
@@ -78,138 +186,227 @@ pub(super) async fn examine_settling(
     in_server: bool,
     stop: &Stop,
 ) -> Result<Examined> {
-    if options.settle == Settle::No {
-        return examine(conn, opened, options, in_server, stop).await;
-    }
+    let is_live = !options.settle.is_no();
+    let max = if is_live && options.level == Level::Full { FOLLOWED_MAX } else { 0 };
+    let look = Look { opened, options, in_server, stop, follow: Follow { max, keys: None } };
     let started = Instant::now();
-    let followed_max = options.differences_max.max(FOLLOWED_MAX);
-    let wide = Options { differences_max: followed_max, ..options.clone() };
-    let mut unsettled: Option<HashMap<Place, Seen>> = None;
-    let mut settling = Settling { differed: 0, settled: 0, unsettled: 0, readings: 0 };
-    loop {
-        let mut found = examine(conn, opened, &wide, in_server, stop).await?;
-        let Some(differing) = named(&found.report) else {
-            found.report.differences.truncate(options.differences_max);
-            return Ok(found);
-        };
-        let now = match unsettled {
-            None => differing.into_iter().map(|(place, d)| (place, Seen::first(d))).collect(),
-            Some(before) => still_unsettled(before, &differing),
-        };
-        if settling.readings == 0 {
-            settling.differed = now.len() as u64;
-        }
-        let is_over = match options.settle {
-            Settle::For(limit) => now.is_empty() || started.elapsed() + PAUSE >= limit,
-            _ => {
-                now.values().all(|seen| seen.still >= STILL_ROUNDS)
-                    || settling.readings + 1 >= ROUNDS_MAX
-            }
-        };
-        if is_over {
-            keep(&mut found.report, &now, options.differences_max);
-            settling.settled = settling.differed - now.len() as u64;
-            let is_moving = |seen: &&Seen| settling.readings > 0 && seen.still == 1;
-            settling.unsettled = now.values().filter(is_moving).count() as u64;
-            found.report.settling = Some(settling);
-            return Ok(found);
-        }
-        settling.readings += 1;
-        unsettled = Some(now);
+    let mut first = examine_following(conn, &look).await?;
+    if !is_live {
+        return Ok(first);
+    }
+    if first.report.verdict == Verdict::Clean {
+        first.report.settling = Some(Settling::default());
+        return Ok(first);
+    }
+    let mut last = None;
+    if options.level != Level::Full {
+        // Counts and samples of stores in motion prove nothing: the slices are compared whole.
+        let follow = Follow { max: FOLLOWED_MAX, keys: None };
+        let look = Look { follow, ..look };
+        let mut part = examine_part(conn, &look, differing_units(opened, &first.report)).await?;
+        first.followed = std::mem::take(&mut part.followed);
+        first.records = std::mem::take(&mut part.tallies).into();
+        last = Some(part.differences);
+    }
+    let mut settling = Settling {
+        differed: first.followed.rows.len() as u64 + first.followed.beyond,
+        beyond: first.followed.beyond,
+        ..Settling::default()
+    };
+    let mut unsettled = Unsettled::first(&first);
+    while !unsettled.is_over(&options.settle, started.elapsed(), settling.readings) {
         stop.unless(async {
             tokio::time::sleep(PAUSE).await;
             Ok(())
         })
         .await?;
+        if let Settle::Following(follower) = &options.settle {
+            settling.behind = stop.unless(follower.caught_up(conn)).await?;
+        }
+        let follow = Follow { max: FOLLOWED_MAX, keys: Some(Arc::new(unsettled.keys())) };
+        let look = Look { opened, options, in_server, stop, follow };
+        let part = examine_part(conn, &look, unsettled.units(opened)).await?;
+        settling.readings += 1;
+        last = Some(unsettled.next(part, settling.behind == 0));
     }
+    settling.settled = settling.differed - settling.beyond - unsettled.rows.len() as u64;
+    let is_moving = |seen: &&Seen| settling.readings > 0 && seen.still == 1;
+    settling.unsettled = unsettled.rows.values().filter(is_moving).count() as u64;
+    unsettled.conclude(opened, &mut first, last, settling.beyond);
+    first.report.settling = Some(settling);
+    Ok(first)
+}
+
+/// The slices in which something differs, by row, by count or by record.
+fn differing_units(opened: &OpenedPack, report: &Report) -> Vec<usize> {
+    let units = opened.plan.units.iter().enumerate();
+    let differs =
+        |name: &str| report.units.iter().any(|unit| unit.target == name && unit.differing() > 0);
+    let is_fed = |unit: &crate::pack::plan::Unit| {
+        let open = report.streams.iter().filter(|stream| stream.unaccounted > 0);
+        let mut open = open.filter_map(|stream| opened.plan.stream_index(&stream.stream));
+        open.any(|stream| unit.feeds.iter().any(|(feed, _)| *feed == stream))
+    };
+    let checked = |name: &str| report.units.iter().any(|unit| unit.target == name);
+    units
+        .filter(|(_, unit)| checked(&unit.name) && (differs(&unit.name) || is_fed(unit)))
+        .map(|(index, _)| index)
+        .collect()
 }
 
 impl Seen {
-    fn first(difference: &Difference) -> Self {
+    fn first(reading: &Reading) -> Self {
         Self {
-            sources: vec![difference.source_digest.clone()],
-            target: difference.target_digest.clone(),
+            kind: reading.kind,
+            sources: vec![reading.source.clone()],
+            target: reading.target.clone(),
             still: 1,
         }
     }
+
+    /// Takes a later reading; false: it shows that the target follows.
+    fn take(&mut self, reading: Reading, had_caught_up: bool) -> bool {
+        let is_same = self.sources.last() == Some(&reading.source) && self.target == reading.target;
+        if !is_same && self.target != reading.target && self.sources.contains(&reading.target) {
+            return false;
+        }
+        self.still = match (is_same, had_caught_up) {
+            (true, true) => self.still + 1,
+            (true, false) => self.still,
+            (false, _) => 1,
+        };
+        self.kind = reading.kind;
+        self.sources.push(reading.source);
+        self.target = reading.target;
+        true
+    }
 }
 
-fn place(difference: &Difference) -> Place {
-    let of_row = serde_json::Value::Object(difference.key.clone()).to_string();
-    let of_record = difference.locator.clone().unwrap_or_default();
-    let is_row = !difference.key.is_empty();
-    (difference.target.clone(), if is_row { of_row } else { of_record })
-}
-
-/// The differing rows, each once; None where not all of them are named.
-fn named(report: &Report) -> Option<Vec<(Place, &Difference)>> {
-    let mut rows: Vec<(Place, &Difference)> = Vec::new();
-    let mut seen = std::collections::HashSet::new();
-    for difference in &report.differences {
-        let place = place(difference);
-        if seen.insert((place.clone(), difference.kind)) {
-            rows.push((place, difference));
+impl Unsettled {
+    fn first(examined: &Examined) -> Self {
+        let rows = examined.followed.rows.iter();
+        Self {
+            rows: rows.map(|(place, reading)| (*place, Seen::first(reading))).collect(),
+            records: examined.records.known.clone(),
         }
     }
-    (rows.len() as u64 == report.differing_rows).then_some(rows)
-}
 
-/// Those that differed before and still do, without a sign that the target follows.
-fn still_unsettled(
-    before: HashMap<Place, Seen>,
-    differing: &[(Place, &Difference)],
-) -> HashMap<Place, Seen> {
-    let now: HashMap<&Place, &Difference> =
-        differing.iter().map(|(place, difference)| (place, *difference)).collect();
-    let mut unsettled = HashMap::new();
-    for (place, mut seen) in before {
-        let Some(difference) = now.get(&place) else { continue };
-        let (source, target) = (&difference.source_digest, &difference.target_digest);
-        let is_same = seen.sources.last() == Some(source) && seen.target == *target;
-        if !is_same && seen.target != *target && seen.sources.contains(target) {
-            continue;
+    fn is_over(&self, settle: &Settle, elapsed: Duration, readings: u32) -> bool {
+        if self.rows.is_empty() && self.records.is_empty() {
+            return true;
         }
-        seen.still = if is_same { seen.still + 1 } else { 1 };
-        seen.sources.push(source.clone());
-        seen.target.clone_from(target);
-        unsettled.insert(place, seen);
+        match settle {
+            Settle::For(limit) => elapsed + PAUSE >= *limit,
+            _ => {
+                let enough = u32::try_from(STILL_ROUNDS).unwrap_or(u32::MAX) - 1;
+                readings >= ROUNDS_MAX
+                    || (readings >= enough
+                        && self.rows.values().all(|seen| seen.still >= STILL_ROUNDS))
+            }
+        }
     }
-    unsettled
-}
 
-/// Leaves in the report what is not settled.
-fn keep(report: &mut Report, unsettled: &HashMap<Place, Seen>, differences_max: usize) {
-    report.differences.retain(|difference| unsettled.contains_key(&place(difference)));
-    let rows: Vec<(String, String, Kind)> = {
-        let mut counted = std::collections::HashSet::new();
-        let kept = report.differences.iter().filter(|d| counted.insert((place(d), d.kind)));
-        kept.map(|d| (d.target.clone(), d.stream.clone(), d.kind)).collect()
-    };
-    let count = |target: &str, kind: Kind| {
-        rows.iter().filter(|row| row.0 == target && row.2 == kind).count() as u64
-    };
-    for unit in &mut report.units {
-        unit.missing = count(&unit.target, Kind::Missing);
-        unit.extra = count(&unit.target, Kind::Extra);
-        unit.changed = count(&unit.target, Kind::Changed);
-        unit.duplicates = count(&unit.target, Kind::Duplicate);
+    fn keys(&self) -> HashMap<usize, HashSet<Short>> {
+        let mut keys: HashMap<usize, HashSet<Short>> = HashMap::new();
+        for (unit, key) in self.rows.keys() {
+            keys.entry(*unit).or_default().insert(*key);
+        }
+        keys
     }
-    for stream in &mut report.streams {
-        let of_stream = rows.iter().filter(|row| row.1 == stream.stream);
-        stream.unaccounted = of_stream.filter(|row| row.2 == Kind::Unaccounted).count() as u64;
+
+    /// The slices of the rows, and those that streams with open records feed.
+    fn units(&self, opened: &OpenedPack) -> Vec<usize> {
+        let mut units: BTreeSet<usize> = self.rows.keys().map(|(unit, _)| *unit).collect();
+        let streams: BTreeSet<usize> = self.records.iter().map(|(stream, _)| *stream).collect();
+        for (index, unit) in opened.plan.units.iter().enumerate() {
+            if unit.feeds.iter().any(|(stream, _)| streams.contains(stream)) {
+                units.insert(index);
+            }
+        }
+        units.into_iter().collect()
     }
-    report.differing_rows = rows.len() as u64;
-    report.differences.truncate(differences_max);
-    // Sums over rows that were on their way prove nothing.
-    for unit in report.units.iter_mut().filter(|unit| unit.source_root != unit.target_root) {
-        if unit.differing() == 0 && unit.superseded == 0 {
+
+    /// Leaves what a later comparison still finds differing; its named differences.
+    fn next(&mut self, mut part: Found, had_caught_up: bool) -> Vec<Difference> {
+        let mut now = std::mem::take(&mut part.followed.rows);
+        self.rows.retain(|place, seen| {
+            now.remove(place).is_some_and(|reading| seen.take(reading, had_caught_up))
+        });
+        let records: Records = std::mem::take(&mut part.tallies).into();
+        self.records
+            .retain(|record| records.crowded.contains(&record.0) || records.known.contains(record));
+        part.differences
+    }
+
+    /// Turns the first comparison's report into what is known at the end. `last`: what the last
+    /// comparison named, if there was one after the first.
+    fn conclude(
+        &self,
+        opened: &OpenedPack,
+        examined: &mut Examined,
+        last: Option<Vec<Difference>>,
+        beyond: u64,
+    ) {
+        let report = &mut examined.report;
+        let mut by_unit: HashMap<&str, HashMap<Kind, u64>> = HashMap::new();
+        for ((unit, _), seen) in &self.rows {
+            let of_unit = by_unit.entry(&opened.plan.units[*unit].name).or_default();
+            *of_unit.entry(seen.kind).or_default() += 1;
+        }
+        for unit in report.units.iter_mut().filter(|unit| unit.differing() > 0) {
+            let of_unit = by_unit.remove(&*unit.target).unwrap_or_default();
+            let count = |kind: Kind| of_unit.get(&kind).copied().unwrap_or(0);
+            // Rows that were too many to be followed keep the counts of the first comparison.
+            if beyond == 0 {
+                unit.missing = count(Kind::Missing);
+                unit.extra = count(Kind::Extra);
+                unit.changed = count(Kind::Changed);
+                unit.duplicates = count(Kind::Duplicate);
+            }
+            if let Some(sample) = &mut unit.sample
+                && of_unit.is_empty()
+            {
+                *sample = bound(sample.n, 0, false);
+            }
+            // Sums over rows that were on their way prove nothing.
             (unit.source_root, unit.target_root) = (None, None);
         }
+        for stream in &mut report.streams {
+            let Some(index) = opened.plan.stream_index(&stream.stream) else { continue };
+            if !examined.records.crowded.contains(&index) {
+                let of_stream = self.records.iter().filter(|(stream, _)| *stream == index);
+                stream.unaccounted = of_stream.count() as u64;
+            }
+        }
+        self.name(opened, report, last);
+        let independent = report.independent.iter().map(|result| result.differing);
+        report.differing_rows = report.units.iter().map(|unit| unit.differing()).sum::<u64>()
+            + report.streams.iter().map(|stream| stream.unaccounted).sum::<u64>()
+            + independent.sum::<u64>();
+        if report.differing_rows == 0 {
+            report.verdict = Verdict::Clean;
+            report.changed_sources.clear();
+            report.changing_triggers.clear();
+        }
     }
-    if rows.is_empty() {
-        report.verdict = Verdict::Clean;
-        report.changed_sources.clear();
-        report.changing_triggers.clear();
+
+    /// Leaves in the report the differences that are not settled, as they were seen last.
+    fn name(&self, opened: &OpenedPack, report: &mut Report, last: Option<Vec<Difference>>) {
+        let is_of_last = |difference: &Difference| {
+            difference.row.is_some() || difference.kind == Kind::Unaccounted
+        };
+        if let Some(last) = last {
+            report.differences.retain(|difference| !is_of_last(difference));
+            report.differences.splice(0..0, last.into_iter().filter(is_of_last));
+        }
+        report.differences.retain(|difference| match (&difference.row, &difference.locator) {
+            (Some(place), _) => self.rows.contains_key(place),
+            (None, Some(place)) if difference.kind == Kind::Unaccounted => {
+                let stream = opened.plan.stream_index(&difference.stream);
+                stream.is_some_and(|stream| self.records.contains(&(stream, place.clone())))
+            }
+            _ => true,
+        });
     }
 }
 
@@ -217,51 +414,54 @@ fn keep(report: &mut Report, unsettled: &HashMap<Place, Seen>, differences_max: 
 mod tests {
     use super::*;
 
-    fn difference(source: Option<&str>, target: Option<&str>) -> Difference {
-        Difference {
-            stream: "s".to_owned(),
-            target: "t".to_owned(),
-            kind: Kind::Changed,
-            key: [("id".to_owned(), "1".into())].into_iter().collect(),
-            column: None,
-            source_value: None,
-            target_value: None,
-            source_digest: source.map(str::to_owned),
-            target_digest: target.map(str::to_owned),
-            locator: None,
-            corrected: false,
-        }
+    fn reading(source: Option<u8>, target: Option<u8>) -> Reading {
+        let rows = |row: Option<u8>| row.map(|byte| [byte; 16]).into_iter().collect();
+        Reading { kind: Kind::Changed, source: rows(source), target: rows(target) }
     }
 
-    fn follow(rounds: &[Option<(Option<&str>, Option<&str>)>]) -> Option<usize> {
-        let mut unsettled: Option<HashMap<Place, Seen>> = None;
-        for round in rounds {
-            let found = round.map(|(source, target)| difference(source, target));
-            let now: Vec<(Place, &Difference)> =
-                found.iter().map(|difference| (place(difference), difference)).collect();
-            unsettled = Some(match unsettled {
-                None => now.into_iter().map(|(place, d)| (place, Seen::first(d))).collect(),
-                Some(before) => still_unsettled(before, &now),
-            });
+    /// Comparisons without a change of a row that was seen so; None: it is settled.
+    fn follow(readings: &[(Option<u8>, Option<u8>)]) -> Option<usize> {
+        let mut seen = Seen::first(&reading(readings[0].0, readings[0].1));
+        for (source, target) in &readings[1..] {
+            if !seen.take(reading(*source, *target), true) {
+                return None;
+            }
         }
-        unsettled.unwrap().values().next().map(|seen| seen.still)
+        Some(seen.still)
     }
 
     #[test]
-    fn a_row_is_settled_by_equality_or_by_what_the_source_held_before() {
-        let (a, b, c) = (Some("a"), Some("b"), Some("c"));
-        assert_eq!(follow(&[Some((b, a)), None]), None);
-        assert_eq!(follow(&[Some((b, a)), Some((c, b))]), None);
+    fn a_row_is_settled_by_what_the_source_held_before() {
+        let (a, b, c) = (Some(1), Some(2), Some(3));
+        assert_eq!(follow(&[(b, a), (c, b)]), None);
         // Deleted in the source, and gone from the target when it is there again.
-        assert_eq!(follow(&[Some((None, a)), Some((b, None))]), None);
+        assert_eq!(follow(&[(None, a), (b, None)]), None);
     }
 
     #[test]
     fn a_row_that_does_not_follow_stays_a_difference() {
-        let (a, b, c) = (Some("a"), Some("b"), Some("c"));
-        assert_eq!(follow(&[Some((b, a)); 3]), Some(3));
-        assert_eq!(follow(&[Some((b, a)), Some((c, a))]), Some(1));
-        assert_eq!(follow(&[Some((b, a)), Some((b, c))]), Some(1));
-        assert_eq!(follow(&[Some((b, None)), Some((c, None))]), Some(1));
+        let (a, b, c) = (Some(1), Some(2), Some(3));
+        assert_eq!(follow(&[(b, a); 3]), Some(3));
+        assert_eq!(follow(&[(b, a), (c, a)]), Some(1));
+        assert_eq!(follow(&[(b, a), (b, c)]), Some(1));
+        assert_eq!(follow(&[(b, None), (c, None)]), Some(1));
+    }
+
+    #[test]
+    fn standing_still_proves_nothing_while_the_follower_is_behind() {
+        let mut seen = Seen::first(&reading(Some(2), Some(1)));
+        for _ in 0..5 {
+            assert!(seen.take(reading(Some(2), Some(1)), false));
+        }
+        assert_eq!(seen.still, 1);
+    }
+
+    #[test]
+    fn only_the_rows_that_differed_at_first_are_looked_at_again() {
+        let follow =
+            Follow { max: 1, keys: Some(Arc::new(HashMap::from([(3, HashSet::from([[7; 16]]))]))) };
+        assert!(follow.only(3).is_some_and(|keys| keys.contains(&[7; 16])));
+        assert!(follow.only(4).is_some_and(HashSet::is_empty));
+        assert!(Follow::default().only(4).is_none());
     }
 }

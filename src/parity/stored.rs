@@ -218,6 +218,7 @@ fn difference_of(row: &PgRow) -> Result<Difference> {
         source_digest: row.try_get("source_digest")?,
         target_digest: row.try_get("target_digest")?,
         locator: row.try_get("locator")?,
+        row: None,
         corrected: row.try_get("corrected")?,
     })
 }

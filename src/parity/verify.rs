@@ -18,7 +18,7 @@ use crate::parity::marks::Marks;
 use crate::parity::passes::Passes;
 use crate::parity::recorded::{recorded, snapshot_time, unmapped_columns};
 use crate::parity::report::{Recorded, Report, StreamResult, UnitResult, Verdict};
-use crate::parity::settle::{Settle, examine_settling};
+use crate::parity::settle::{Follow, Followed, Records, Settle, examine_settling};
 use crate::parity::store;
 use crate::parity::target::begin_snapshot;
 use crate::parity::walk::StreamTally;
@@ -129,7 +129,7 @@ pub async fn verify(
 ) -> Result<Report> {
     let in_server = options.level == Level::Full && options.digests.in_server(postgres);
     let mut conn = postgres.dedicated().await?;
-    let Examined { report, snapshot } =
+    let Examined { report, snapshot, .. } =
         examine_settling(&mut conn, &opened, options, in_server, stop).await?;
     let settings = json!({
         "level": options.level.name(),
@@ -160,9 +160,59 @@ pub(super) struct Examined {
     pub(super) report: Report,
     /// The snapshot it read, as Postgres prints it.
     pub(super) snapshot: String,
+    /// The differing rows that are followed.
+    pub(super) followed: Followed,
+    /// The records that are not accounted for.
+    pub(super) records: Records,
 }
 
-/// Verifies without storing the result.
+/// What one comparison works on.
+pub(super) struct Look<'a> {
+    pub(super) opened: &'a Arc<OpenedPack>,
+    pub(super) options: &'a Options,
+    pub(super) in_server: bool,
+    pub(super) stop: &'a Stop,
+    /// Which differing rows are followed.
+    pub(super) follow: Follow,
+}
+
+impl<'a> Look<'a> {
+    /// The passes over `units`, in the snapshot that `conn` has open.
+    async fn passes(&self, conn: &'a mut PgConnection, units: Vec<usize>) -> Result<Passes<'a>> {
+        let mut accounts = Vec::new();
+        for stream in &self.opened.plan.streams {
+            accounts.push(Accounts::load(conn, &self.opened.plan.name, &stream.name).await?);
+        }
+        Ok(Passes {
+            opened: self.opened,
+            accounts: Arc::new(accounts),
+            streams: streams_of(self.opened, &units),
+            units,
+            stop: self.stop,
+            conn,
+            differences_max: self.options.differences_max,
+            in_server: self.in_server,
+            spool_bytes_max: self.options.spool_bytes_max,
+            follow: self.follow.clone(),
+        })
+    }
+}
+
+/// Compares the whole rows of some slices, for those that are followed.
+pub(super) async fn examine_part(
+    conn: &mut PgConnection,
+    look: &Look<'_>,
+    units: Vec<usize>,
+) -> Result<Found> {
+    begin_snapshot(conn).await?;
+    let mut passes = look.passes(conn, units).await?;
+    let mut found = passes.buckets(true).await?;
+    sqlx::raw_sql("COMMIT").execute(&mut *passes.conn).await?;
+    found.unaccounted(look.opened, look.options.differences_max);
+    Ok(found)
+}
+
+/// Verifies without storing the result, and follows nothing.
 pub(super) async fn examine(
     conn: &mut PgConnection,
     opened: &Arc<OpenedPack>,
@@ -170,25 +220,20 @@ pub(super) async fn examine(
     in_server: bool,
     stop: &Stop,
 ) -> Result<Examined> {
+    let look = Look { opened, options, in_server, stop, follow: Follow::default() };
+    examine_following(conn, &look).await
+}
+
+/// As [`examine`], with the differing rows that are to be followed.
+pub(super) async fn examine_following(
+    conn: &mut PgConnection,
+    look: &Look<'_>,
+) -> Result<Examined> {
+    let Look { opened, options, in_server, .. } = *look;
     let started = Instant::now();
     let units = checked_units(opened, options)?;
-    let streams: Vec<usize> = streams_of(opened, &units);
     let (lsn, snapshot) = begin_snapshot(conn).await?;
-    let mut accounts = Vec::new();
-    for stream in &opened.plan.streams {
-        accounts.push(Accounts::load(conn, &opened.plan.name, &stream.name).await?);
-    }
-    let mut passes = Passes {
-        opened,
-        accounts: Arc::new(accounts),
-        streams,
-        units,
-        stop,
-        conn,
-        differences_max: options.differences_max,
-        in_server,
-        spool_bytes_max: options.spool_bytes_max,
-    };
+    let mut passes = look.passes(conn, units).await?;
     let mut found = match options.level {
         Level::Sample { n, seed } => passes.sample(n, seed).await?,
         level => passes.buckets(level == Level::Full).await?,
@@ -238,7 +283,8 @@ pub(super) async fn examine(
         settling: None,
         seconds: started.elapsed().as_secs_f64(),
     };
-    Ok(Examined { report, snapshot })
+    let records = found.tallies.into();
+    Ok(Examined { report, snapshot, followed: found.followed, records })
 }
 
 /// The units to check: all that a found stream feeds, or that a wanted stream feeds.
@@ -309,6 +355,8 @@ pub(super) struct Found {
     pub(super) tallies: Vec<Option<StreamTally>>,
     pub(super) independent: Vec<IndependentResult>,
     pub(super) marks: Arc<Vec<Marks>>,
+    /// Differing rows that are followed.
+    pub(super) followed: Followed,
 }
 
 impl Found {
@@ -337,6 +385,7 @@ impl Found {
                     source_digest: None,
                     target_digest: None,
                     locator: Some(format!("{}, {}", entry.source, entry.locator)),
+                    row: None,
                     corrected: false,
                 });
             }

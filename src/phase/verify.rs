@@ -1,15 +1,19 @@
 //! Verifications as evidence: what held when one began is stored beside its result.
 
+use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::basis::Basis;
 use super::evidence;
+use crate::capture;
 use crate::error::Result;
 use crate::interrupt::Stop;
 use crate::pack::OpenedPack;
-use crate::parity::{self, Level, Options, Report, Settle, Verdict};
+use crate::parity::{self, Follower, Level, Options, Report, Settle, Verdict};
 use crate::store::Postgres;
 
 /// Verifies, and keeps the result as evidence for the phase gates.
@@ -25,8 +29,8 @@ pub async fn verify(
     let mut conn = postgres.dedicated().await?;
     let basis = Basis::of_opened(&mut conn, &opened).await?;
     let mut options = options.clone();
-    if options.settle == Settle::No && is_followed(&mut conn, &opened.plan.name).await? {
-        options.settle = Settle::Following;
+    if options.settle.is_no() && is_followed(&mut conn, &opened.plan.name).await? {
+        options.settle = Settle::Following(Arc::new(Tail { pack: opened.plan.name.clone() }));
     }
     let report = parity::verify(postgres, Arc::clone(&opened), &options, stop).await?;
     let units: serde_json::Map<_, _> = report
@@ -49,6 +53,46 @@ pub async fn verify(
     evidence::record(&mut conn, &report.pack, evidence::PARITY, run, &facts, &basis).await?;
     sqlx::Connection::close(conn).await?;
     Ok(report)
+}
+
+/// The tail of a pack, as whoever compares the stores sees it.
+#[derive(Debug)]
+struct Tail {
+    pack: String,
+}
+
+/// Longest wait for the tail before another comparison.
+const TAIL_PATIENCE: Duration = Duration::from_secs(10);
+
+impl Tail {
+    async fn wait(&self, conn: &mut sqlx::PgConnection) -> Result<u64> {
+        let started = Instant::now();
+        let mut wanted: Option<BTreeMap<String, i64>> = None;
+        loop {
+            let files = capture::status(conn, &self.pack).await?.files;
+            let wanted = wanted.get_or_insert_with(|| {
+                files.iter().map(|file| (file.source.clone(), file.captured)).collect()
+            });
+            let lacking = files.iter().map(|file| {
+                let captured = wanted.get(&file.source).copied().unwrap_or(0);
+                u64::try_from(captured.saturating_sub(file.applied)).unwrap_or(0)
+            });
+            let behind: u64 = lacking.sum();
+            if behind == 0 || started.elapsed() > TAIL_PATIENCE {
+                return Ok(behind);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+impl Follower for Tail {
+    fn caught_up<'f>(
+        &'f self,
+        conn: &'f mut sqlx::PgConnection,
+    ) -> Pin<Box<dyn Future<Output = Result<u64>> + Send + 'f>> {
+        Box::pin(self.wait(conn))
+    }
 }
 
 /// Whether one store follows the other: capture is installed, whoever is primary.

@@ -126,6 +126,20 @@ fn left_out(report: &Report) -> String {
             thousands(settling.settled),
             thousands(settling.unsettled)
         ));
+        if settling.beyond > 0 {
+            html.push_str(&format!(
+                "<p class=\"caution\"><span aria-hidden=\"true\">!</span> {} of them were too many \
+                 to be followed, and count as differing.</p>",
+                thousands(settling.beyond)
+            ));
+        }
+        if settling.behind > 0 {
+            html.push_str(&format!(
+                "<p class=\"caution\"><span aria-hidden=\"true\">!</span> The following store still \
+                 lacked {}.</p>",
+                count(settling.behind, "change")
+            ));
+        }
     }
     html
 }
