@@ -174,10 +174,7 @@ pub(super) async fn examine(
     let units = checked_units(opened, options)?;
     let streams: Vec<usize> = streams_of(opened, &units);
     let (lsn, snapshot) = begin_snapshot(conn).await?;
-    let mut accounts = Vec::new();
-    for stream in &opened.plan.streams {
-        accounts.push(Accounts::load(conn, &opened.plan.name, &stream.name).await?);
-    }
+    let accounts = accounts(conn, opened).await?;
     let mut passes = Passes {
         opened,
         accounts: Arc::new(accounts),
@@ -208,14 +205,7 @@ pub(super) async fn examine(
         + found.unaccounted_total()
         + found.independent.iter().map(|result| result.differing).sum::<u64>();
     let is_clean = differing_rows == 0;
-    let changed_sources = if is_clean {
-        Vec::new()
-    } else {
-        let opened = Arc::clone(opened);
-        tokio::task::spawn_blocking(move || opened.changed_sources())
-            .await
-            .map_err(join_error)??
-    };
+    let changed_sources = if is_clean { Vec::new() } else { changed_sources(opened).await? };
     let report = Report {
         run_id: uuid::Uuid::new_v4().to_string(),
         pack: opened.plan.name.clone(),
@@ -239,6 +229,20 @@ pub(super) async fn examine(
         seconds: started.elapsed().as_secs_f64(),
     };
     Ok(Examined { report, snapshot })
+}
+
+/// What backfill recorded about each stream.
+async fn accounts(conn: &mut PgConnection, opened: &OpenedPack) -> Result<Vec<Accounts>> {
+    let mut accounts = Vec::new();
+    for stream in &opened.plan.streams {
+        accounts.push(Accounts::load(conn, &opened.plan.name, &stream.name).await?);
+    }
+    Ok(accounts)
+}
+
+async fn changed_sources(opened: &Arc<OpenedPack>) -> Result<Vec<String>> {
+    let opened = Arc::clone(opened);
+    tokio::task::spawn_blocking(move || opened.changed_sources()).await.map_err(join_error)?
 }
 
 /// The units to check: all that a found stream feeds, or that a wanted stream feeds.
