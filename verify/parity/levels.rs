@@ -135,7 +135,8 @@ async fn the_report_is_json_of_one_shape_and_exit_codes_are_0_1_and_2() {
         sample source_root target_root";
     assert_eq!(names(&report["units"][0]).join(" "), expected);
     assert_eq!(names(&report["units"][0]["sample"]).join(" "), "n differing upper_bound");
-    let expected = "stream read rejected skipped superseded ledgered corrected unaccounted recorded";
+    let expected = "stream read rejected skipped superseded ledgered corrected \
+        unaccounted recorded";
     assert_eq!(names(&report["streams"][0]).join(" "), expected);
     assert_eq!((&report["verdict"], &report["level"]), (&"differences".into(), &"sample".into()));
     assert_eq!(report["differences"][0]["key"], serde_json::json!({ "id": "7" }));
