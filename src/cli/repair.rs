@@ -102,9 +102,10 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
             let postgres = Postgres::connect(settings).await?;
             phase::require(&postgres, pack.name(), Work::Repair).await?;
             // Held until the end: the copy is there as long as somebody reads it.
-            let copy = match snapshot {
-                true => Some(newest_snapshot(&postgres, &settings.state_dir, pack.name()).await?),
-                false => None,
+            let copy = if snapshot {
+                Some(newest_snapshot(&postgres, &settings.state_dir, pack.name()).await?)
+            } else {
+                None
             };
             let roots = match &copy {
                 Some(copy) => {

@@ -100,7 +100,7 @@ pub struct Args {
     /// Read every record a second way, without the casts, instead of 1,000 per stream
     #[arg(long)]
     independent: bool,
-    /// Stores that change meanwhile: read what differs again until it agrees, for so many seconds
+    /// Stores that change meanwhile: compare them again until what differs agrees, for so many seconds
     /// at most [default with --settle alone: 10]
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "10",
           value_parser = clap::value_parser!(u32).range(1..=86_400))]

@@ -18,98 +18,101 @@ pub(super) struct Limit {
 /// is in [`NEVER_CHECKED`].
 pub(super) fn limits(report: &Report, provenance: Option<&Provenance>) -> Vec<Limit> {
     let mut limits = Vec::new();
-    let mut add = |what: &str, why: String, names: Vec<String>| {
-        limits.push(Limit { what: what.to_owned(), why, names });
-    };
-    match report.level.as_str() {
-        "counts" => add(
-            "Values",
-            "At level counts only the number of rows is compared. --level full compares every \
-             value."
-                .to_owned(),
-            Vec::new(),
-        ),
-        "sample" => add(
-            "Rows outside the sample",
-            "At level sample some keys of each table are compared; what that says about the others \
-             is below. --level full compares every row."
-                .to_owned(),
-            report
-                .units
-                .iter()
-                .filter_map(|unit| Some(format!("{}: {}", unit.target, bound_text(unit.sample?))))
-                .collect(),
-        ),
-        _ => {}
-    }
+    limits.extend(of_level(report));
     if !report.not_checked.is_empty() {
-        add(
+        limits.push(Limit::new(
             "Streams without a source",
             "No file of these was found where the sources were looked for, so the rows they feed \
-             were not compared, unless another stream feeds the same table."
-                .to_owned(),
+             were not compared, unless another stream feeds the same table.",
             report.not_checked.clone(),
-        );
+        ));
     }
     if let Some(provenance) = provenance
         && !provenance.settings.streams.is_empty()
     {
-        add(
+        limits.push(Limit::new(
             "Other streams",
-            "Only these streams, and what feeds the same tables, were asked for.".to_owned(),
+            "Only these streams, and what feeds the same tables, were asked for.",
             provenance.settings.streams.clone(),
-        );
+        ));
     }
-    for outside in &report.outside_slices {
-        add(
-            "Rows of no stream",
-            format!(
-                "{} of {} {} in no slice of the pack: no stream claims {}, so there is nothing to \
-                 compare with.",
-                count(outside.rows, "row"),
-                outside.table,
-                if outside.rows == 1 { "is" } else { "are" },
-                if outside.rows == 1 { "it" } else { "them" },
-            ),
-            Vec::new(),
-        );
-    }
-    for left_out in &report.left_out {
-        add(
-            "Rows that retention removes",
-            format!(
-                "{} of the source with {} {} not compared: `toolkit maintain` removed such rows \
-                 from {} by its policy. The target still holds {} of that age.",
-                count(left_out.source_rows, "row"),
-                left_out.rule,
-                if left_out.source_rows == 1 { "was" } else { "were" },
-                left_out.target,
-                thousands(left_out.target_rows)
-            ),
-            Vec::new(),
-        );
-    }
+    limits.extend(of_rows(report));
     if !report.unmapped_columns.is_empty() {
-        add(
+        let tables = report.unmapped_columns.iter();
+        limits.push(Limit::new(
             "Columns the pack does not fill",
-            "These columns of compared tables have no source, so nothing was compared with them."
-                .to_owned(),
-            report
-                .unmapped_columns
-                .iter()
-                .map(|table| format!("{}: {}", table.table, table.columns.join(", ")))
-                .collect(),
-        );
+            "These columns of compared tables have no source, so nothing was compared with them.",
+            tables.map(|table| format!("{}: {}", table.table, table.columns.join(", "))).collect(),
+        ));
     }
     if !report.changed_sources.is_empty() {
-        add(
+        limits.push(Limit::new(
             "Sources that changed while they were read",
-            "What differs may be due to that. Verify again when the application is still."
-                .to_owned(),
+            "What differs may be due to that. Verify again when the application is still.",
             report.changed_sources.clone(),
-        );
+        ));
     }
     limits
+}
+
+impl Limit {
+    fn new(what: &str, why: impl Into<String>, names: Vec<String>) -> Self {
+        Self { what: what.to_owned(), why: why.into(), names }
+    }
+}
+
+fn of_level(report: &Report) -> Option<Limit> {
+    match report.level.as_str() {
+        "counts" => Some(Limit::new(
+            "Values",
+            "At level counts only the number of rows is compared. --level full compares every \
+             value.",
+            Vec::new(),
+        )),
+        "sample" => {
+            let bounds = report
+                .units
+                .iter()
+                .filter_map(|unit| Some(format!("{}: {}", unit.target, bound_text(unit.sample?))));
+            Some(Limit::new(
+                "Rows outside the sample",
+                "At level sample some keys of each table are compared; what that says about the \
+                 others is below. --level full compares every row.",
+                bounds.collect(),
+            ))
+        }
+        _ => None,
+    }
+}
+
+/// Rows that were left out on purpose.
+fn of_rows(report: &Report) -> Vec<Limit> {
+    let verb =
+        |rows: u64, one: &'static str, more: &'static str| if rows == 1 { one } else { more };
+    let outside = report.outside_slices.iter().map(|outside| {
+        let why = format!(
+            "{} of {} {} in no slice of the pack: no stream claims {}, so there is nothing to \
+             compare with.",
+            count(outside.rows, "row"),
+            outside.table,
+            verb(outside.rows, "is", "are"),
+            verb(outside.rows, "it", "them"),
+        );
+        Limit::new("Rows of no stream", why, Vec::new())
+    });
+    let left_out = report.left_out.iter().map(|left_out| {
+        let why = format!(
+            "{} of the source with {} {} not compared: `toolkit maintain` removed such rows from \
+             {} by its policy. The target still holds {} of that age.",
+            count(left_out.source_rows, "row"),
+            left_out.rule,
+            verb(left_out.source_rows, "was", "were"),
+            left_out.target,
+            thousands(left_out.target_rows)
+        );
+        Limit::new("Rows that retention removes", why, Vec::new())
+    });
+    outside.chain(left_out).collect()
 }
 
 /// What no verification checks.

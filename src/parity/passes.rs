@@ -100,12 +100,7 @@ impl Passes<'_> {
             .all(self.conn, &mut |held| {
                 let (key, row) = (held.key(), held.row());
                 side.buckets.add(&key, &row);
-                side.keep(&Entry {
-                    key: short(&key),
-                    row: short(&row),
-                    origin: Origin::Target,
-                    place: held.place,
-                });
+                side.keep(&held.entry(&key, &row));
                 Ok(())
             })
             .await?;
@@ -175,11 +170,20 @@ impl Passes<'_> {
     }
 
     fn fold_in_background(&self, wanted: Wanted) -> tokio::task::JoinHandle<Result<SourceFold>> {
-        let (opened, accounts) = (Arc::clone(self.opened), Arc::clone(&self.accounts));
-        let (streams, stop) = (self.streams.clone(), self.stop.clone());
-        tokio::task::spawn_blocking(move || {
-            fold_source(&opened, &streams, &accounts, wanted, &stop)
+        let streams = self.streams.clone();
+        self.on_the_source(move |opened, accounts, stop| {
+            fold_source(opened, &streams, accounts, wanted, stop)
         })
+    }
+
+    /// Begins work on the source, on a thread of its own.
+    fn on_the_source<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&OpenedPack, &[Accounts], &Stop) -> Result<T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<Result<T>> {
+        let (opened, accounts) = (Arc::clone(self.opened), Arc::clone(&self.accounts));
+        let stop = self.stop.clone();
+        tokio::task::spawn_blocking(move || work(&opened, &accounts, &stop))
     }
 
     /// Judges the keys of differing buckets.
@@ -225,12 +229,7 @@ impl Passes<'_> {
         walk.all(self.conn, &mut |held| {
             let key = held.key();
             if buckets.contains(&Buckets::bucket_of(&key)) {
-                entries.push(Entry {
-                    key: short(&key),
-                    row: short(&held.row()),
-                    origin: Origin::Target,
-                    place: held.place,
-                });
+                entries.push(held.entry(&key, &held.row()));
             }
             Ok(())
         })
@@ -247,19 +246,15 @@ impl Passes<'_> {
         if let Some(spool) = &mut side.spool {
             return entries_in(buckets, |visit| spool.read(visit));
         }
-        let (opened, accounts) = (Arc::clone(self.opened), Arc::clone(&self.accounts));
-        let (stop, buckets) = (self.stop.clone(), buckets.clone());
-        let streams: Vec<usize> = self
-            .streams
-            .iter()
-            .copied()
-            .filter(|stream| opened.plan.units[unit].feeds.iter().any(|(s, _)| s == stream))
-            .collect();
-        tokio::task::spawn_blocking(move || {
+        let buckets = buckets.clone();
+        let feeds = &self.opened.plan.units[unit].feeds;
+        let is_feed = |stream: &usize| feeds.iter().any(|(feed, _)| feed == stream);
+        let streams: Vec<usize> = self.streams.iter().copied().filter(is_feed).collect();
+        self.on_the_source(move |opened, accounts, stop| {
             let mut entries = Vec::new();
             for stream in streams {
                 let accounts = &accounts[stream];
-                let walk = SourceWalk { opened: &opened, stream, accounts, stop: &stop };
+                let walk = SourceWalk { opened, stream, accounts, stop };
                 walk.all(None, &mut |expected| {
                     let output = &opened.plan.streams[stream].outputs[expected.output];
                     let key = expected.key();
@@ -324,20 +319,19 @@ impl Passes<'_> {
         let mut places: Vec<Place> = keys.values().flat_map(|key| key.source.clone()).collect();
         places.sort_unstable();
         places.dedup();
-        let (opened, accounts) = (Arc::clone(self.opened), Arc::clone(&self.accounts));
-        let (marks, stop) = (Arc::clone(marks), self.stop.clone());
-        tokio::task::spawn_blocking(move || {
+        let marks = Arc::clone(marks);
+        self.on_the_source(move |opened, accounts, stop| {
             let mut pairs: HashMap<Short, RowPair> = HashMap::new();
             for of_stream in places.chunk_by(|left, right| left.within == right.within) {
                 let stream = of_stream[0].within as usize;
                 let ordinals: Vec<u64> = of_stream.iter().map(|place| place.at).collect();
                 let accounts = &accounts[stream];
-                let walk = SourceWalk { opened: &opened, stream, accounts, stop: &stop };
+                let walk = SourceWalk { opened, stream, accounts, stop };
                 walk.at(&ordinals, &marks[stream], &mut |expected| {
                     let output = &opened.plan.streams[stream].outputs[expected.output];
                     let key = short(&expected.key());
                     if output.unit == unit && wanted.contains(&key) {
-                        pairs.entry(key).or_default().keep(&opened, expected);
+                        pairs.entry(key).or_default().keep(opened, expected);
                     }
                     Ok(())
                 })?;

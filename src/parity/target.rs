@@ -41,6 +41,11 @@ impl Held<'_> {
     pub(super) fn row(&self) -> Digest {
         self.layout.row_digest(self.tuple)
     }
+
+    /// What the second pass needs of it, from its two digests.
+    pub(super) fn entry(&self, key: &Digest, row: &Digest) -> Entry {
+        Entry { key: short(key), row: short(row), origin: Origin::Target, place: self.place }
+    }
 }
 
 /// Receives a row of the target.

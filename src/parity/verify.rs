@@ -179,10 +179,7 @@ pub(super) struct Look<'a> {
 impl<'a> Look<'a> {
     /// The passes over `units`, in the snapshot that `conn` has open.
     async fn passes(&self, conn: &'a mut PgConnection, units: Vec<usize>) -> Result<Passes<'a>> {
-        let mut accounts = Vec::new();
-        for stream in &self.opened.plan.streams {
-            accounts.push(Accounts::load(conn, &self.opened.plan.name, &stream.name).await?);
-        }
+        let accounts = accounts(conn, self.opened).await?;
         Ok(Passes {
             opened: self.opened,
             accounts: Arc::new(accounts),
@@ -253,14 +250,7 @@ pub(super) async fn examine_following(
         + found.unaccounted_total()
         + found.independent.iter().map(|result| result.differing).sum::<u64>();
     let is_clean = differing_rows == 0;
-    let changed_sources = if is_clean {
-        Vec::new()
-    } else {
-        let opened = Arc::clone(opened);
-        tokio::task::spawn_blocking(move || opened.changed_sources())
-            .await
-            .map_err(join_error)??
-    };
+    let changed_sources = if is_clean { Vec::new() } else { changed_sources(opened).await? };
     let report = Report {
         run_id: uuid::Uuid::new_v4().to_string(),
         pack: opened.plan.name.clone(),
@@ -285,6 +275,20 @@ pub(super) async fn examine_following(
     };
     let records = found.tallies.into();
     Ok(Examined { report, snapshot, followed: found.followed, records })
+}
+
+/// What backfill recorded about each stream.
+async fn accounts(conn: &mut PgConnection, opened: &OpenedPack) -> Result<Vec<Accounts>> {
+    let mut accounts = Vec::new();
+    for stream in &opened.plan.streams {
+        accounts.push(Accounts::load(conn, &opened.plan.name, &stream.name).await?);
+    }
+    Ok(accounts)
+}
+
+async fn changed_sources(opened: &Arc<OpenedPack>) -> Result<Vec<String>> {
+    let opened = Arc::clone(opened);
+    tokio::task::spawn_blocking(move || opened.changed_sources()).await.map_err(join_error)?
 }
 
 /// The units to check: all that a found stream feeds, or that a wanted stream feeds.

@@ -56,24 +56,34 @@ const REALS: &[f64] = &[
     f64::MAX,
     f64::MIN_POSITIVE,
     5e-324,
+    f64::MIN,
+    f64::EPSILON,
     0.1,
     1e22,
+    9_007_199_254_740_993.0,
 ];
+
+/// NaN as hardware and languages have it: with either sign, quiet and with a payload.
+const NANS: [u64; 4] =
+    [0x7ff8_0000_0000_0000, 0xfff8_0000_0000_0000, 0x7ff8_0000_dead_beef, 0x7ff0_0000_0000_0001];
 
 pub(super) fn float8(random: &mut ChaCha8Rng) -> Given {
     match random.random_range(0..5) {
         0 => Given::Real(REALS[random.random_range(0..REALS.len())]),
         1 => Given::Text("NaN".to_owned()),
         2 => Given::Null,
+        3 => Given::Real(f64::from_bits(NANS[random.random_range(0..NANS.len())])),
         _ => Given::Real(f64::from_bits(random.random())),
     }
 }
 
 pub(super) fn float4(random: &mut ChaCha8Rng) -> Given {
-    match random.random_range(0..5) {
+    match random.random_range(0..8) {
         0 => Given::Text("NaN".to_owned()),
         1 => Given::Real(-0.0),
         2 => Given::Real(f64::INFINITY),
+        3 => Given::Real(f64::NEG_INFINITY),
+        4 => Given::Real(f64::from_bits(NANS[random.random_range(0..NANS.len())])),
         _ => Given::Real(f64::from(f32::from_bits(random.random()))),
     }
 }
@@ -92,7 +102,14 @@ pub(super) fn numeric(random: &mut ChaCha8Rng) -> Given {
     let zeros = "0".repeat(random.random_range(0..9));
     let most = if random.random_range(0..8) == 0 { 1000 } else { 30 };
     let sign = if random.random() { "-" } else { "" };
-    Given::Text(match random.random_range(0..3) {
+    Given::Text(match random.random_range(0..4) {
+        // A thousand digits, the point anywhere among them.
+        3 => {
+            let mut all: String =
+                (0..1000).map(|_| char::from(b'0' + random.random_range(0..10_u8))).collect();
+            all.insert(random.random_range(1..1000), '.');
+            format!("{sign}{all}")
+        }
         0 => format!("{sign}{}{zeros}", digits(random, most)),
         1 => format!("{sign}0.{zeros}{}{zeros}", digits(random, most)),
         _ => format!("{sign}{}.{}{zeros}", digits(random, most), digits(random, most)),
@@ -120,9 +137,20 @@ fn letters(random: &mut ChaCha8Rng, most: usize) -> String {
         .collect()
 }
 
+/// Every control character, and whatever some language escapes.
+fn escapes() -> String {
+    let controls = (1..0x20_u8).chain([0x7f]).map(char::from);
+    controls
+        .chain("\u{80}\u{85}\u{9f}\u{2028}\u{2029}\\\"'`/${}%_,;&<>\u{10ffff}".chars())
+        .collect()
+}
+
 pub(super) fn text(random: &mut ChaCha8Rng) -> Given {
     let specials =
         ["", "NULL", " padded ", "e\u{301}", "\u{e9}", "a\r\nb\t\u{1}", "\\N", "\u{feff}x"];
+    if random.random_range(0..8) == 0 {
+        return Given::Text(escapes());
+    }
     pick(random, &specials).unwrap_or_else(|| Given::Text(letters(random, 40)))
 }
 
@@ -132,6 +160,9 @@ pub(super) fn short_text(random: &mut ChaCha8Rng) -> Given {
 
 pub(super) fn blob(random: &mut ChaCha8Rng) -> Given {
     let length = random.random_range(0..50);
+    if random.random_range(0..8) == 0 {
+        return Given::Blob((0..=255).collect());
+    }
     Given::Blob((0..length).map(|_| random.random()).collect())
 }
 
@@ -140,8 +171,8 @@ fn uuid_text(random: &mut ChaCha8Rng) -> String {
 }
 
 pub(super) fn uuid(random: &mut ChaCha8Rng) -> Given {
-    pick(random, &["00000000-0000-0000-0000-000000000000"])
-        .unwrap_or_else(|| Given::Text(uuid_text(random)))
+    let extremes = ["00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"];
+    pick(random, &extremes).unwrap_or_else(|| Given::Text(uuid_text(random)))
 }
 
 fn moment(random: &mut ChaCha8Rng) -> String {
@@ -170,8 +201,14 @@ pub(super) fn timestamptz(random: &mut ChaCha8Rng) -> Given {
 }
 
 pub(super) fn timestamp(random: &mut ChaCha8Rng) -> Given {
-    let specials =
-        ["infinity", "-infinity", "294276-12-31 23:59:59.999999", "0001-01-01 00:00:00 BC"];
+    let specials = [
+        "infinity",
+        "-infinity",
+        "294276-12-31 23:59:59.999999",
+        "0001-01-01 00:00:00 BC",
+        "4714-11-24 00:00:00 BC",
+        "1999-12-31 23:59:59.999999",
+    ];
     pick(random, &specials).unwrap_or_else(|| Given::Text(moment(random)))
 }
 
@@ -186,7 +223,19 @@ pub(super) fn time(random: &mut ChaCha8Rng) -> Given {
 }
 
 pub(super) fn interval(random: &mut ChaCha8Rng) -> Given {
-    let specials = ["00:00:00", "-1 days +02:03:00", "1 year 2 mons", "-00:00:00.000001", "1 day"];
+    let specials = [
+        "00:00:00",
+        "-1 days +02:03:00",
+        "1 year 2 mons",
+        "-00:00:00.000001",
+        "1 day",
+        "24:00:00",
+        "178000000 years",
+        "-178000000 years",
+        "2147483647 days",
+        "-2147483648 days",
+        "1 mon -30 days",
+    ];
     pick(random, &specials).unwrap_or_else(|| {
         let (days, seconds) = (random.random_range(-9..9), random.random_range(0..60));
         Given::Text(format!("{} mons {days} days 01:02:{seconds:02}.5", random.random_range(-9..9)))
@@ -206,6 +255,9 @@ pub(super) fn document(random: &mut ChaCha8Rng) -> Given {
         "[[[[[[]]]]]]",
         r#""\ud83d\ude00\u00e9\/\"""#,
         r#"{"aa":1,"b":2,"a":3}"#,
+        r#""\b\f\n\r\t\"\\\/\u001f\u007f\u2028\ud83d\ude00""#,
+        r#"{"":{"":[{"":null}]},"\u0000x":1}"#,
+        r#"[1e-400,123456789012345678901234567890.5,true,false,{"k":[[],{}]}]"#,
     ];
     pick(random, &specials).unwrap_or_else(|| {
         let member =
@@ -238,7 +290,11 @@ fn quoted(text: &str) -> String {
 }
 
 pub(super) fn text_array(random: &mut ChaCha8Rng) -> Given {
-    array(random, |random| quoted(&letters(random, 8)))
+    let specials = ["", "NULL", "null", "a,b", "{x}", "\\", "\"", " "];
+    array(random, |random| match random.random_range(0..specials.len() * 2) {
+        at if at < specials.len() => quoted(specials[at]),
+        _ => quoted(&letters(random, 8)),
+    })
 }
 
 pub(super) fn short_text_array(random: &mut ChaCha8Rng) -> Given {
@@ -254,7 +310,8 @@ pub(super) fn bool_array(random: &mut ChaCha8Rng) -> Given {
 }
 
 pub(super) fn float8_array(random: &mut ChaCha8Rng) -> Given {
-    array(random, |random| match random.random_range(0..4) {
+    array(random, |random| match random.random_range(0..5) {
+        4 => "Infinity".to_owned(),
         0 => "NaN".to_owned(),
         1 => "-0.0".to_owned(),
         2 => "-Infinity".to_owned(),
@@ -275,7 +332,51 @@ pub(super) fn uuid_array(random: &mut ChaCha8Rng) -> Given {
 }
 
 pub(super) fn timestamptz_array(random: &mut ChaCha8Rng) -> Given {
-    array(random, |random| quoted(&format!("{}+00", moment(random))))
+    array_of(random, timestamptz)
+}
+
+pub(super) fn int2_array(random: &mut ChaCha8Rng) -> Given {
+    array(random, |random| random.random::<i16>().to_string())
+}
+
+pub(super) fn int4_array(random: &mut ChaCha8Rng) -> Given {
+    array(random, |random| random.random::<i32>().to_string())
+}
+
+pub(super) fn float4_array(random: &mut ChaCha8Rng) -> Given {
+    array(random, |random| match random.random_range(0..4) {
+        0 => "NaN".to_owned(),
+        1 => "-0.0".to_owned(),
+        _ => (f64::from(random.random::<i16>()) / 4.0).to_string(),
+    })
+}
+
+/// Elements that are the texts another type's values are given as.
+fn array_of(random: &mut ChaCha8Rng, make: Make) -> Given {
+    array(random, |random| match make(random) {
+        Given::Text(text) => quoted(&text),
+        _ => "null".to_owned(),
+    })
+}
+
+pub(super) fn timestamp_array(random: &mut ChaCha8Rng) -> Given {
+    array_of(random, timestamp)
+}
+
+pub(super) fn date_array(random: &mut ChaCha8Rng) -> Given {
+    array_of(random, date)
+}
+
+pub(super) fn time_array(random: &mut ChaCha8Rng) -> Given {
+    array_of(random, time)
+}
+
+pub(super) fn interval_array(random: &mut ChaCha8Rng) -> Given {
+    array_of(random, interval)
+}
+
+pub(super) fn inet_array(random: &mut ChaCha8Rng) -> Given {
+    array_of(random, inet)
 }
 
 pub(super) fn jsonb_array(random: &mut ChaCha8Rng) -> Given {

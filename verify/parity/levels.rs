@@ -129,13 +129,14 @@ async fn the_report_is_json_of_one_shape_and_exit_codes_are_0_1_and_2() {
         left_out changing_triggers snapshot_lsn snapshot_at settling seconds";
     assert_eq!(names(&report).join(" "), expected);
     let expected = "stream target kind key column source_value target_value source_digest \
-        target_digest locator";
+        target_digest locator corrected";
     assert_eq!(names(&report["differences"][0]).join(" "), expected);
     let expected = "target source_rows target_rows missing extra changed duplicates superseded \
         sample source_root target_root";
     assert_eq!(names(&report["units"][0]).join(" "), expected);
     assert_eq!(names(&report["units"][0]["sample"]).join(" "), "n differing upper_bound");
-    let expected = "stream read rejected skipped superseded ledgered unaccounted recorded";
+    let expected = "stream read rejected skipped superseded ledgered corrected \
+        unaccounted recorded";
     assert_eq!(names(&report["streams"][0]).join(" "), expected);
     assert_eq!((&report["verdict"], &report["level"]), (&"differences".into(), &"sample".into()));
     assert_eq!(report["differences"][0]["key"], serde_json::json!({ "id": "7" }));

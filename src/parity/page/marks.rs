@@ -212,11 +212,7 @@ fn codes(left: &[Piece], right: &[Piece]) -> Option<(String, String)> {
 
 fn code(letter: char) -> String {
     let code = format!("U+{:04X}", u32::from(letter));
-    match (letter, hidden_name(letter)) {
-        (' ', _) => format!("{code} space"),
-        (_, Some(name)) if name != code => format!("{code} {name}"),
-        _ => code,
-    }
+    if letter == ' ' { format!("{code} space") } else { code }
 }
 
 fn html(pieces: &[Piece], starts_cut: bool, ends_cut: bool) -> String {
