@@ -10,6 +10,7 @@
 //! | [`error`] | the one error with its kind, detail, advice and cause |
 //! | [`whole_file`] | files that are written whole or not at all |
 //! | [`interrupt`] | the wish to stop, as a token long work looks at |
+//! | [`retry`] | the one retry policy |
 //! | [`store`] | connections: Postgres by URL or embedded, `SQLite` read-only |
 //! | [`pack`] | `pack.toml`: parse, validate, compile into typed plans |
 //! | [`migrate`] | versioned migrations over refinery's traits |
@@ -24,6 +25,7 @@
 //! | [`parity`] | compare, sample, account, report |
 //! | [`certificate`] | what a clean verification proved, as a file that can be checked later |
 //! | [`repair`] | reviewable repair plans and their execution |
+//! | [`qdrant`] | a collection that follows Postgres: stores, embeddings, outbox, rebuild, parity |
 //! | [`unified`] | the Rust transforms of the pack `unified` |
 //! | [`demo`] | the seeded generator and the narrated demo |
 //!
@@ -46,7 +48,9 @@ pub mod migrate;
 pub mod pack;
 pub mod parity;
 pub mod preflight;
+pub mod qdrant;
 pub mod repair;
+pub mod retry;
 pub mod source;
 pub mod store;
 pub mod unified;
