@@ -32,6 +32,7 @@
 //! Arrows run downward only: `cli` -> capabilities -> `source cast canonical store` ->
 //! `error config`.
 
+pub mod anime;
 pub mod backfill;
 pub mod canonical;
 pub mod cast;

@@ -15,6 +15,7 @@ pub mod demo;
 pub mod embedded;
 pub mod ledger;
 pub mod migrate;
+pub mod outbox;
 pub mod output;
 pub mod pack;
 pub mod parity;
@@ -125,6 +126,8 @@ enum Command {
     Parity(parity::Args),
     /// Check later whether what was proved still holds
     Certificate(certificate::Args),
+    /// Bring changes to the Qdrant collection: follow, drain, rebuild
+    Outbox(outbox::Args),
     /// Make differences good: a plan to review, then its execution
     Repair(repair::Args),
     /// Show a pack's mapping, or check it against the database and the sources
@@ -145,6 +148,7 @@ impl Command {
             Self::VerifyParity(args) => verify_parity::run(args, settings, output).await,
             Self::Parity(args) => parity::run(args, settings, output).await,
             Self::Certificate(args) => certificate::run(args, settings, output).await,
+            Self::Outbox(args) => outbox::run(args, settings, output).await,
             Self::Repair(args) => repair::run(args, settings, output).await,
             Self::Pack(args) => pack::run(args, settings, output).await,
             Self::Ping(args) => ping::run(args, settings, output).await,

@@ -13,8 +13,8 @@ pub mod embed;
 #[cfg(feature = "embedded-qdrant")]
 mod embedded;
 mod open;
-//pub mod outbox;
-//pub mod parity;
+pub mod outbox;
+pub mod parity;
 mod point;
 mod schema;
 mod server;
@@ -31,3 +31,6 @@ pub use schema::{Distance, Index, Schema, VectorKind};
 pub use server::Server;
 pub use store::{Page, VectorStore};
 pub use target::{Target, next_alias};
+
+/// Entities, or points, that are read at once.
+const PAGE: u32 = 256;

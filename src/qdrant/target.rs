@@ -95,6 +95,12 @@ impl Target {
     /// one made of something else, with the differences.
     pub async fn ensure(&self) -> Result<()> {
         let Some(found) = self.store.schema(&self.name).await? else {
+            // An adoption that was killed between the removal and the alias had verified this one.
+            let next = next_alias(&self.name);
+            if let Some(verified) = self.store.alias(&next).await? {
+                self.store.set_alias(&self.name, &verified).await?;
+                return self.store.remove_alias(&next).await;
+            }
             let collection = self.fresh_name();
             self.store.create(&collection, &self.schema).await?;
             return self.store.set_alias(&self.name, &collection).await;

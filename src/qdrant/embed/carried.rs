@@ -8,29 +8,27 @@ use async_trait::async_trait;
 
 use super::{Embedded, Embedder, Text};
 use crate::error::Result;
-use crate::qdrant::point::{Point, PointId, Vector, With};
-use crate::qdrant::store::VectorStore;
+use crate::qdrant::point::{Point, PointId, Vector};
 
 /// The embedder's name of vectors that came with a collection which did not say who made them.
 pub const CARRIED: &str = "carried";
 
-/// Takes vectors from a collection where it has them for the same text, others from `otherwise`.
-pub struct Carried {
-    store: Arc<dyn VectorStore>,
-    collection: String,
+/// Takes vectors from points that were read where they are of the same text, others from
+/// `otherwise`.
+pub struct Carried<'a> {
+    points: &'a HashMap<PointId, Point>,
     vector: String,
     otherwise: Arc<dyn Embedder>,
 }
 
-impl Carried {
-    /// Copies the vector named `vector` from `collection`.
+impl<'a> Carried<'a> {
+    /// Copies the vector named `vector` from `points`.
     pub fn new(
-        store: Arc<dyn VectorStore>,
-        collection: impl Into<String>,
+        points: &'a HashMap<PointId, Point>,
         vector: impl Into<String>,
         otherwise: Arc<dyn Embedder>,
     ) -> Self {
-        Self { store, collection: collection.into(), vector: vector.into(), otherwise }
+        Self { points, vector: vector.into(), otherwise }
     }
 
     /// The point's vector, if it is of this text or does not say of which text it is.
@@ -55,7 +53,7 @@ impl Carried {
 }
 
 #[async_trait]
-impl Embedder for Carried {
+impl Embedder for Carried<'_> {
     fn name(&self) -> &str {
         self.otherwise.name()
     }
@@ -65,13 +63,9 @@ impl Embedder for Carried {
     }
 
     async fn embed(&self, texts: &[Text]) -> Result<Vec<Embedded>> {
-        let ids: Vec<PointId> = texts.iter().map(|text| text.id).collect();
-        let found = self.store.retrieve(&self.collection, &ids, With::ALL).await?;
-        let found: HashMap<PointId, Point> =
-            found.into_iter().map(|point| (point.id, point)).collect();
         let mut made: Vec<Option<Embedded>> = texts
             .iter()
-            .map(|text| found.get(&text.id).and_then(|point| self.fitting(text, point)))
+            .map(|text| self.points.get(&text.id).and_then(|point| self.fitting(text, point)))
             .collect();
         let missing: Vec<Text> = texts
             .iter()
@@ -79,7 +73,11 @@ impl Embedder for Carried {
             .filter(|(_, made)| made.is_none())
             .map(|(text, _)| text.clone())
             .collect();
-        let mut fresh = self.otherwise.embed(&missing).await?.into_iter();
+        let mut fresh = if missing.is_empty() {
+            Vec::new().into_iter()
+        } else {
+            self.otherwise.embed(&missing).await?.into_iter()
+        };
         for slot in made.iter_mut().filter(|slot| slot.is_none()) {
             *slot = fresh.next();
         }

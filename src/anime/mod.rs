@@ -1,0 +1,3 @@
+//! The pack `anime`.
+
+pub mod points;
