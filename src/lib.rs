@@ -26,6 +26,7 @@
 //! | [`certificate`] | what a clean verification proved, as a file that can be checked later |
 //! | [`repair`] | reviewable repair plans and their execution |
 //! | [`qdrant`] | a collection that follows Postgres: stores, embeddings, outbox, rebuild, parity |
+//! | [`anime`] | the pack `anime`: entries to rows, update policy, resolver, sidecar |
 //! | [`unified`] | the Rust transforms of the pack `unified` |
 //! | [`demo`] | the seeded generator and the narrated demo |
 //!

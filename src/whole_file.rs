@@ -1,7 +1,7 @@
 //! Files that are there whole or not at all: a temporary file beside the target, synced, renamed.
 
-use std::io::Write as _;
-use std::path::Path;
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -22,13 +22,39 @@ pub fn check_writable(path: &Path) -> Result<()> {
 /// Writes `bytes` to `path`, replacing a file of that name at once; after an error or a kill the
 /// old one, or none, is there.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = temporary(path)?;
-    file.write_all(bytes).map_err(|error| unwritable(path, error))?;
-    file.as_file().sync_all().map_err(|error| unwritable(path, error))?;
-    file.persist(path).map_err(|error| unwritable(path, error.error))?;
-    // The name itself is durable once the folder is.
-    let folder = std::fs::File::open(folder_of(path)).and_then(|folder| folder.sync_all());
-    folder.map_err(|error| unwritable(path, error))
+    let mut file = WholeFile::begin(path)?;
+    file.write(bytes)?;
+    file.finish()
+}
+
+/// A file that is written piece by piece and gets its name at the end.
+#[derive(Debug)]
+pub struct WholeFile {
+    path: PathBuf,
+    buffer: BufWriter<tempfile::NamedTempFile>,
+}
+
+impl WholeFile {
+    /// Begins it beside its name.
+    pub fn begin(path: &Path) -> Result<Self> {
+        Ok(Self { path: path.to_path_buf(), buffer: BufWriter::new(temporary(path)?) })
+    }
+
+    /// Writes a piece.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.buffer.write_all(bytes).map_err(|error| unwritable(&self.path, error))
+    }
+
+    /// Replaces a file of its name at once.
+    pub fn finish(self) -> Result<()> {
+        let path = &self.path;
+        let file = self.buffer.into_inner().map_err(|e| unwritable(path, e.into_error()))?;
+        file.as_file().sync_all().map_err(|error| unwritable(path, error))?;
+        file.persist(path).map_err(|error| unwritable(path, error.error))?;
+        // The name itself is durable once the folder is.
+        let folder = std::fs::File::open(folder_of(path)).and_then(|folder| folder.sync_all());
+        folder.map_err(|error| unwritable(path, error))
+    }
 }
 
 fn temporary(path: &Path) -> Result<tempfile::NamedTempFile> {

@@ -451,7 +451,7 @@ pub(super) async fn send<'r>(
 
 /// Whether Postgres refused values rather than the statement: data exceptions, constraints,
 /// triggers that raise, rows too large for an index. Anything else would refuse every row.
-pub(super) fn is_about_data(error: &Error) -> bool {
+pub(crate) fn is_about_data(error: &Error) -> bool {
     let code = database_error(error).and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| {
         ["22", "23", "44"].iter().any(|class| code.starts_with(class))

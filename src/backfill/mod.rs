@@ -39,10 +39,15 @@ mod twins;
 mod unchanged;
 mod write;
 
+pub(crate) use crate::retry::{is_passing, pause};
 pub use chunk::{ChunkLimits, OutputRows, RowRef};
 pub use counts::{Counts, RowCounts};
+pub(crate) use merge::is_about_data;
 pub use merge::{Refused, Superseded, Written, merge};
+pub(crate) use pack_lock::require_exclusive;
 pub use prepare::{Options, Preparation, StreamPreparation, default_workers, prepare};
 pub use retry::{LeftAlone, RefusedAgain, Retry, RetryOptions, retry};
+pub(crate) use write::{Recorded, SETTINGS, record_ledger, record_rejects, to_json};
+
 pub use run::{Event, Report, StreamReport, run};
 pub use snapshot::{kept_snapshot, make_snapshot, newest_snapshot};

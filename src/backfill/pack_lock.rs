@@ -18,7 +18,7 @@ pub(super) async fn lock_exclusive(conn: &mut PgConnection, pack: &str) -> Resul
 }
 
 /// Is alone with the pack, or says that somebody works on it.
-pub(super) async fn require_exclusive(conn: &mut PgConnection, pack: &str) -> Result<()> {
+pub(crate) async fn require_exclusive(conn: &mut PgConnection, pack: &str) -> Result<()> {
     if lock_exclusive(conn, pack).await? {
         return Ok(());
     }

@@ -92,7 +92,7 @@ pub(super) async fn write_chunk(
 /// What a transaction that writes rows is set to. What it writes is small against the target: keys
 /// are looked up, the target is never scanned whole. Without sequential scans estimates are absurd,
 /// and would have every statement compiled.
-pub(super) const SETTINGS: &str = "SET LOCAL synchronous_commit = on; SET LOCAL enable_seqscan = off; \
+pub(crate) const SETTINGS: &str = "SET LOCAL synchronous_commit = on; SET LOCAL enable_seqscan = off; \
      SET LOCAL jit = off; SET LOCAL random_page_cost = 1.1; SET LOCAL work_mem = '64MB'";
 
 async fn try_chunk(
@@ -385,7 +385,7 @@ async fn checkpoint(
 }
 
 /// A value as JSON text for a jsonb parameter.
-pub(super) fn to_json(value: &impl serde::Serialize) -> Result<String> {
+pub(crate) fn to_json(value: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string(value)
         .map_err(|e| Error::new(ErrorKind::Bug, "a control row is not JSON").because(e))
 }
@@ -393,10 +393,36 @@ pub(super) fn to_json(value: &impl serde::Serialize) -> Result<String> {
 /// Rows of `toolkit.reject` and `toolkit.ledger` sent at once.
 const ENTRIES_AT_ONCE: usize = 1000;
 
-/// `shape` is `record` for records as the source has them, `row` for rows of the target.
+/// Whose rejects and ledger entries they are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Recorded<'a> {
+    /// The run.
+    pub(crate) run_id: &'a str,
+    /// The pack.
+    pub(crate) pack: &'a str,
+    /// The stream.
+    pub(crate) stream: &'a str,
+}
+
+impl<'a> Place<'a> {
+    fn recorded(&self) -> Recorded<'a> {
+        Recorded { run_id: self.run_id, pack: &self.pack.name, stream: &self.stream.name }
+    }
+}
+
 pub(super) async fn insert_rejects(
     tx: &mut PgConnection,
     place: &Place<'_>,
+    rejects: &[RejectEntry],
+    shape: &str,
+) -> Result<()> {
+    record_rejects(tx, place.recorded(), rejects, shape).await
+}
+
+/// `shape` is `record` for records as the source has them, `row` for rows of the target.
+pub(crate) async fn record_rejects(
+    tx: &mut PgConnection,
+    place: Recorded<'_>,
     rejects: &[RejectEntry],
     shape: &str,
 ) -> Result<()> {
@@ -409,8 +435,8 @@ pub(super) async fn insert_rejects(
         };
         sqlx::query(include_str!("../sql/backfill/insert_rejects.sql"))
             .bind(place.run_id)
-            .bind(&place.pack.name)
-            .bind(&place.stream.name)
+            .bind(place.pack)
+            .bind(place.stream)
             .bind(text(|entry| &entry.output))
             .bind(text(|entry| &entry.source))
             .bind(text(|entry| &entry.locator))
@@ -433,14 +459,23 @@ pub(super) async fn insert_ledger(
     place: &Place<'_>,
     ledger: &[LedgerEntry],
 ) -> Result<()> {
+    record_ledger(tx, place.recorded(), ledger).await
+}
+
+/// Writes ledger entries; one that is known moves to the run.
+pub(crate) async fn record_ledger(
+    tx: &mut PgConnection,
+    place: Recorded<'_>,
+    ledger: &[LedgerEntry],
+) -> Result<()> {
     for part in ledger.chunks(ENTRIES_AT_ONCE) {
         let text = |get: fn(&LedgerEntry) -> &str| -> Vec<String> {
             part.iter().map(|entry| get(entry).replace('\0', "\u{fffd}")).collect()
         };
         sqlx::query(include_str!("../sql/backfill/insert_ledger.sql"))
             .bind(place.run_id)
-            .bind(&place.pack.name)
-            .bind(&place.stream.name)
+            .bind(place.pack)
+            .bind(place.stream)
             .bind(text(|entry| &entry.output))
             .bind(text(|entry| &entry.source))
             .bind(text(|entry| &entry.locator))

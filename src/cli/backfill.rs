@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::progress::Progress;
-use super::{Outcome, Output, Report, output};
+use super::{Outcome, Output, Report, backfill_documents, output};
 use crate::backfill::{self, Options, Preparation, StreamReport};
 use crate::config::Settings;
 use crate::error::{Error, ErrorKind, Result};
@@ -68,7 +68,13 @@ views, tables WITHOUT ROWID, tables whose rows may share a key in the target, an
 triggers, further unique keys or foreign keys into themselves, where the order of rows matters.
 Default and 4 at most without --workers: one worker a core; more pay where the server has more cores.
 
+The pack anime reads enriched artifacts and the offline database (JSON, JSON lines) entry by entry,
+up to 256 of them or 2 MiB in a transaction. An entry whose canonical JSON is known is skipped. What an
+artifact may change of an anime by itself is in pack.toml; the rest waits in `toolkit review`. Edges
+find their targets at the end, as `toolkit resolve` does. A sidecar beside the artifact is rewritten.
+
 Examples:
+  toolkit backfill --pack anime --source anime_database.json
   toolkit backfill --pack unified --source /data/app --preflight
   toolkit backfill --pack unified --source /data/app --dry-run
   toolkit backfill --pack unified --source /data/app
@@ -81,41 +87,42 @@ Examples:
 pub struct Args {
     /// Built-in pack, or the folder of your own pack.toml
     #[arg(long)]
-    pack: String,
-    /// Folder (searched with its subfolders) or file with the pack's sources; may be repeated
-    #[arg(long, required = true, value_name = "PATH")]
-    source: Vec<PathBuf>,
+    pub(super) pack: String,
+    /// Folder (searched with its subfolders) or file with the pack's sources; may be repeated. The
+    /// pack anime looks where the offline database usually lies if none is given
+    #[arg(long, value_name = "PATH")]
+    pub(super) source: Vec<PathBuf>,
     /// Only this stream; may be repeated
     #[arg(long, value_name = "NAME")]
-    stream: Vec<String>,
+    pub(super) stream: Vec<String>,
     /// Print the plan and change nothing
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Count what the sources hold and what each cast will make of it, and change nothing
     #[arg(long, conflicts_with_all = ["dry_run", "restart", "keep_indexes", "disable_triggers"])]
-    preflight: bool,
+    pub(super) preflight: bool,
     /// Start over instead of resuming an unfinished run
     #[arg(long)]
-    restart: bool,
+    pub(super) restart: bool,
     /// Keep the target's indexes during a first load into empty tables, which is slower
     #[arg(long)]
-    keep_indexes: bool,
+    pub(super) keep_indexes: bool,
     /// Workers of this process: a reader thread and a database session each [default: one a core,
     /// at most 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
-    workers: Option<u16>,
+    pub(super) workers: Option<u16>,
     /// Copy the sources first and read the copy, so that the application may go on writing
     #[arg(long, conflicts_with = "preflight")]
-    snapshot: bool,
+    pub(super) snapshot: bool,
     /// Switch the targets' own triggers off while their rows are written (needs the tables' owner)
     #[arg(long)]
-    disable_triggers: bool,
+    pub(super) disable_triggers: bool,
     /// Rejects that still count as success: a number, or a percentage of the records read
     #[arg(long, value_name = "N|P%", default_value = "0", value_parser = tolerance)]
-    max_rejects: Tolerance,
+    pub(super) max_rejects: Tolerance,
     /// Records of a chunk at most; for tests of what happens between chunks
     #[arg(long, hide = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    chunk_records: Option<u32>,
+    pub(super) chunk_records: Option<u32>,
 }
 
 impl Args {
@@ -128,7 +135,7 @@ impl Args {
 
 /// How many rejects are acceptable.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Tolerance {
+pub(super) enum Tolerance {
     Rows(u64),
     Percent(f64),
 }
@@ -147,7 +154,7 @@ fn tolerance(text: &str) -> std::result::Result<Tolerance, String> {
 }
 
 impl Tolerance {
-    fn allows(self, rejects: u64, read: u64) -> bool {
+    pub(super) fn allows(self, rejects: u64, read: u64) -> bool {
         match self {
             Self::Rows(most) => rejects <= most,
             Self::Percent(percent) => rejects as f64 * 100.0 <= percent * read as f64,
@@ -158,6 +165,15 @@ impl Tolerance {
 /// Runs the command.
 pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Outcome> {
     let pack = Pack::find(&args.pack)?;
+    if pack.manifest.documents.is_some() {
+        return backfill_documents::run(&args, &pack, settings, output).await;
+    }
+    if args.source.is_empty() {
+        return Err(Error::new(ErrorKind::Usage, "no --source was given").advice(format!(
+            "name the folder or file with the sources of the pack {}",
+            pack.name()
+        )));
+    }
     let postgres = Postgres::connect(settings).await?;
     let outcome = with_postgres(&args, pack, settings, output, &postgres).await;
     let closed = postgres.close().await;
@@ -278,7 +294,7 @@ fn counted(event: preflight::Event) -> backfill::Event {
 }
 
 /// A run that was stopped or cut off says how to go on.
-fn resumable(error: Error, args: &Args) -> Error {
+pub(super) fn resumable(error: Error, args: &Args) -> Error {
     let sources: Vec<String> =
         args.source.iter().map(|path| format!("--source {}", shell_word(path))).collect();
     let mut more: Vec<String> =

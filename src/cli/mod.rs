@@ -10,6 +10,7 @@
 //! ends the process at once).
 
 pub mod backfill;
+mod backfill_documents;
 pub mod certificate;
 pub mod demo;
 pub mod embedded;
@@ -29,7 +30,10 @@ mod progress;
 mod record;
 mod rejects_retry;
 mod report_file;
+mod resolve;
+mod review;
 mod self_test;
+mod sidecar;
 mod signals;
 
 use std::future::Future;
@@ -116,6 +120,12 @@ enum Command {
     Migrate(migrate::Args),
     /// Move history from SQLite, JSON and CSV into Postgres, in resumable chunks
     Backfill(backfill::Args),
+    /// Changes of artifacts that wait for a person: list, show, accept, reject
+    Review(review::Args),
+    /// Let relations find targets that were stored after them
+    Resolve(resolve::Args),
+    /// The ingestion state as a file beside an artifact: write, check, restore
+    Sidecar(sidecar::Args),
     /// Records that could not be stored: list, show, export, acknowledge
     Rejects(rejects::Args),
     /// Values stored changed and records a rule left out: list, show
@@ -143,6 +153,9 @@ impl Command {
             Self::Embedded(args) => embedded::run(args, settings, output).await,
             Self::Migrate(args) => migrate::run(args, settings, output).await,
             Self::Backfill(args) => backfill::run(args, settings, output).await,
+            Self::Review(args) => review::run(args, settings, output).await,
+            Self::Resolve(args) => resolve::run(args, settings, output).await,
+            Self::Sidecar(args) => sidecar::run(args, settings, output).await,
             Self::Rejects(args) => rejects::run(args, settings, output).await,
             Self::Ledger(args) => ledger::run(args, settings, output).await,
             Self::VerifyParity(args) => verify_parity::run(args, settings, output).await,

@@ -180,8 +180,7 @@ async fn rebuild(
         Progress::Written(entities) => tracing::debug!(entities, "written"),
         Progress::Verifying => tracing::info!("comparing the new collection with Postgres"),
     };
-    let done =
-        outbox::rebuild(&postgres, &target, &embedder, adopt, output.stop(), &show).await?;
+    let done = outbox::rebuild(&postgres, &target, &embedder, adopt, output.stop(), &show).await?;
     postgres.close().await?;
     output.report(&done)?;
     Ok(Outcome::Success)
@@ -244,7 +243,10 @@ impl Report for Plan {
             ("behind it now", current),
             ("entities", self.entities.to_string()),
             ("points now", self.points.to_string()),
-            ("vectors only it has", format!("{}, copied where their text is the same", self.carried)),
+            (
+                "vectors only it has",
+                format!("{}, copied where their text is the same", self.carried),
+            ),
             ("switch", how.to_owned()),
         ];
         if !self.leftovers.is_empty() {

@@ -36,6 +36,17 @@ const BUILTIN: &[BuiltinPack] = &[
         ],
     ),
     (
+        "anime",
+        embedded![
+            "anime/V1__entities.sql",
+            "anime/V2__relations.sql",
+            "anime/V3__ingestion.sql",
+            "anime/V4__graph.sql",
+            "anime/V5__compression.sql",
+            "anime/V6__outbox_versions.sql",
+        ],
+    ),
+    (
         "unified",
         embedded![
             "unified/V1__schemas_and_ingestion.sql",

@@ -1,12 +1,13 @@
 //! The packs that are compiled into the program.
 
 /// Names of the built-in packs.
-pub const NAMES: &[&str] = &["unified"];
+pub const NAMES: &[&str] = &["anime", "unified"];
 
 /// `pack.toml` of a built-in pack.
 #[must_use]
 pub fn text(name: &str) -> Option<&'static str> {
     match name {
+        "anime" => Some(include_str!("../../migrations/anime/pack.toml")),
         "unified" => Some(include_str!("../../migrations/unified/pack.toml")),
         _ => None,
     }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
@@ -25,6 +25,24 @@ pub struct Manifest {
     /// Streams, in file order.
     #[serde(default, rename = "stream")]
     pub streams: Vec<StreamManifest>,
+    /// Documents that become many rows through a Rust transform, instead of streams.
+    pub documents: Option<DocumentsManifest>,
+}
+
+/// `[documents]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DocumentsManifest {
+    /// The transform, one of those that are built in.
+    pub transform: Spanned<String>,
+    /// File patterns, in reading order, where a folder is given.
+    pub files: Vec<String>,
+    /// Files that are tried when no source is given.
+    #[serde(default)]
+    pub default_sources: Vec<PathBuf>,
+    /// What the transform decides by.
+    #[serde(default)]
+    pub policy: toml::Table,
 }
 
 /// `[pack]`

@@ -98,7 +98,7 @@ impl Pack {
                 ),
             ));
         }
-        if self.manifest.streams.is_empty() {
+        if self.manifest.streams.is_empty() && self.manifest.documents.is_none() {
             return Err(self.error_at(0, "a pack needs at least one [[stream]]"));
         }
         Ok(())

@@ -237,6 +237,39 @@ fn require_file(path: &Path) -> Result<()> {
     .advice("move it out of the source folder, or put the file there that the pack looks for"))
 }
 
+/// The documents below `roots`: of a folder those that match a pattern, by pattern and then by
+/// path; a file that is named is taken whatever it is called.
+pub fn find_documents(patterns: &[String], roots: &[PathBuf]) -> Result<Vec<SourceFile>> {
+    let globs = patterns.iter().map(|pattern| matcher(pattern)).collect::<Result<Vec<_>>>()?;
+    let mut ranked: Vec<(usize, Candidate)> = Vec::new();
+    for root in roots {
+        let mut candidates = Vec::new();
+        walk(root, &mut candidates)?;
+        for candidate in candidates {
+            let rank = globs.iter().position(|glob| glob.is_match(&candidate.name));
+            if let Some(rank) = rank.or_else(|| root.is_file().then_some(globs.len())) {
+                ranked.push((rank, candidate));
+            }
+        }
+    }
+    ranked.sort_by(|(a, one), (b, other)| (a, &one.relative).cmp(&(b, &other.relative)));
+    let mut seen = HashSet::new();
+    ranked.retain(|(_, candidate)| seen.insert(candidate.identity.clone()));
+    let mut files: Vec<SourceFile> = Vec::new();
+    for (_, candidate) in ranked {
+        require_file(&candidate.path)?;
+        if files.iter().any(|file| file.relative == candidate.relative) {
+            let detail = format!("two documents are called {}", candidate.relative);
+            return Err(Error::new(ErrorKind::Usage, detail)
+                .advice("give --source the folder above both, so that their names differ"));
+        }
+        let (sha256, size_bytes) = hash_file(&candidate.path)?;
+        let Candidate { path, relative, .. } = candidate;
+        files.push(SourceFile { path, relative, sha256, size_bytes });
+    }
+    Ok(files)
+}
+
 fn matcher(pattern: &str) -> Result<GlobMatcher> {
     Glob::new(pattern)
         .map(|glob| glob.compile_matcher())

@@ -46,11 +46,8 @@ pub(crate) async fn contents(
     // Before the load: rows that come later may be of changes it does not see.
     let mut waits = pending(conn, entities).await?;
     let older = if all_versions { versions(conn, entities).await? } else { HashMap::new() };
-    let mut derived: HashMap<Entity, Derived> = load(conn, entities)
-        .await?
-        .into_iter()
-        .map(|derived| (derived.entity, derived))
-        .collect();
+    let mut derived: HashMap<Entity, Derived> =
+        load(conn, entities).await?.into_iter().map(|derived| (derived.entity, derived)).collect();
     let content = |entity: &Entity| {
         let waits = waits.remove(entity).unwrap_or_default();
         let version = older.get(entity).copied().unwrap_or(0).max(waits.version);

@@ -98,7 +98,6 @@ pub async fn requeue(conn: &mut PgConnection, entities: &[Entity]) -> Result<u64
 /// Queues every entity: an outbox that was dropped is whole again. Points without an entity are
 /// not found this way, but by parity or a rebuild.
 pub async fn requeue_all(conn: &mut PgConnection) -> Result<u64> {
-    let done =
-        sqlx::query(include_str!("../../sql/outbox/requeue_all.sql")).execute(conn).await?;
+    let done = sqlx::query(include_str!("../../sql/outbox/requeue_all.sql")).execute(conn).await?;
     Ok(done.rows_affected())
 }

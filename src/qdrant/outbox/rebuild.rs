@@ -175,10 +175,11 @@ pub async fn rebuild(
 
 /// Holds, until the connection closes, what only one rebuild can have.
 async fn only_one(conn: &mut PgConnection) -> Result<()> {
-    let is_free: bool =
-        sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtextextended('toolkit.qdrant.rebuild', 0))")
-            .fetch_one(conn)
-            .await?;
+    let is_free: bool = sqlx::query_scalar(
+        "SELECT pg_try_advisory_lock(hashtextextended('toolkit.qdrant.rebuild', 0))",
+    )
+    .fetch_one(conn)
+    .await?;
     if is_free {
         return Ok(());
     }
@@ -234,12 +235,7 @@ impl Walk<'_> {
     }
 }
 
-async fn verify(
-    postgres: &Postgres,
-    target: &Target,
-    collection: &str,
-    stop: &Stop,
-) -> Result<()> {
+async fn verify(postgres: &Postgres, target: &Target, collection: &str, stop: &Stop) -> Result<()> {
     let report =
         parity::compare(postgres, target, collection, &ParityOptions::default(), stop).await?;
     if report.is_clean() {

@@ -1,0 +1,277 @@
+//! A group of entries in one transaction with its rejects, ledger entries, counts and checkpoint.
+
+use std::collections::BTreeMap;
+
+use sqlx::Connection as _;
+use sqlx::Row as _;
+use sqlx::postgres::PgConnection;
+
+use serde::{Deserialize, Serialize};
+
+use crate::anime::entry::Entry;
+use crate::anime::ingest::reader::{Item, ItemContent};
+use crate::anime::policy::Policy;
+use crate::anime::store::{Artifact, Fate, Outcome, write_group};
+use crate::backfill::{
+    Counts, Recorded, RowCounts, SETTINGS, is_about_data, record_ledger, record_rejects, to_json,
+};
+use crate::canonical::sha256;
+use crate::cast::{Original, Refusal};
+use crate::derive::{LedgerEntry, RejectEntry};
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::sql;
+
+/// The one stream of the pack, in `toolkit.chunk`, rejects and ledger.
+pub(super) const STREAM: &str = "entries";
+
+/// What became of the entries of a group.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EntryCounts {
+    /// Entries, and rows by table.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// Relation types of no vocabulary, stored as OTHER.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub unknown_words: BTreeMap<String, u64>,
+}
+
+impl EntryCounts {
+    /// Adds another count.
+    pub fn add(&mut self, other: &Self) {
+        self.counts.add(&other.counts);
+        for (word, count) in &other.unknown_words {
+            *self.unknown_words.entry(word.clone()).or_default() += count;
+        }
+    }
+}
+
+/// Where a group stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) run_id: &'a str,
+    pub(super) pack: &'a str,
+    /// The artifact's path below its source folder.
+    pub(super) file: &'a str,
+    pub(super) artifact: &'a Artifact,
+    pub(super) policy: &'a Policy,
+    /// The group's number in its file.
+    pub(super) number: i64,
+}
+
+/// A group, or what Postgres refused it for: values, not the statement.
+pub(super) enum Written {
+    Done(EntryCounts),
+    Refused(Error),
+}
+
+/// Writes a group; nothing of it if Postgres refuses a value. `refused`: an entry that it refused
+/// alone, and why.
+pub(super) async fn write(
+    conn: &mut PgConnection,
+    place: Place<'_>,
+    items: &[&Item],
+    refused: Option<&Refusal>,
+) -> Result<Written> {
+    let mut tx = conn.begin().await?;
+    sqlx::raw_sql(sql(SETTINGS.to_owned())).execute(&mut *tx).await?;
+    if let Some(counts) = committed(&mut tx, place).await? {
+        // The answer to an earlier COMMIT was lost, not the COMMIT.
+        return Ok(Written::Done(counts));
+    }
+    let mut entries: Vec<&Entry> = Vec::new();
+    let mut places: Vec<usize> = Vec::new();
+    for (at, item) in items.iter().enumerate() {
+        if let (ItemContent::Entry(entry), None) = (&item.content, refused) {
+            entries.push(entry);
+            places.push(at);
+        }
+    }
+    let outcome = match write_group(&mut tx, place.artifact, place.policy, &entries).await {
+        Ok(outcome) => outcome,
+        Err(error) if is_about_data(&error) => {
+            tx.rollback().await?;
+            return Ok(Written::Refused(error));
+        }
+        Err(error) => return Err(error),
+    };
+    let recorded = Recorded { run_id: place.run_id, pack: place.pack, stream: STREAM };
+    let (counts, rejects) = account(place, items, &places, &outcome, refused);
+    if !counts.counts.is_balanced() {
+        let detail = "an entry ended in no count; its group was rolled back";
+        return Err(Error::new(ErrorKind::Bug, detail));
+    }
+    record_rejects(&mut tx, recorded, &rejects, "record").await?;
+    record_ledger(&mut tx, recorded, &ledger(place, items, &places, &outcome)).await?;
+    checkpoint(&mut tx, place, items, &counts).await?;
+    match tx.commit().await.map_err(Error::from) {
+        Ok(()) => Ok(Written::Done(counts)),
+        Err(error) if is_about_data(&error) => Ok(Written::Refused(error)),
+        Err(error) => Err(error),
+    }
+}
+
+fn account(
+    place: Place<'_>,
+    items: &[&Item],
+    places: &[usize],
+    outcome: &Outcome,
+    refused: Option<&Refusal>,
+) -> (EntryCounts, Vec<RejectEntry>) {
+    let mut sum = EntryCounts::default();
+    sum.counts.read = items.len() as u64;
+    let records = &mut sum.counts.records;
+    let mut rejects = Vec::new();
+    for (position, item_at) in places.iter().enumerate() {
+        let item = items[*item_at];
+        match outcome.fates.get(&position) {
+            Some(Fate::Inserted) => records.inserted += 1,
+            Some(Fate::Updated) => records.updated += 1,
+            Some(Fate::Unchanged) => records.unchanged += 1,
+            Some(Fate::Superseded) => records.superseded += 1,
+            Some(Fate::Rejected(refusal)) => {
+                records.rejected += 1;
+                rejects.push(reject(place, item, refusal));
+                continue;
+            }
+            None => continue,
+        }
+        sum.counts.ledgered += item.notes.len() as u64;
+        if let ItemContent::Entry(entry) = &item.content {
+            for word in &entry.unknown_words {
+                *sum.unknown_words.entry(word.clone()).or_default() += 1;
+            }
+        }
+    }
+    sum.counts.ledgered += outcome.adopted.len() as u64;
+    for item in items {
+        let why = match &item.content {
+            ItemContent::Refused(refusal) => Some(refusal),
+            ItemContent::Entry(_) => refused,
+        };
+        if let Some(refusal) = why {
+            records.rejected += 1;
+            rejects.push(reject(place, item, refusal));
+        }
+    }
+    for (table, (inserted, updated)) in &outcome.tables {
+        if inserted + updated > 0 {
+            let rows = RowCounts { inserted: *inserted, updated: *updated, ..RowCounts::default() };
+            sum.counts.derived.insert((*table).to_owned(), rows);
+        }
+    }
+    (sum, rejects)
+}
+
+fn reject(place: Place<'_>, item: &Item, refusal: &Refusal) -> RejectEntry {
+    let key = match &item.content {
+        ItemContent::Entry(entry) => entry.id.or(entry.derived_id).map(|id| id.to_string()),
+        ItemContent::Refused(_) => None,
+    };
+    RejectEntry {
+        output: String::new(),
+        source: place.file.to_owned(),
+        locator: item.locator.clone(),
+        key,
+        column: None,
+        reason: refusal.reason.to_owned(),
+        detail: refusal.detail.clone(),
+        record: Some(item.bytes.clone()),
+        record_sha256: sha256(&item.bytes),
+        secret: item.has_secret,
+    }
+}
+
+/// Values that are stored changed, and ids that gave way; none of what is not stored.
+fn ledger(
+    place: Place<'_>,
+    items: &[&Item],
+    places: &[usize],
+    outcome: &Outcome,
+) -> Vec<LedgerEntry> {
+    let blank = |item: &Item, rule: &str, path: String| LedgerEntry {
+        output: String::new(),
+        source: place.file.to_owned(),
+        locator: item.locator.clone(),
+        column: String::new(),
+        rule: rule.to_owned(),
+        path,
+        original: None,
+        original_hash: [0; 32],
+        secret: false,
+        target_digest: None,
+    };
+    let mut entries = Vec::new();
+    for (position, item_at) in places.iter().enumerate() {
+        let item = items[*item_at];
+        if matches!(outcome.fates.get(&position), None | Some(Fate::Rejected(_))) {
+            continue;
+        }
+        for note in &item.notes {
+            let mut entry = blank(item, note.rule, note.path.clone().unwrap_or_default());
+            match &note.original {
+                Original::Bytes(bytes) => {
+                    entry.original_hash = sha256(bytes);
+                    entry.original = Some(bytes.clone());
+                }
+                Original::Secret(hash) => (entry.original_hash, entry.secret) = (*hash, true),
+            }
+            entries.push(entry);
+        }
+    }
+    for (position, old) in &outcome.adopted {
+        let old = old.to_string();
+        let item = items[places[*position]];
+        let mut entry = blank(item, "id_adopted", String::new());
+        entry.original_hash = sha256(old.as_bytes());
+        entry.original = Some(old.into_bytes());
+        entries.push(entry);
+    }
+    entries
+}
+
+async fn committed(tx: &mut PgConnection, place: Place<'_>) -> Result<Option<EntryCounts>> {
+    let row = sqlx::query(
+        "SELECT counts::text AS counts FROM toolkit.chunk WHERE run_id = $1::uuid \
+         AND stream = $2 AND source = $3 AND span = 0 AND chunk_no = $4",
+    )
+    .bind(place.run_id)
+    .bind(STREAM)
+    .bind(place.file)
+    .bind(place.number)
+    .fetch_optional(tx)
+    .await?;
+    row.map(|row| counts_of(row.try_get("counts")?)).transpose()
+}
+
+pub(super) fn counts_of(text: &str) -> Result<EntryCounts> {
+    serde_json::from_str(text)
+        .map_err(|error| Error::new(ErrorKind::Bug, "stored counts cannot be read").because(error))
+}
+
+async fn checkpoint(
+    tx: &mut PgConnection,
+    place: Place<'_>,
+    items: &[&Item],
+    counts: &EntryCounts,
+) -> Result<()> {
+    let last = items.last().map(|item| to_json(&item.position)).transpose()?;
+    let bytes: usize = items.iter().map(|item| item.bytes.len()).sum();
+    sqlx::query(
+        "INSERT INTO toolkit.chunk (run_id, stream, source, chunk_no, range_to, status, mode, \
+             counts, rows_read, bytes_read, committed_at) \
+         VALUES ($1::uuid, $2, $3, $4, $5::jsonb, 'done', $6, $7::jsonb, $8, $9, now())",
+    )
+    .bind(place.run_id)
+    .bind(STREAM)
+    .bind(place.file)
+    .bind(place.number)
+    .bind(last)
+    .bind("merge")
+    .bind(to_json(counts)?)
+    .bind(i64::try_from(items.len()).unwrap_or(i64::MAX))
+    .bind(i64::try_from(bytes).unwrap_or(i64::MAX))
+    .execute(tx)
+    .await?;
+    Ok(())
+}
