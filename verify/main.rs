@@ -7,6 +7,7 @@
 // Tests print their seeds and what they skip.
 #![allow(clippy::print_stdout)]
 
+mod anime;
 mod backfill;
 mod backfill_content;
 mod backfill_errors;

@@ -153,13 +153,18 @@ END
 $$;
 
 -- A character's point tells its anime and its aliases too. Their rows lock nothing of the
--- character, so it is locked here before the version is drawn.
+-- character, so it is locked here before the version is drawn. What this very transaction has
+-- queued already needs no second row: nobody can have seen the first.
 CREATE FUNCTION qdrant_outbox_touch_characters(touched uuid[]) RETURNS void
 LANGUAGE sql SET search_path FROM CURRENT AS $$
     WITH locked AS MATERIALIZED (
         SELECT id FROM character WHERE id = ANY(touched) ORDER BY id FOR NO KEY UPDATE)
     INSERT INTO qdrant_outbox (entity_type, entity_id, op)
-    SELECT 'character', id, 'upsert' FROM locked
+    SELECT 'character', l.id, 'upsert' FROM locked l
+    WHERE NOT EXISTS (
+        SELECT FROM qdrant_outbox o
+        WHERE o.entity_id = l.id AND o.entity_type = 'character' AND o.processed_at IS NULL
+          AND o.op = 'upsert' AND o.xmin = pg_current_xact_id()::xid)
 $$;
 CREATE FUNCTION qdrant_outbox_on_added_part() RETURNS trigger LANGUAGE plpgsql
 SET search_path FROM CURRENT AS $$

@@ -214,6 +214,7 @@ impl Entry {
         for list in ["related_anime", "relations"] {
             relations::take(self, &mut thing, list);
         }
+        relations::settle(self);
         people::take_companies(self, &thing);
         people::take_characters(self, &mut thing);
         self.take_episodes(&mut thing);
@@ -239,6 +240,7 @@ impl Entry {
         for list in ["relatedAnime", "relations"] {
             relations::take(self, &mut thing, list);
         }
+        relations::settle(self);
         people::take_offline_companies(self, &thing);
         self.doc.add_rest("meta", thing);
         Ok(())

@@ -25,7 +25,7 @@ use crate::anime::resolve::{self, Resolution};
 use crate::anime::sidecar;
 use crate::anime::store::Artifact;
 use crate::anime::{PACK, documents};
-use crate::backfill::{Event, is_passing, pause, require_exclusive, to_json};
+use crate::backfill::{Event, is_passing, pause, release_exclusive, require_exclusive, to_json};
 use crate::cast::Refusal;
 use crate::cast::redact::Redactor;
 use crate::config::Settings;
@@ -263,12 +263,15 @@ pub async fn run(
         Ok(done) => done,
         Err(error) => {
             run.give_up(&error).await;
+            // What cannot be released ends with the session.
+            let _ = release_exclusive(&mut run.conn, &preparation.pack).await;
             return Err(error);
         }
     };
     let mut report = run.finish(resumed, resolution).await?;
     report.rate = rate;
     report.seconds = clock.elapsed().as_secs_f64();
+    release_exclusive(&mut run.conn, &preparation.pack).await?;
     run.conn.close().await?;
     Ok(report)
 }

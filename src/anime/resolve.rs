@@ -13,7 +13,7 @@ use sqlx::postgres::PgConnection;
 
 use crate::anime::PACK;
 use crate::anime::urls;
-use crate::backfill::{Recorded, record_ledger, require_exclusive};
+use crate::backfill::{Recorded, record_ledger, release_exclusive, require_exclusive};
 use crate::canonical::sha256;
 use crate::derive::LedgerEntry;
 use crate::error::Result;
@@ -113,6 +113,7 @@ pub async fn resolve(conn: &mut PgConnection, dry_run: bool) -> Result<(String, 
     if !dry_run {
         end(conn, &run_id, done.as_ref().map(|_| ()).map_err(|error| error.detail())).await?;
     }
+    release_exclusive(conn, PACK).await?;
     Ok((run_id, done?))
 }
 

@@ -7,7 +7,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 
 use crate::anime::PACK;
 use crate::anime::doc::{same, stored_json};
-use crate::backfill::require_exclusive;
+use crate::backfill::{release_exclusive, require_exclusive};
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
 use crate::store::{quote_ident, sql};
@@ -157,6 +157,18 @@ pub async fn decide(
     require(conn).await?;
     // No ingestion meanwhile: it would merge with what is being replaced.
     require_exclusive(conn, PACK).await?;
+    let decided = decide_alone(conn, which, accept, by, dry_run).await;
+    release_exclusive(conn, PACK).await?;
+    decided
+}
+
+async fn decide_alone(
+    conn: &mut PgConnection,
+    which: &Which,
+    accept: bool,
+    by: &str,
+    dry_run: bool,
+) -> Result<Decision> {
     let mut tx = conn.begin().await?;
     let (all, ids) = match which {
         Which::All => (true, Vec::new()),

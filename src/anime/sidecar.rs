@@ -15,7 +15,7 @@ use sqlx::postgres::PgConnection;
 
 use crate::anime::PACK;
 use crate::anime::doc::{canonical, stored_json};
-use crate::backfill::require_exclusive;
+use crate::backfill::{release_exclusive, require_exclusive};
 use crate::canonical::sha256;
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
@@ -284,6 +284,17 @@ pub async fn restore(
 ) -> Result<Restored> {
     crate::migrate::require_current(conn, PACK).await?;
     require_exclusive(conn, PACK).await?;
+    let restored = restore_alone(conn, path, replace, dry_run).await;
+    release_exclusive(conn, PACK).await?;
+    restored
+}
+
+async fn restore_alone(
+    conn: &mut PgConnection,
+    path: &Path,
+    replace: bool,
+    dry_run: bool,
+) -> Result<Restored> {
     let beside = path.to_path_buf();
     let (sender, mut lines) = tokio::sync::mpsc::channel::<Vec<String>>(2);
     let reading = tokio::task::spawn_blocking(move || {

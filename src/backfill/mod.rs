@@ -44,7 +44,7 @@ pub use chunk::{ChunkLimits, OutputRows, RowRef};
 pub use counts::{Counts, RowCounts};
 pub(crate) use merge::is_about_data;
 pub use merge::{Refused, Superseded, Written, merge};
-pub(crate) use pack_lock::require_exclusive;
+pub(crate) use pack_lock::{release_exclusive, require_exclusive};
 pub use prepare::{Options, Preparation, StreamPreparation, default_workers, prepare};
 pub use retry::{LeftAlone, RefusedAgain, Retry, RetryOptions, retry};
 pub(crate) use write::{Recorded, SETTINGS, record_ledger, record_rejects, to_json};

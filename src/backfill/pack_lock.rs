@@ -26,6 +26,12 @@ pub(crate) async fn require_exclusive(conn: &mut PgConnection, pack: &str) -> Re
         .advice("wait for it; after a crash its lock goes within moments"))
 }
 
+/// Lets others in. Ending the session alone would let the server take its time.
+pub(crate) async fn release_exclusive(conn: &mut PgConnection, pack: &str) -> Result<bool> {
+    call(conn, "SELECT pg_advisory_unlock(hashtextextended('toolkit.backfill.' || $1, 0))", pack)
+        .await
+}
+
 /// Tries to be one of those who work on the pack.
 pub(super) async fn lock_shared(conn: &mut PgConnection, pack: &str) -> Result<bool> {
     call(

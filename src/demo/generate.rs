@@ -9,6 +9,7 @@
 //! let refused = generated.planted(Outcome::Rejected).count();
 //! ```
 
+pub mod anime;
 mod dice;
 mod document;
 mod prose;

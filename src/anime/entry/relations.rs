@@ -144,6 +144,24 @@ pub(super) fn take(entry: &mut Entry, thing: &mut Members, list: &str) {
     }
 }
 
+/// Unites edges that turned out to share a target when others were united with them.
+pub(super) fn settle(entry: &mut Entry) {
+    let mut at = 0;
+    while at < entry.edges.len() {
+        let same =
+            (at + 1..entry.edges.len()).find(|other| entry.edges[at].is_same(&entry.edges[*other]));
+        match same {
+            Some(other) => {
+                let absorbed = entry.edges.remove(other);
+                entry.edges[at].absorb(absorbed);
+                // It has more references now, and may be what an earlier one is too.
+                at = 0;
+            }
+            None => at += 1,
+        }
+    }
+}
+
 /// Makes an edge of an item; gives back what is none.
 fn item_of(entry: &mut Entry, item: Json, group: Option<&str>, is_works: bool) -> Option<Json> {
     let (mut members, urls) = match item {

@@ -63,8 +63,9 @@ pub(super) fn kind_of(file: &SourceFile) -> Result<DocumentKind> {
         .find(|byte| !byte.is_ascii_whitespace() && !b"\xef\xbb\xbf".contains(byte))
         == Some(&b'[');
     let records = if is_list { "" } else { "/data" };
-    let beside = if is_list { Vec::new() } else { vec!["/lastUpdate".to_owned()] };
-    Ok(DocumentKind::Json { records: Some(records.to_owned()), beside })
+    // The header comes along as long as it is small; asking for it would have an artifact that is cut
+    // off read whole, and refused whole.
+    Ok(DocumentKind::Json { records: Some(records.to_owned()), beside: Vec::new() })
 }
 
 /// Begins to read `file` after `from`.
