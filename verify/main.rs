@@ -37,6 +37,7 @@ mod pack_check;
 mod parity;
 mod parity_report;
 mod preflight;
+mod qdrant;
 mod rejects;
 mod repair;
 mod sources;

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::PAGE;
 use super::embed::{CARRIED, Embedder};
-use super::outbox::{Content, contents, expected, locked, stored_digest};
+use super::outbox::{Content, contents, expected, locked, requeue, stored_digest};
 use super::point::{Filter, Point, PointId, Vector, With};
 use super::target::Target;
 use crate::anime::points::{Entity, EntityType, window};
@@ -151,6 +151,38 @@ impl Report {
         let extra = self.extra.first.iter().filter_map(Extra::entity);
         self.missing.first.iter().copied().chain(stale).chain(extra).collect()
     }
+}
+
+/// Queues the listed differences to be made good; returns how many rows. Points whose vector is at
+/// fault are told apart by nothing in Postgres: what they say of their text is taken away, so that
+/// the worker makes the vector anew, and they are searched until then. Points with a number for an
+/// id are left to a rebuild.
+pub async fn mend(postgres: &Postgres, target: &Target, report: &Report) -> Result<u64> {
+    let is_vector = |reason: &Reason| {
+        matches!(reason, Reason::VectorMissing(_) | Reason::VectorShape(_) | Reason::VectorOther(_))
+    };
+    let broken: Vec<Entity> = report
+        .stale
+        .first
+        .iter()
+        .filter(|stale| stale.reasons.iter().any(is_vector))
+        .map(|stale| stale.entity)
+        .collect();
+    let mut conn = postgres.dedicated().await?;
+    for part in broken.chunks(PAGE as usize) {
+        let mut transaction = conn.begin().await?;
+        let mine = locked(&mut transaction, part).await?;
+        let ids: Vec<PointId> = mine.iter().map(|entity| entity.id.into()).collect();
+        let points = target.store().retrieve(target.name(), &ids, With::PAYLOAD).await?;
+        let payloads = points.into_iter().map(|mut point| {
+            point.payload.remove("text_hash");
+            (point.id, point.payload)
+        });
+        target.store().set_payloads(target.name(), payloads.collect()).await?;
+        target.store().flush(target.name()).await?;
+        transaction.rollback().await?;
+    }
+    requeue(&mut conn, &report.to_requeue()).await
 }
 
 /// Compares the collection that is searched.
