@@ -12,9 +12,7 @@ use tokio::net::TcpListener;
 use toolkit::ErrorKind;
 use toolkit::config::Embedding;
 use toolkit::qdrant::embed::{Embedder as _, Hashed, Http, Text};
-use toolkit::qdrant::{
-    Distance, Filter, Payload, Point, PointId, Schema, Vector, VectorKind, VectorStore as _,
-};
+use toolkit::qdrant::{Distance, Filter, Payload, Point, PointId, Schema, Vector, VectorKind};
 
 use super::stores;
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
+use toolkit::qdrant::Vector;
 use toolkit::qdrant::embed::{Embedded, Embedder, Hashed, Text};
 use toolkit::qdrant::outbox;
-use toolkit::qdrant::{Vector, VectorStore as _};
 use toolkit::{Error, ErrorKind, Result};
 
 use super::stores;

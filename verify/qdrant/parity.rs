@@ -2,7 +2,7 @@
 
 use toolkit::qdrant::outbox;
 use toolkit::qdrant::parity::{Reason, mend};
-use toolkit::qdrant::{PointId, Vector, VectorStore as _};
+use toolkit::qdrant::{PointId, Vector};
 
 use super::stores;
 use super::world::{World, anime, character};

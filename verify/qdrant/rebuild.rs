@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use toolkit::qdrant::embed::Text;
 use toolkit::qdrant::outbox::{self, Rebuilt};
-use toolkit::qdrant::{Filter, Payload, Point, PointId, Vector, VectorStore as _, next_alias};
+use toolkit::qdrant::{Filter, Payload, Point, PointId, Vector, next_alias};
 use toolkit::{ErrorKind, Result};
 
 use super::stores;
