@@ -17,9 +17,11 @@ lint:
 test *ARGS:
     cargo test {{ARGS}}
 
-# Strikes a backfill and its server a thousand times; TOOLKIT_TORTURE_SEED replays a failure.
+# Strikes a backfill, and a whole migration, a thousand times each; TOOLKIT_TORTURE_SEED replays.
 torture KILLS="1000":
+    cargo build --example steady_writer
     TOOLKIT_TORTURE_KILLS={{KILLS}} cargo test --test verify torture:: -- --nocapture
+    TOOLKIT_TORTURE_KILLS={{KILLS}} cargo test --test verify live_migration::killed -- --nocapture
 
 # Benchmarks; TOOLKIT_BENCH_SHORT=1 shortens them.
 bench *ARGS:

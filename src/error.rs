@@ -31,6 +31,8 @@ pub enum ErrorKind {
     StoreConflict,
     /// The store has no room left (disk, connections, memory).
     StoreExhausted,
+    /// A query with a deadline did not finish in time.
+    TimedOut,
     /// Migrations diverge, are missing, or failed.
     Migration,
     /// Another command holds what this one needs.

@@ -20,14 +20,20 @@
 //! | [`canonical`] | the one encoding and digest of rows, in Rust and as SQL |
 //! | [`derive`] | source records to the rows they become |
 //! | [`backfill`] | plan chunks, lease, copy, merge, checkpoint |
+//! | [`capture`] | dual-write: changes captured in `SQLite`, applied to Postgres |
 //! | [`preflight`] | a census of the sources, and what a backfill will make of them |
 //! | [`ledger`] | reading rejects and ledger entries, acknowledging rejects |
 //! | [`parity`] | compare, sample, account, report |
 //! | [`certificate`] | what a clean verification proved, as a file that can be checked later |
+//! | [`phase`] | the phase machine: gates, evidence, cutover, rollback, acceptance |
+//! | [`live`] | for Rust applications in mid-migration: writer, router, shadow reads |
+//! | [`maintain`] | partitions ahead, retention, what waits for VACUUM or ANALYZE |
 //! | [`repair`] | reviewable repair plans and their execution |
 //! | [`qdrant`] | a collection that follows Postgres: stores, embeddings, outbox, rebuild, parity |
 //! | [`anime`] | the pack `anime`: entries to rows, update policy, resolver, sidecar |
+//! | [`query`] | named questions of a pack's documents, answered inside limits |
 //! | [`unified`] | the Rust transforms of the pack `unified` |
+//! | [`webtoon`] | what the pack `webtoon` answers |
 //! | [`demo`] | the seeded generator and the narrated demo |
 //!
 //! Arrows run downward only: `cli` -> capabilities -> `source cast canonical store` ->
@@ -36,6 +42,7 @@
 pub mod anime;
 pub mod backfill;
 pub mod canonical;
+pub mod capture;
 pub mod cast;
 pub mod certificate;
 pub mod cli;
@@ -46,16 +53,21 @@ pub mod error;
 pub mod interrupt;
 pub mod json;
 pub mod ledger;
+pub mod live;
+pub mod maintain;
 pub mod migrate;
 pub mod pack;
 pub mod parity;
+pub mod phase;
 pub mod preflight;
 pub mod qdrant;
+pub mod query;
 pub mod repair;
 pub mod retry;
 pub mod source;
 pub mod store;
 pub mod unified;
+pub mod webtoon;
 pub mod whole_file;
 
 pub use error::{Error, ErrorKind, Result};

@@ -6,3 +6,4 @@ mod independent;
 mod levels;
 mod real;
 mod self_test;
+mod settle;

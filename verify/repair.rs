@@ -107,8 +107,9 @@ async fn a_plan_names_each_row_once_and_applying_it_ends_in_parity() {
     let again = world.run(&["repair", "plan", "--run", "latest", "--out", file.to_str().unwrap()]);
     assert_eq!(again.status.code(), Some(2), "a plan is never overwritten");
     let before = world.text("SELECT string_agg(t::text, ' ' ORDER BY id) FROM things t").await;
-    let (code, _) = apply(&world, &file, &["--dry-run"]);
+    let (code, report) = apply(&world, &file, &["--dry-run"]);
     assert_eq!(code, Some(0));
+    assert_eq!(report["repaired"], json!({ "delete": 1, "insert": 1, "update": 1 }));
     let after = world.text("SELECT string_agg(t::text, ' ' ORDER BY id) FROM things t").await;
     assert_eq!(before, after, "a dry run changes nothing");
 
@@ -129,12 +130,14 @@ async fn rows_that_changed_since_on_either_side_are_left_alone() {
     world.sql("UPDATE things SET note = 'yet another' WHERE id = 1").await;
     world.sqlite("UPDATE things SET note = 'zwei' WHERE id = 2");
     world.sqlite("INSERT INTO things VALUES (9, 'planted', NULL)");
-    let (code, report) = apply(&world, &file, &[]);
-    assert_eq!(code, Some(1), "{report:#}");
-    assert_eq!(report["repaired"], json!({}));
-    let mut fates = fates(&report);
-    fates.sort_by_key(ToString::to_string);
-    assert_eq!(fates, ["source_changed", "source_changed", "target_changed"]);
+    for more in [&["--dry-run"][..], &[]] {
+        let (code, report) = apply(&world, &file, more);
+        assert_eq!(code, Some(1), "{report:#}");
+        assert_eq!(report["repaired"], json!({}));
+        let mut fates = fates(&report);
+        fates.sort_by_key(ToString::to_string);
+        assert_eq!(fates, ["source_changed", "source_changed", "target_changed"]);
+    }
     assert_eq!(world.text("SELECT note FROM things WHERE id = 1").await, "yet another");
     assert_eq!(
         world.text("SELECT note FROM things WHERE id = 9").await,
@@ -306,5 +309,95 @@ async fn rows_are_found_by_keys_of_every_type() {
     let (code, report) = apply(&world, &plan(&world, "delete.json"), &[]);
     assert_eq!(code, Some(0), "{report:#}");
     assert_eq!(report["repaired"], json!({ "delete": 2 * KEYS.len() }));
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn rows_of_the_side_that_is_right_are_listed_and_stay_as_postgres_holds_them() {
+    let world = tampered().await;
+    world.sql("UPDATE owners SET name = 'Lovelace' WHERE id = 1").await;
+    world.verify().await;
+    let file = world.database.folder().join("plan.json");
+    let sided = |sides: &[&str]| {
+        let _ = std::fs::remove_file(&file);
+        let mut arguments =
+            vec!["repair", "plan", "--run", "latest", "--out", file.to_str().unwrap()];
+        arguments.extend(sides.iter().flat_map(|side| ["--side", side]));
+        world.run(&arguments)
+    };
+    assert_eq!(sided(&["left"]).status.code(), Some(2));
+    let misspelt = sided(&["thigns=target"]);
+    assert_eq!(misspelt.status.code(), Some(2));
+    assert!(stderr(&misspelt).contains("things"), "{}", stderr(&misspelt));
+    assert_eq!(sided(&["things=target"]).status.code(), Some(0));
+    let (code, report) = apply(&world, &file, &[]);
+    assert_eq!((code, &report["kept"]), (Some(0), &json!(3)), "{report:#}");
+    assert_eq!(report["repaired"], json!({ "update": 1 }));
+    let left = world.verify().await;
+    assert_eq!((left.units[0].changed, left.differing_rows), (0, 3));
+    assert_eq!(sided(&["target", "things=source"]).status.code(), Some(0));
+    assert_eq!(apply(&world, &file, &[]).1["kept"], json!(0));
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn one_row_that_cannot_go_or_come_does_not_hold_back_its_group() {
+    let world = World::own(PACK, TARGET, SOURCE).await;
+    world.backfill().await;
+    world
+        .sql(
+            "CREATE TABLE pins (owner int8 REFERENCES owners (id));
+             INSERT INTO owners SELECT i, 'extra', NULL FROM generate_series(101, 120) AS i;
+             INSERT INTO pins VALUES (110);
+             DELETE FROM things;
+             CREATE UNIQUE INDEX ON things (note);
+             INSERT INTO things VALUES (99, 'two', NULL)",
+        )
+        .await;
+    world.sqlite("DELETE FROM things WHERE id = 4");
+    world.verify().await;
+    let file = plan(&world, "plan.json");
+    let mut edited = read(&file);
+    edited["actions"].as_array_mut().unwrap().retain(|action| action["key"]["id"] != "99");
+    write(&file, &edited);
+    let (code, report) = apply(&world, &file, &[]);
+    assert_eq!(code, Some(1), "{report:#}");
+    assert_eq!(report["repaired"], json!({ "delete": 19, "insert": 2 }));
+    let left: Vec<(&Value, &Value)> = report["left_alone"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|left| (&left["key"]["id"], &left["fate"]["refused"]))
+        .collect();
+    assert_eq!(left.len(), 2, "{report:#}");
+    let why = |id: &str| left.iter().find(|(key, _)| *key == id).unwrap().1.as_str().unwrap();
+    assert!(why("110").contains("foreign key"), "{}", why("110"));
+    assert!(why("2").contains("99"), "it names the row in the way: {}", why("2"));
+}
+
+#[tokio::test]
+async fn a_row_is_not_deleted_while_its_deletion_would_take_others_along() {
+    let world = World::own(PACK, TARGET, SOURCE).await;
+    world.backfill().await;
+    world
+        .sql(
+            "CREATE TABLE pins (owner int8 REFERENCES owners (id) ON DELETE CASCADE);
+             CREATE TABLE marks (owner int8 REFERENCES owners (id) ON DELETE SET NULL);
+             INSERT INTO owners SELECT i, 'extra', NULL FROM generate_series(101, 106) AS i;
+             INSERT INTO pins VALUES (101); INSERT INTO marks VALUES (102)",
+        )
+        .await;
+    world.verify().await;
+    let (code, report) = apply(&world, &plan(&world, "plan.json"), &[]);
+    assert_eq!(code, Some(1), "{report:#}");
+    assert_eq!(report["repaired"], json!({ "delete": 4 }));
+    let kept = "SELECT (SELECT count(*) FROM pins) || ' ' || (SELECT count(owner) FROM marks)";
+    assert_eq!(world.text(kept).await, "1 1");
+    let why: Vec<&str> =
+        fates(&report).iter().map(|fate| fate["refused"].as_str().unwrap()).collect();
+    assert!(why.iter().any(|why| why.contains("pins")), "{why:?}");
+    assert!(why.iter().any(|why| why.contains("marks")), "{why:?}");
+    world.sql("DELETE FROM pins; DELETE FROM marks").await;
+    assert_eq!(apply(&world, &world.database.folder().join("plan.json"), &[]).0, Some(0));
     world.assert_clean().await;
 }

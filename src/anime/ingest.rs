@@ -256,7 +256,7 @@ pub async fn run(
     let connector = postgres.connector();
     let mut conn = connector.dedicated().await?;
     require_exclusive(&mut conn, &preparation.pack).await?;
-    let mut run = Run { connector, conn, preparation, stop, run_id: String::new() };
+    let mut run = Run { connector, conn, preparation, stop, id: String::new() };
     let resumed = run.begin().await?;
     let done = run.ingest(on_event).await;
     let (rate, resolution) = match done {
@@ -282,16 +282,18 @@ struct Run<'a> {
     conn: PgConnection,
     preparation: &'a Preparation,
     stop: &'a Stop,
-    run_id: String,
+    /// In `toolkit.run`.
+    id: String,
 }
 
 impl Run<'_> {
     /// Starts or resumes; true if resumed. Alone with the pack, so what was prepared is asked again.
     async fn begin(&mut self) -> Result<bool> {
         let prepared = self.preparation;
-        let resumes = match prepared.options.restart {
-            true => None,
-            false => prepared.unfinished(&mut self.conn).await?,
+        let resumes = if prepared.options.restart {
+            None
+        } else {
+            prepared.unfinished(&mut self.conn).await?
         };
         if let Some(run_id) = resumes {
             sqlx::query(
@@ -302,7 +304,7 @@ impl Run<'_> {
             .bind(i32::try_from(std::process::id()).ok())
             .execute(&mut self.conn)
             .await?;
-            self.run_id = run_id;
+            self.id = run_id;
             return Ok(true);
         }
         let given_up = "UPDATE toolkit.run SET status = 'failed', finished_at = now(), \
@@ -315,9 +317,9 @@ impl Run<'_> {
         )
         .execute(&mut self.conn)
         .await?;
-        self.run_id = uuid::Uuid::new_v4().to_string();
+        self.id = uuid::Uuid::new_v4().to_string();
         sqlx::query(include_str!("../sql/backfill/begin_run.sql"))
-            .bind(&self.run_id)
+            .bind(&self.id)
             .bind(&prepared.pack)
             .bind(prepared.version)
             .bind(to_json(&prepared.settings())?)
@@ -346,7 +348,7 @@ impl Run<'_> {
         if !self.preparation.options.resolves {
             return Ok((rate, None));
         }
-        let run_id = self.run_id.clone();
+        let run_id = self.id.clone();
         let resolution = resolve::apply(&mut self.conn, &run_id, false).await?;
         Ok((rate, Some(resolution)))
     }
@@ -405,7 +407,7 @@ impl Run<'_> {
         items: &[Item],
         on_event: &(dyn Fn(Event) + Sync),
     ) -> Result<i64> {
-        let run_id = self.run_id.clone();
+        let run_id = self.id.clone();
         place.run_id = &run_id;
         let all: Vec<&Item> = items.iter().collect();
         let mut left = vec![all];
@@ -425,7 +427,7 @@ impl Run<'_> {
                     let refusal = refusal_of(&error);
                     self.steadily(place, &part, Some(&refusal)).await?
                 }
-                done => done,
+                done @ Written::Done(_) => done,
             };
             let Written::Done(counts) = written else {
                 return Err(Error::new(ErrorKind::Bug, "a reject was refused itself"));
@@ -478,7 +480,7 @@ impl Run<'_> {
              WHERE run_id = $1::uuid AND stream = $2 AND source = $3 \
              ORDER BY chunk_no DESC LIMIT 1",
         )
-        .bind(&self.run_id)
+        .bind(&self.id)
         .bind(STREAM)
         .bind(file)
         .fetch_optional(&mut self.conn)
@@ -496,7 +498,7 @@ impl Run<'_> {
                  rows_read, bytes_read, committed_at) \
              VALUES ($1::uuid, $2, $3, $4, 'done', 'end', $5::jsonb, 0, 0, now())",
         )
-        .bind(&self.run_id)
+        .bind(&self.id)
         .bind(STREAM)
         .bind(file)
         .bind(number)
@@ -512,7 +514,7 @@ impl Run<'_> {
              WHERE toolkit_run_id = $1::uuid AND artifact_sha256 = $2 AND artifact_uri = $3 \
              RETURNING id",
         )
-        .bind(&self.run_id)
+        .bind(&self.id)
         .bind(&artifact.sha256)
         .bind(artifact.source.path.display().to_string())
         .fetch_optional(&mut self.conn)
@@ -524,7 +526,7 @@ impl Run<'_> {
             "INSERT INTO ingestion_runs (artifact_uri, artifact_sha256, toolkit_run_id) \
              VALUES ($3, $2, $1::uuid) RETURNING id",
         )
-        .bind(&self.run_id)
+        .bind(&self.id)
         .bind(&artifact.sha256)
         .bind(artifact.source.path.display().to_string())
         .fetch_one(&mut self.conn)
@@ -558,7 +560,7 @@ impl Run<'_> {
             "SELECT counts::text FROM toolkit.chunk WHERE run_id = $1::uuid AND stream = $2 \
              AND ($3::text IS NULL OR source = $3)",
         )
-        .bind(&self.run_id)
+        .bind(&self.id)
         .bind(STREAM)
         .bind(file)
         .fetch_all(&mut self.conn)
@@ -578,7 +580,7 @@ impl Run<'_> {
             "UPDATE toolkit.reject SET state = 'resolved' WHERE pack = $2 AND stream = $3 \
              AND run_id <> $1::uuid AND source = ANY($4) AND state = 'open'",
         )
-        .bind(&self.run_id)
+        .bind(&self.id)
         .bind(&prepared.pack)
         .bind(STREAM)
         .bind(files)
@@ -596,7 +598,7 @@ impl Run<'_> {
             "UPDATE toolkit.run SET status = 'completed', finished_at = now(), \
              counts = $2::jsonb, summary = $3::jsonb WHERE run_id = $1::uuid",
         )
-        .bind(&self.run_id)
+        .bind(&self.id)
         .bind(to_json(&total.counts)?)
         .bind(to_json(&json!({ "resolution": resolution, "unknown_words": total.unknown_words }))?)
         .execute(&mut self.conn)
@@ -610,7 +612,7 @@ impl Run<'_> {
             artifacts.insert(artifact.file.clone(), self.counts(Some(&artifact.file)).await?);
         }
         Ok(Report {
-            run_id: self.run_id.clone(),
+            run_id: self.id.clone(),
             pack: prepared.pack.clone(),
             resumed,
             artifacts,
@@ -636,13 +638,13 @@ impl Run<'_> {
                  WHERE {key} = $1::uuid AND status = 'running'"
             );
             let marked = sqlx::query(crate::store::sql(statement))
-                .bind(&self.run_id)
+                .bind(&self.id)
                 .bind(status)
                 .bind(error.detail())
                 .execute(&mut self.conn)
                 .await;
             if let Err(error) = marked {
-                tracing::warn!("run {} could not be marked {status}: {error}", self.run_id);
+                tracing::warn!("run {} could not be marked {status}: {error}", self.id);
             }
         }
     }

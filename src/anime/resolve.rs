@@ -16,7 +16,7 @@ use crate::anime::urls;
 use crate::backfill::{Recorded, record_ledger, release_exclusive, require_exclusive};
 use crate::canonical::sha256;
 use crate::derive::LedgerEntry;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::store::sql;
 
 /// What the resolver did.
@@ -111,7 +111,7 @@ pub async fn resolve(conn: &mut PgConnection, dry_run: bool) -> Result<(String, 
     }
     let done = apply(conn, &run_id, dry_run).await;
     if !dry_run {
-        end(conn, &run_id, done.as_ref().map(|_| ()).map_err(|error| error.detail())).await?;
+        end(conn, &run_id, done.as_ref().map(|_| ()).map_err(Error::detail)).await?;
     }
     release_exclusive(conn, PACK).await?;
     Ok((run_id, done?))

@@ -80,9 +80,8 @@ pub fn relation(raw: Option<&str>) -> Relation {
         "SIDESTORIES" | "OMAKE" => "SIDE_STORY",
         "SPINOFFS" => "SPIN_OFF",
         "ALTERNATIVES" => "ALTERNATIVE",
-        "REMAKE" | "REMAKES" => "ALTERNATIVE_VERSION",
+        "REMAKE" | "REMAKES" | "ALTERNATEVERSION" => "ALTERNATIVE_VERSION",
         "ALTERNATEENVIRONMENT" | "ALTERNATESETTING" => "ALTERNATIVE_SETTING",
-        "ALTERNATEVERSION" => "ALTERNATIVE_VERSION",
         "COMPILATION" => "SUMMARY",
         "CONTAINS" => "OTHER",
         "ORIGINALWORK" => "ADAPTATION",
@@ -141,8 +140,9 @@ pub fn status(raw: &str) -> Option<&'static str> {
 pub fn is_forward(from: &str, to: &str) -> bool {
     match (from, to) {
         _ if from == to => true,
-        ("UNKNOWN", _) | ("UPCOMING", "ONGOING" | "FINISHED" | "CANCELLED") => true,
-        ("ONGOING", "FINISHED" | "CANCELLED") => true,
+        ("UNKNOWN", _)
+        | ("UPCOMING", "ONGOING" | "FINISHED" | "CANCELLED")
+        | ("ONGOING", "FINISHED" | "CANCELLED") => true,
         _ => false,
     }
 }

@@ -123,6 +123,8 @@ pub struct Chunk {
     pub bytes: usize,
     /// Where to go on; None at the end of the source.
     pub next: Option<Position>,
+    /// How far changes were captured when it was read, or before; None: they are not.
+    pub position: Option<i64>,
     /// Held by a chunk that one record made far larger than its share, until it is written.
     pub oversize: Option<OwnedSemaphorePermit>,
 }
@@ -139,6 +141,8 @@ pub fn read_chunk(
     let stream = deriver.stream();
     let mut chunk = Chunk {
         outputs: stream.outputs.iter().map(|_| OutputRows::default()).collect(),
+        // Before the rows: what changes in between is then taken for newer, and comes again.
+        position: source.capture_position()?,
         ..Chunk::default()
     };
     let mut derived = Derived::default();
@@ -165,7 +169,27 @@ pub fn read_chunk(
 }
 
 impl Chunk {
-    pub(super) fn add(
+    /// Its records and rows, for questions about them.
+    pub(super) fn shallow(&self) -> Self {
+        let outputs = self.outputs.iter().map(|output| OutputRows {
+            buffer: output.buffer.clone(),
+            rows: output.rows.clone(),
+            ..OutputRows::default()
+        });
+        Self { records: self.records.clone(), outputs: outputs.collect(), ..Self::default() }
+    }
+
+    /// The same with the rows of one record.
+    pub(super) fn only(&self, record: u32) -> Self {
+        let mut only = self.shallow();
+        for output in &mut only.outputs {
+            output.rows.retain(|row| row.record == record);
+        }
+        only
+    }
+
+    /// Adds a record and what was derived from it.
+    pub fn add(
         &mut self,
         stream: &StreamPlan,
         record: &SourceRecord<'_>,

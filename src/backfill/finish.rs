@@ -13,7 +13,7 @@ use crate::backfill::prepare::Preparation;
 use crate::backfill::resume::show;
 use crate::backfill::sequences::{Sequences, set_sequences};
 use crate::backfill::write::to_json;
-use crate::backfill::{content, held, indexes};
+use crate::backfill::{captured, content, held, indexes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
 use crate::pack::{OpenedPack, join_error};
@@ -149,6 +149,7 @@ async fn resolve_old_rejects(
     sqlx::query(
         "UPDATE toolkit.reject SET state = 'resolved' WHERE pack = $2 AND stream = $3 \
          AND run_id <> $1::uuid AND source = ANY($4) \
+         AND met_during IS DISTINCT FROM $1::uuid \
          AND (state = 'open' OR (state = 'retried' AND NOT EXISTS (\
            SELECT 1 FROM toolkit.ledger AS l \
            WHERE l.run_id = $1::uuid AND l.pack = $2 AND l.stream = $3 \
@@ -179,8 +180,12 @@ async fn resolve_old_rejects(
 /// Sources whose change token is no longer the one the run started with.
 async fn changed_sources(preparation: &Preparation) -> Result<Vec<String>> {
     let (opened, roots) = (Arc::clone(&preparation.opened), preparation.roots.clone());
+    let is_captured = preparation.is_captured && preparation.options.snapshot.is_none();
     tokio::task::spawn_blocking(move || {
-        let now = discover(&opened.pack, &roots)?;
+        let mut now = discover(&opened.pack, &roots)?;
+        if is_captured {
+            captured::settle_tokens(&opened, &mut now.inputs)?;
+        }
         let before = &opened.discovered.inputs;
         let changed = now.inputs.iter().filter(|input| !before.contains(input));
         Ok(changed.map(|input| format!("{} ({})", show(input), input.stream)).collect())

@@ -22,14 +22,14 @@ use super::orphans::ORPHAN;
 use super::prepare::Preparation;
 use super::twins::{merge_rule, refuse_twins};
 use super::write::{Place, SETTINGS, Scene, account, insert_ledger, insert_rejects, to_json};
-use super::{dangling, ties, triggers};
+use super::{captured, dangling, ties, triggers};
 use crate::canonical::{Layout, fields_of, with_nulls};
 use crate::derive::{LedgerEntry, output_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
 use crate::pack::manifest::ConflictRule;
 use crate::source::Locator;
-use crate::store::sql;
+use crate::store::{capture_lock, sql};
 
 /// Bytes of held rows in memory at once, but for a single larger row.
 const PAGE_BYTES_MAX: i64 = 16 << 20;
@@ -73,6 +73,7 @@ pub(super) async fn store(
             .bind(part.iter().map(|row| scene.locator(row)).collect::<Vec<_>>())
             .bind(part.iter().map(|row| scene.fields(row).to_vec()).collect::<Vec<_>>())
             .bind(place.span)
+            .bind(scene.chunk.position)
             .execute(&mut *tx)
             .await?;
     }
@@ -99,6 +100,8 @@ pub(super) struct Page {
     /// Columns that are to be NULL because they lead nowhere.
     nulled: Vec<Vec<usize>>,
     why: Vec<Refused>,
+    /// How far changes were captured when each was read.
+    positions: Vec<i64>,
     layout: Layout,
 }
 
@@ -117,6 +120,25 @@ pub(super) async fn settle(
     stop: &Stop,
 ) -> Result<()> {
     let settling = Settling { preparation, run_id, stop };
+    let pack = &preparation.opened.plan.name;
+    if preparation.is_captured {
+        // Captured changes wait for as long as this takes, so that none comes in between.
+        capture_lock::keep(conn, pack).await?;
+        captured::drop_held(conn, &settling).await?;
+    }
+    let settled = settle_all(conn, preparation, run_id, &settling).await;
+    if preparation.is_captured {
+        capture_lock::release(conn, pack).await?;
+    }
+    settled
+}
+
+async fn settle_all(
+    conn: &mut PgConnection,
+    preparation: &Preparation,
+    run_id: &str,
+    settling: &Settling<'_>,
+) -> Result<()> {
     // A run that was given up left rows that a later one reads again.
     sqlx::query("DELETE FROM toolkit.held_row WHERE pack = $1 AND run_id <> $2::uuid")
         .bind(&preparation.opened.plan.name)
@@ -135,8 +157,8 @@ pub(super) async fn settle(
             // Derived rows are refused once their records are stored.
             return settling.refuse(conn).await;
         }
-        if dangling::judge(conn, &settling, &groups).await? == 0 {
-            ties::store(conn, &settling).await?;
+        if dangling::judge(conn, settling, &groups).await? == 0 {
+            ties::store(conn, settling).await?;
         }
     }
 }
@@ -187,6 +209,7 @@ impl Settling<'_> {
             initial_load: group.initial_load,
             holds: true,
             disable_triggers: self.preparation.options.disable_triggers,
+            is_captured: self.preparation.is_captured,
         }
     }
 
@@ -223,6 +246,7 @@ impl Settling<'_> {
             },
             nulled: Vec::with_capacity(rows.len()),
             why: Vec::with_capacity(rows.len()),
+            positions: Vec::with_capacity(rows.len()),
             layout: place.stream.outputs[group.output].layout.clone(),
         };
         for row in rows {
@@ -350,6 +374,16 @@ pub(super) struct PageOutcome {
 }
 
 impl Page {
+    /// The rows as they were derived; each stands for a record of its own.
+    pub(super) fn chunk(&self) -> &Chunk {
+        &self.chunk
+    }
+
+    /// How far changes were captured when each row was read.
+    pub(super) fn positions(&self) -> &[i64] {
+        &self.positions
+    }
+
     fn add(&mut self, row: &PgRow, output: usize) -> Result<()> {
         let fields: Vec<u8> = row.try_get("fields")?;
         let file: String = row.try_get("file")?;
@@ -365,6 +399,8 @@ impl Page {
         let element = u32::try_from(row.try_get::<i32, _>("element")?).unwrap_or(0);
         let digest = self.layout.row_digest(&fields);
         rows.rows.push(RowRef { start, end: rows.buffer.len(), record, element, digest });
+        let position: Option<i64> = row.try_get("position")?;
+        self.positions.push(position.unwrap_or(i64::MAX));
         let nulled: Vec<i32> = row.try_get("nulled")?;
         self.nulled.push(nulled.iter().filter_map(|at| usize::try_from(*at).ok()).collect());
         let text = |name: &str| row.try_get::<Option<String>, _>(name);
@@ -476,7 +512,7 @@ pub(super) async fn write(
     Ok(written)
 }
 
-async fn chunk_counts(tx: &mut PgConnection, place: &Place<'_>) -> Result<Counts> {
+pub(super) async fn chunk_counts(tx: &mut PgConnection, place: &Place<'_>) -> Result<Counts> {
     let text: String = sqlx::query_scalar(
         "SELECT counts::text FROM toolkit.chunk WHERE run_id = $1::uuid AND stream = $2 \
          AND source = $3 AND chunk_no = $4 AND span = $5 FOR UPDATE",

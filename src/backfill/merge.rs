@@ -37,6 +37,16 @@ pub struct Written {
     pub refused: Vec<(RowRef, Refused)>,
 }
 
+impl Written {
+    /// Adds what became of other rows of the output.
+    pub(super) fn append(&mut self, other: Self) {
+        self.counts.add(&other.counts);
+        self.superseded.extend(other.superseded);
+        self.repeated.extend(other.repeated);
+        self.refused.extend(other.refused);
+    }
+}
+
 /// A row the target did not take.
 #[derive(Debug, Clone, Copy)]
 pub struct Superseded {
@@ -451,7 +461,8 @@ pub(super) async fn send<'r>(
 
 /// Whether Postgres refused values rather than the statement: data exceptions, constraints,
 /// triggers that raise, rows too large for an index. Anything else would refuse every row.
-pub(crate) fn is_about_data(error: &Error) -> bool {
+#[must_use]
+pub fn is_about_data(error: &Error) -> bool {
     let code = database_error(error).and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| {
         ["22", "23", "44"].iter().any(|class| code.starts_with(class))

@@ -11,6 +11,7 @@
 //! | lease a chunk, read it, commit it | chunk, by any worker of any process | `lease`, `stream`, `write` |
 //! | indexes, sequences, verdict | run | `finish` |
 
+pub mod captured;
 pub mod chunk;
 mod collision;
 mod content;
@@ -37,6 +38,7 @@ mod ties;
 mod triggers;
 mod twins;
 mod unchanged;
+pub mod unconditional;
 mod write;
 
 pub(crate) use crate::retry::{is_passing, pause};
@@ -50,4 +52,5 @@ pub use retry::{LeftAlone, RefusedAgain, Retry, RetryOptions, retry};
 pub(crate) use write::{Recorded, SETTINGS, record_ledger, record_rejects, to_json};
 
 pub use run::{Event, Report, StreamReport, run};
+pub use sequences::sequences_past_keys;
 pub use snapshot::{kept_snapshot, make_snapshot, newest_snapshot};

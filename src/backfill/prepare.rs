@@ -7,6 +7,7 @@ use serde::Serialize;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
+use crate::backfill::captured;
 use crate::backfill::chunk::ChunkLimits;
 use crate::backfill::pack_lock::is_alive;
 use crate::backfill::resume::{Unfinished, resumable};
@@ -64,6 +65,8 @@ pub struct Preparation {
     pub disable_triggers: bool,
     /// Units of numeric timestamps that were found in the columns themselves.
     pub inferred_units: Vec<InferredUnit>,
+    /// Whether changes of the sources are captured, so that they may move.
+    pub is_captured: bool,
     #[serde(skip)]
     pub(crate) opened: Arc<OpenedPack>,
     #[serde(skip)]
@@ -103,8 +106,16 @@ pub async fn prepare(
     roots: &[PathBuf],
     options: Options,
 ) -> Result<Preparation> {
-    let opened =
-        Arc::new(crate::pack::open_for(settings, postgres, pack, roots, &options.streams).await?);
+    let mut opened =
+        crate::pack::open_for(settings, postgres, pack, roots, &options.streams).await?;
+    let mut conn = postgres.dedicated().await?;
+    let is_captured = captured::is_captured(&mut conn, &opened.plan.name).await?;
+    if is_captured && options.snapshot.is_none() {
+        let mut inputs = std::mem::take(&mut opened.discovered.inputs);
+        captured::settle_tokens(&opened, &mut inputs)?;
+        opened.discovered.inputs = inputs;
+    }
+    let opened = Arc::new(opened);
     for name in &options.streams {
         if opened.plan.stream_index(name).is_none() {
             let known: Vec<&str> =
@@ -116,7 +127,6 @@ pub async fn prepare(
             .advice(format!("its streams are: {}", known.join(", "))));
         }
     }
-    let mut conn = postgres.dedicated().await?;
     let resumes = resumed_run(&mut conn, &opened, &options).await?;
     let mut streams = Vec::new();
     let mut absent = Vec::new();
@@ -155,6 +165,7 @@ pub async fn prepare(
         ));
     }
     Ok(Preparation {
+        is_captured,
         triggers: triggers(&opened, &streams),
         disable_triggers: options.disable_triggers,
         pack: opened.plan.name.clone(),

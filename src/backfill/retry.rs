@@ -26,7 +26,7 @@ use crate::ledger::CorrectedLine;
 use crate::pack::compile::SourceColumns;
 use crate::pack::plan::StreamPlan;
 use crate::pack::{OpenedPack, Pack};
-use crate::store::Postgres;
+use crate::store::{Postgres, replay};
 
 /// Records tried in one transaction.
 const RECORDS_AT_ONCE: usize = 200;
@@ -297,6 +297,7 @@ struct Group<'a> {
 impl Group<'_> {
     async fn run(&self, conn: &mut PgConnection, ids: &[i64], retry: &mut Retry) -> Result<()> {
         let mut tx = conn.begin().await?;
+        replay(&mut tx).await?;
         sqlx::raw_sql("SET LOCAL synchronous_commit = on; SET CONSTRAINTS ALL IMMEDIATE")
             .execute(&mut *tx)
             .await?;
@@ -338,6 +339,7 @@ impl Group<'_> {
             sifting: &[],
             holds: false,
             disable_triggers: false,
+            is_captured: false,
             direct: &direct,
             // As in a first load: whoever is there stays, unless the caller says otherwise.
             initial_load: !self.options.replace,

@@ -211,6 +211,7 @@ impl Leader<'_> {
                 initial_load,
                 sifting: outputs.iter().map(|_| Sifting::default()).collect(),
                 disable_triggers: self.preparation.options.disable_triggers,
+                is_captured: self.preparation.is_captured,
                 limits: self.preparation.options.limits.shared_by(workers),
                 stop: self.stop.clone(),
                 oversize: Arc::new(Semaphore::new(1)),
@@ -231,7 +232,11 @@ impl Leader<'_> {
         records: u64,
     ) -> Result<(StreamSource, usize)> {
         let (run_id, opened) = (self.run_id, &self.preparation.opened);
-        let extent = Extent { records, limits: self.preparation.options.limits };
+        let extent = Extent {
+            records,
+            limits: self.preparation.options.limits,
+            is_captured: self.preparation.is_captured,
+        };
         let name = source.name().to_owned();
         let mut source = Some(source);
         self.steadily(async |conn| {

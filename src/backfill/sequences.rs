@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnection;
 use crate::backfill::Preparation;
 use crate::cast::PgType;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pack::plan::OutputPlan;
+use crate::pack::plan::{OutputPlan, PackPlan};
 use crate::store::{quote_ident, sql};
 
 /// What became of the sequences.
@@ -29,6 +29,16 @@ pub(super) async fn set_sequences(
     let streams = preparation.streams.iter();
     let plans = streams.map(|stream| &preparation.opened.plan.streams[stream.index]);
     move_sequences(conn, plans.flat_map(|stream| &stream.outputs)).await
+}
+
+/// Moves the sequences of every target of a plan past the keys there are; those that were moved,
+/// with their new value.
+pub async fn sequences_past_keys(
+    conn: &mut PgConnection,
+    plan: &PackPlan,
+) -> Result<BTreeMap<String, i64>> {
+    let outputs = plan.streams.iter().flat_map(|stream| &stream.outputs);
+    Ok(move_sequences(conn, outputs).await?.moved)
 }
 
 /// As [`set_sequences`], of the given outputs.

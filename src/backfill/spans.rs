@@ -34,6 +34,9 @@ pub(super) struct Extent {
     pub(super) records: u64,
     /// Chunk limits of one worker alone.
     pub(super) limits: ChunkLimits,
+    /// Whether changes of the source are captured: history is then what is there now, and a table
+    /// that grows is not followed.
+    pub(super) is_captured: bool,
 }
 
 /// Plans and stores the spans of a source unless that is done, and marks its stream as begun.
@@ -82,7 +85,8 @@ pub(super) async fn plan(
         stops.push(Some(position.clone()));
         starts.push(Some(position));
     }
-    stops.push(None);
+    let (source, last) = if extent.is_captured { last_of(source).await? } else { (source, None) };
+    stops.push(last.map(|last| to_json(&Position::Rowid(last))).transpose()?);
     sqlx::query(include_str!("../sql/backfill/insert_spans.sql"))
         .bind(field.run_id)
         .bind(field.stream)
@@ -93,6 +97,18 @@ pub(super) async fn plan(
         .await?;
     tx.commit().await?;
     Ok((source, starts.len()))
+}
+
+/// The last rowid that is there now.
+async fn last_of(source: StreamSource) -> Result<(StreamSource, Option<i64>)> {
+    let looking = move || {
+        let last = match &source {
+            StreamSource::Sqlite(table) => table.last_rowid()?,
+            StreamSource::Documents(_) => None,
+        };
+        Ok((source, last))
+    };
+    tokio::task::spawn_blocking(looking).await.map_err(join_error)?
 }
 
 impl Extent {

@@ -2,6 +2,7 @@
 
 use sqlx::postgres::PgConnection;
 
+use crate::backfill::captured;
 use crate::backfill::content;
 use crate::backfill::indexes;
 use crate::backfill::pack_lock::{Waiting, lock_exclusive, lock_shared, share, unlock_shared};
@@ -88,6 +89,9 @@ async fn begin(
         Some(run_id) => resume_run(conn, run_id).await?,
         None => begin_run(conn, preparation).await?,
     };
+    if preparation.is_captured {
+        captured::announce(conn, &preparation.pack, role == Role::Started).await?;
+    }
     let mut built_indexes = Vec::new();
     if role == Role::Started {
         built_indexes = indexes::restore(connector, preparation.workers).await?;

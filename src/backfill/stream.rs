@@ -36,6 +36,7 @@ pub(super) struct Work {
     pub(super) initial_load: bool,
     pub(super) sifting: Vec<Sifting>,
     pub(super) disable_triggers: bool,
+    pub(super) is_captured: bool,
     pub(super) limits: ChunkLimits,
     pub(super) stop: Stop,
     /// One for all workers: of chunks that a single record makes larger than their share, one at
@@ -131,7 +132,15 @@ impl Work {
                     continue;
                 }
                 Ok(Taken::Lease(lease)) => {
-                    let mut reader = Reader::start(self, source, &lease);
+                    let is_document = matches!(source, StreamSource::Documents(_));
+                    let documents = match self.documents_position(worker, is_document).await {
+                        Ok(position) => position,
+                        Err(error) => {
+                            tracing::debug!("{error}");
+                            Some(i64::MIN)
+                        }
+                    };
+                    let mut reader = Reader::start(self, source, &lease, documents);
                     let mut committed = 0;
                     let copied =
                         self.span(worker, lease, &mut reader, &mut committed, events).await;
@@ -194,6 +203,7 @@ impl Work {
                 sifting: &self.sifting,
                 holds: true,
                 disable_triggers: self.disable_triggers,
+                is_captured: self.is_captured,
             };
             let Some(counts) = write_chunk(&mut worker.conn, place, &chunk).await? else {
                 self.lost(&lease);
@@ -207,6 +217,25 @@ impl Work {
                 return Ok(());
             }
         }
+    }
+
+    /// How far documents were rescanned before these are read; None: they are not.
+    async fn documents_position(
+        &self,
+        worker: &mut Worker,
+        is_document: bool,
+    ) -> Result<Option<i64>> {
+        if !self.is_captured || !is_document {
+            return Ok(None);
+        }
+        let position = sqlx::query_scalar(
+            "SELECT coalesce(max(position), 0) FROM toolkit.capture_file \
+                                WHERE pack = $1",
+        )
+        .bind(&self.opened.plan.name)
+        .fetch_one(&mut worker.conn)
+        .await?;
+        Ok(Some(position))
     }
 
     fn lost(&self, lease: &Lease) {
@@ -262,7 +291,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn start(work: &Work, mut source: StreamSource, lease: &Lease) -> Self {
+    fn start(work: &Work, mut source: StreamSource, lease: &Lease, documents: Option<i64>) -> Self {
         let (sender, chunks) = mpsc::channel(1);
         let opened = Arc::clone(&work.opened);
         let (stream, limits) = (work.stream, work.limits);
@@ -283,6 +312,9 @@ impl Reader {
                     &should_stop,
                 );
                 let next = chunk.as_ref().ok().and_then(|chunk| chunk.next.clone());
+                if let Ok(chunk) = &mut chunk {
+                    chunk.position = chunk.position.or(documents);
+                }
                 if let Ok(chunk) = &mut chunk
                     && chunk.bytes > 2 * limits.bytes_max
                 {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
+use crate::backfill::captured::{self, Applied};
 use crate::backfill::chunk::{Chunk, OutputRows, RowRef};
 use crate::backfill::content;
 use crate::backfill::counts::{Counts, RowCounts};
@@ -16,12 +17,15 @@ use crate::backfill::triggers;
 use crate::backfill::twins::{KnownTwins, merge_rule, refuse_twins};
 use crate::derive::{LedgerEntry, RejectEntry, output_name};
 use crate::error::{Error, ErrorKind, Result};
+use crate::pack::manifest::ConflictRule;
 use crate::pack::plan::{OutputPlan, PackPlan, StreamPlan};
 use crate::source::Locator;
 use crate::store::sql;
 
 /// What a chunk's transaction needs to know beside the chunk.
 #[derive(Debug, Clone, Copy)]
+// Independent facts about the run, not a state in disguise.
+#[allow(clippy::struct_excessive_bools)]
 pub(super) struct Place<'a> {
     /// The pack.
     pub pack: &'a PackPlan,
@@ -47,6 +51,8 @@ pub(super) struct Place<'a> {
     pub holds: bool,
     /// Whether user triggers of the targets are switched off for the transaction.
     pub disable_triggers: bool,
+    /// Whether changes of the source are captured, and may be applied meanwhile.
+    pub is_captured: bool,
 }
 
 /// Whether it pays to sort out unchanged rows before anything wide is sent: as long as the last
@@ -93,6 +99,7 @@ pub(super) async fn write_chunk(
 /// are looked up, the target is never scanned whole. Without sequential scans estimates are absurd,
 /// and would have every statement compiled.
 pub(crate) const SETTINGS: &str = "SET LOCAL synchronous_commit = on; SET LOCAL enable_seqscan = off; \
+     SET LOCAL \"toolkit.replay\" = 'on'; \
      SET LOCAL jit = off; SET LOCAL random_page_cost = 1.1; SET LOCAL work_mem = '64MB'";
 
 async fn try_chunk(
@@ -110,8 +117,16 @@ async fn try_chunk(
         tx.rollback().await?;
         return Ok(None);
     }
+    let applied = captured::applied(&mut tx, &place, chunk).await?;
+    let reduced;
+    let whole = chunk;
+    let mut chunk = chunk;
+    if !applied.changes_nothing() {
+        reduced = captured::without(chunk, &place, &applied);
+        chunk = &reduced;
+    }
     let silenced = triggers::silence(&mut tx, &place).await?;
-    let done = write_rows(&mut tx, &place, chunk).await?;
+    let done = write_rows_beside(&mut tx, &place, chunk, &applied).await?;
     let counts = done.counts;
     if !counts.is_balanced() {
         return Err(Error::new(
@@ -129,7 +144,7 @@ async fn try_chunk(
     insert_rejects(&mut tx, &place, &refused, "row").await?;
     insert_ledger(&mut tx, &place, &done.ledger).await?;
     triggers::restore(&mut tx, &silenced).await?;
-    checkpoint(&mut tx, &place, chunk, &counts).await?;
+    checkpoint(&mut tx, &place, whole, &counts).await?;
     tx.commit().await?;
     Ok(Some(counts))
 }
@@ -149,6 +164,16 @@ pub(super) async fn write_rows(
     tx: &mut PgConnection,
     place: &Place<'_>,
     chunk: &Chunk,
+) -> Result<RowsWritten> {
+    write_rows_beside(tx, place, chunk, &Applied::default()).await
+}
+
+/// The same where the target may hold older versions of some rows, by captured changes.
+async fn write_rows_beside(
+    tx: &mut PgConnection,
+    place: &Place<'_>,
+    chunk: &Chunk,
+    applied: &Applied,
 ) -> Result<RowsWritten> {
     let mut counts = chunk.counts.clone();
     let mut rejects: Vec<(RowRef, RejectEntry)> = Vec::new();
@@ -170,12 +195,21 @@ pub(super) async fn write_rows(
         let found = content::take_held(tx, place, &scene, &mut chosen).await?;
         let mut held = held::with_their_records(&mut chosen, &held_records);
         let untouched = chosen.len() == rows.rows.len();
-        let mut written = if place.direct[index] && untouched && !chosen.is_empty() {
+        let (known, chosen): (Vec<RowRef>, Vec<RowRef>) =
+            chosen.into_iter().partition(|row| applied.is_known(index, row));
+        let is_plain = untouched && !applied.knows_any() && applied.changes_nothing();
+        let mut written = if place.direct[index] && is_plain && !chosen.is_empty() {
             direct_or_merge(tx, place, output, rows, chosen).await?
         } else {
             sifted_merge(tx, place, index, rows, chosen).await?
         };
         refuse_twins(place, output, &mut written);
+        if !known.is_empty() {
+            // What is there is an older version of the row; by no rule does it win.
+            written.append(
+                merge::merge(tx, output, ConflictRule::SourceWins, rows, known, true).await?,
+            );
+        }
         if place.holds {
             held.extend(held::take_orphans(&mut written));
             written.counts.held += held.len() as u64;

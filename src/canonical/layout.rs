@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use crate::canonical::{Digest, sha256};
+use crate::canonical::{Digest, sha256_in};
 use crate::cast::PgType;
 
 /// OID of `text`, the tag of every type that travels as text.
@@ -57,9 +57,7 @@ impl Layout {
         digest_in_scratch(self.fields.len(), |canonical| {
             let mut rest = tuple;
             for field in &self.fields {
-                let (value, after) = split_field(rest);
-                field.append(value, canonical);
-                rest = after;
+                rest = field.append_first(rest, canonical);
             }
         })
     }
@@ -82,7 +80,7 @@ impl Layout {
                 for _ in 0..position {
                     rest = split_field(rest).1;
                 }
-                self.fields[position].append(split_field(rest).0, canonical);
+                self.fields[position].append_first(rest, canonical);
             }
         })
     }
@@ -101,7 +99,7 @@ fn digest_in_scratch(count: usize, append: impl FnOnce(&mut Vec<u8>)) -> Digest 
         canonical.clear();
         canonical.extend_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_be_bytes());
         append(canonical);
-        let digest = sha256(canonical);
+        let digest = sha256_in(canonical);
         if canonical.capacity() > SCRATCH_MAX {
             *canonical = Vec::new();
         }
@@ -110,6 +108,21 @@ fn digest_in_scratch(count: usize, append: impl FnOnce(&mut Vec<u8>)) -> Digest 
 }
 
 impl Field {
+    /// Appends tag, length and normalised bytes of the first of COPY fields; returns the others.
+    /// Most types are hashed as COPY has them, length and NULL included.
+    fn append_first<'t>(&self, fields: &'t [u8], canonical: &mut Vec<u8>) -> &'t [u8] {
+        let (value, after) = split_field(fields);
+        let is_as_copied = !self.is_numeric && self.skip == 0 && !self.is_text_array;
+        match value {
+            Some(_) if is_as_copied => {
+                canonical.extend_from_slice(&self.oid.to_be_bytes());
+                canonical.extend_from_slice(&fields[..fields.len() - after.len()]);
+            }
+            value => self.append(value, canonical),
+        }
+        after
+    }
+
     /// Appends tag, length and normalised bytes.
     fn append(&self, value: Option<&[u8]>, canonical: &mut Vec<u8>) {
         canonical.extend_from_slice(&self.oid.to_be_bytes());

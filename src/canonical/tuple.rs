@@ -39,6 +39,29 @@ pub fn with_nulls(tuple: &[u8], positions: &[usize]) -> Vec<u8> {
     fields
 }
 
+/// What a piece of a stream begins with.
+enum Scanned {
+    /// A tuple with its field count, up to `end`.
+    Tuple { end: usize },
+    /// The end of the stream.
+    Trailer,
+}
+
+/// None: more of the stream must be seen first.
+fn scan(bytes: &[u8]) -> Option<Scanned> {
+    let (head, _) = bytes.split_first_chunk::<2>()?;
+    let count = i16::from_be_bytes(*head);
+    if count < 0 {
+        return Some(Scanned::Trailer);
+    }
+    let mut end = 2;
+    for _ in 0..count {
+        let head = bytes.get(end..)?.first_chunk::<4>()?;
+        end += 4 + usize::try_from(i32::from_be_bytes(*head)).unwrap_or(0);
+    }
+    (end <= bytes.len()).then_some(Scanned::Tuple { end })
+}
+
 /// Splits a binary COPY OUT stream into tuples, whatever pieces it arrives in.
 #[derive(Debug, Default)]
 pub struct TupleReader {
@@ -63,24 +86,41 @@ impl TupleReader {
         if !self.header_read && !self.read_header()? {
             return Ok(None);
         }
-        let Some(head) = self.buffer.get(self.at..self.at + 2) else { return Ok(None) };
-        let count = i16::from_be_bytes([head[0], head[1]]);
-        if count < 0 {
-            self.ended = true;
-            return Ok(None);
-        }
-        let start = self.at + 2;
-        let mut end = start;
-        for _ in 0..count {
-            let Some(head) = self.buffer.get(end..end + 4) else { return Ok(None) };
-            let length = i32::from_be_bytes([head[0], head[1], head[2], head[3]]);
-            end += 4 + usize::try_from(length).unwrap_or(0);
-            if end > self.buffer.len() {
-                return Ok(None);
+        match scan(&self.buffer[self.at..]) {
+            None => Ok(None),
+            Some(Scanned::Trailer) => {
+                self.ended = true;
+                Ok(None)
+            }
+            Some(Scanned::Tuple { end }) => {
+                let start = self.at + 2;
+                self.at += end;
+                Ok(Some(&self.buffer[start..self.at]))
             }
         }
-        self.at = end;
-        Ok(Some(&self.buffer[start..end]))
+    }
+
+    /// Hands out every whole tuple that the next piece of the stream completes, without its field
+    /// count. Mostly a piece is one tuple, which is then read where it stands.
+    pub fn read(&mut self, piece: &[u8], visit: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let mut rest = piece;
+        if self.header_read && !self.ended && self.at == self.buffer.len() {
+            self.buffer.clear();
+            self.at = 0;
+            while let Some(Scanned::Tuple { end }) = scan(rest) {
+                let (tuple, after) = rest.split_at(end);
+                visit(&tuple[2..])?;
+                rest = after;
+            }
+        }
+        if rest.is_empty() {
+            return Ok(());
+        }
+        self.push(rest);
+        while let Some(tuple) = self.next_tuple()? {
+            visit(tuple)?;
+        }
+        Ok(())
     }
 
     /// Whether the trailer was seen.
@@ -104,5 +144,59 @@ impl TupleReader {
         self.at = 19 + extension;
         self.header_read = true;
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(rows: usize) -> (Vec<u8>, Vec<Vec<u8>>) {
+        let mut bytes = COPY_SIGNATURE.to_vec();
+        bytes.extend_from_slice(&[0; 8]);
+        let mut tuples = Vec::new();
+        for row in 0..rows {
+            let mut tuple = (-1_i32).to_be_bytes().to_vec();
+            tuple.extend_from_slice(&u32::try_from(row % 7).unwrap().to_be_bytes());
+            tuple.resize(tuple.len() + row % 7, b'x');
+            bytes.extend_from_slice(&2_i16.to_be_bytes());
+            bytes.extend_from_slice(&tuple);
+            tuples.push(tuple);
+        }
+        bytes.extend_from_slice(&(-1_i16).to_be_bytes());
+        (bytes, tuples)
+    }
+
+    fn read_in(pieces: &[&[u8]]) -> (Vec<Vec<u8>>, bool) {
+        let mut reader = TupleReader::default();
+        let mut tuples = Vec::new();
+        for piece in pieces {
+            let keep = &mut |tuple: &[u8]| {
+                tuples.push(tuple.to_vec());
+                Ok(())
+            };
+            reader.read(piece, keep).unwrap();
+        }
+        (tuples, reader.is_complete())
+    }
+
+    #[test]
+    fn tuples_are_the_same_whatever_pieces_they_arrive_in() {
+        let (bytes, tuples) = stream(40);
+        for size in 1..=bytes.len() {
+            let pieces: Vec<&[u8]> = bytes.chunks(size).collect();
+            assert_eq!(read_in(&pieces), (tuples.clone(), true), "pieces of {size}");
+        }
+        // As the server sends them: header, tuples and trailer each in a piece of its own, ...
+        let mut pieces = vec![&bytes[..19]];
+        let mut rest = &bytes[19..];
+        for tuple in &tuples {
+            let (piece, after) = rest.split_at(tuple.len() + 2);
+            pieces.push(piece);
+            rest = after;
+        }
+        assert_eq!(read_in(&pieces), (tuples.clone(), false), "without its trailer");
+        pieces.extend([rest, b"what comes after the end"]);
+        assert_eq!(read_in(&pieces), (tuples, true));
     }
 }

@@ -9,7 +9,7 @@ use super::options::JsonNull;
 use super::redact::{Redacted, Redactor};
 use super::text::{valid_utf8, without_nul};
 use super::value::Value;
-use crate::json::{self, Json, Written, to_source_text, write_jsonb};
+use crate::json::{self, Json, Written, push_flat_object, to_source_text, write_jsonb};
 
 /// How a json or jsonb column stores its values.
 pub(super) struct DocumentRules<'a> {
@@ -49,6 +49,9 @@ pub(super) fn write_document(
             end(out, at)?;
             return Ok(Stored::Written);
         }
+        Value::Text(text) if rules.jsonb && write_flat(text, rules, out)? => {
+            return Ok(Stored::Written);
+        }
         Value::Json(document) => document,
         Value::Text(text) => {
             parsed = read(text)?;
@@ -74,6 +77,18 @@ pub(super) fn write_document(
         return write_binary(document, rules, out, notes);
     }
     write_json(document, raw, rules, out, notes)
+}
+
+/// Writes a small flat document without a tree of it; false where it is not of that kind.
+fn write_flat(text: &[u8], rules: &DocumentRules<'_>, out: &mut Vec<u8>) -> Result<bool, Fault> {
+    let at = begin(out);
+    out.push(1);
+    if !push_flat_object(text, rules.redactor, out) {
+        out.truncate(at);
+        return Ok(false);
+    }
+    end(out, at)?;
+    Ok(true)
 }
 
 fn read(text: &[u8]) -> Result<Json, Fault> {

@@ -12,6 +12,7 @@
 //! | `timestamp`, `moment`, `civil`, `interval` | timestamptz, timestamp, date, time; interval |
 //! | `uuid`, `inet`, `array`, `document` | uuid, inet, arrays, json and jsonb |
 //!
+//! `inverse` goes the other way, for what is written back to `SQLite`.
 //! [`column`] chooses between them and applies the policies; [`options`] is what a pack declares.
 
 mod array;
@@ -25,6 +26,7 @@ mod field;
 mod independent;
 mod inet;
 mod interval;
+mod inverse;
 mod moment;
 pub mod note;
 mod number;
@@ -46,6 +48,7 @@ mod column_tests;
 pub use column::ColumnCast;
 pub(crate) use document::redact_shown;
 pub use independent::Raw;
+pub use inverse::{Reverse, Stored, Strength};
 pub use note::{MixedUnits, Note, Original, Policies, Policy, Refusal};
 pub use options::{CastName, CastOptions, EmptyText, EpochUnit, JsonNull, UnitHint, UnitOption};
 pub use planted::Bug;

@@ -71,6 +71,53 @@ const SHAPE: &str =
 
 /// `YYYY-MM-DD[(T| )HH:MM[:SS[(.|,)f{1,9}]][Z|±HH[[:]MM[:SS]]]][ BC]`, `infinity`, `-infinity`.
 pub(super) fn parse_moment(text: &[u8]) -> Result<Parsed, Fault> {
+    if let Some(moment) = parse_common(text) {
+        return Ok(Parsed::Moment(moment));
+    }
+    parse_any(text)
+}
+
+/// `YYYY-MM-DD(T| )HH:MM:SS[.ffffff][Z|+00:00]`, as most programs write it; None where it is
+/// anything else, faults included.
+pub(super) fn parse_common(text: &[u8]) -> Option<Moment> {
+    let (head, rest) = text.split_first_chunk::<19>()?;
+    let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T' | b' ', tail @ ..] = *head else {
+        return None;
+    };
+    let [h1, h2, b':', n1, n2, b':', s1, s2] = tail else { return None };
+    let [y1, y2, y3, y4] = digits_of([y1, y2, y3, y4])?;
+    let [m1, m2, d1, d2] = digits_of([m1, m2, d1, d2])?;
+    let [h1, h2, n1, n2, s1, s2] = digits_of([h1, h2, n1, n2, s1, s2])?;
+    let (year, month, day) = (y1 * 1000 + y2 * 100 + y3 * 10 + y4, m1 * 10 + m2, d1 * 10 + d2);
+    let (hour, minute, second) = (h1 * 10 + h2, n1 * 10 + n2, s1 * 10 + s2);
+    let (micros, rest) = match rest {
+        [b'.', f1, f2, f3, f4, f5, f6, rest @ ..] => {
+            let digits = digits_of([*f1, *f2, *f3, *f4, *f5, *f6])?;
+            (digits.into_iter().fold(0, |value, digit| value * 10 + digit), rest)
+        }
+        rest => (0, rest),
+    };
+    let offset = match rest {
+        b"Z" | b"+00:00" => Some(0),
+        b"" => None,
+        _ => return None,
+    };
+    if year == 0 || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let days = days_of(year, month, day)?;
+    let clock = ((hour * 60 + minute) * 60 + second) * SECOND + micros;
+    Some(Moment { days, clock: Some(clock), offset })
+}
+
+/// The values of decimal digits.
+fn digits_of<const N: usize>(text: [u8; N]) -> Option<[i64; N]> {
+    let is_decimal = text.iter().fold(true, |all, byte| all & byte.is_ascii_digit());
+    is_decimal.then(|| text.map(|byte| i64::from(byte & 0x0f)))
+}
+
+/// Any shape of [`parse_moment`].
+fn parse_any(text: &[u8]) -> Result<Parsed, Fault> {
     if !text.first().is_some_and(u8::is_ascii_digit) {
         return infinity(text).ok_or_else(|| Fault::timestamp(SHAPE));
     }
@@ -214,6 +261,48 @@ mod tests {
         match parse_moment(text.as_bytes()) {
             Ok(Parsed::Moment(moment)) => moment,
             other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_common_shape_reads_as_any_shape_does() {
+        use rand::{Rng as _, SeedableRng as _, seq::IndexedRandom as _};
+
+        use crate::cast::decimal::Decimal;
+
+        let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(41);
+        let pieces: [&[&str]; 9] = [
+            &["2026", "0001", "0000", "9999", "1900", "2024", "12345", "20x6"],
+            &["-", "-", "-", "/"],
+            &["02", "12", "01", "00", "13", "2"],
+            &["-", "-", "-", ""],
+            &["06", "28", "29", "30", "31", "00", "32"],
+            &["T", " ", "t", ""],
+            &["17:40:01", "00:00:00", "23:59:59", "24:00:00", "23:59:60", "25:00:00", "17:40"],
+            &["", ".994514", ".000000", ".5", ",994514", ".9945145", ".994514000", ".99451a"],
+            &["", "Z", "+00:00", "z", "-00:00", "+01:00", "+00", " BC", "+00:00 BC", " "],
+        ];
+        let mut common = 0;
+        for _ in 0..200_000 {
+            let mut text: Vec<u8> = Vec::new();
+            for piece in pieces {
+                text.extend_from_slice(piece.choose(&mut random).unwrap().as_bytes());
+            }
+            if random.random_bool(0.1) && !text.is_empty() {
+                let at = random.random_range(0..text.len());
+                text[at] = random.random();
+            }
+            let shown = String::from_utf8_lossy(&text);
+            let Some(moment) = parse_common(&text) else { continue };
+            common += 1;
+            assert_eq!(parse_any(&text).unwrap(), Parsed::Moment(moment), "{shown}");
+            assert!(Decimal::parse(&text).is_none(), "{shown} is no number");
+        }
+        assert!(common > 200, "{common} of the common shape");
+        for text in
+            ["2026-02-06T17:40:01.000001+00:00", "2026-02-06 17:40:01", "2026-02-06T17:40:01Z"]
+        {
+            assert!(parse_common(text.as_bytes()).is_some(), "{text}");
         }
     }
 

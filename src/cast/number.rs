@@ -39,6 +39,11 @@ pub(super) fn write_integer(
         Width::Int8 => (i64::MIN, i64::MAX),
     };
     let whole = match source {
+        // What nearly all are: nothing to be judged.
+        Source::Integer(n) if (min..=max).contains(&n) => {
+            put_integer(width, n, out);
+            return Ok(None);
+        }
         Source::Integer(n) => Whole { value: i128::from(n), inexact: false },
         Source::Real(x) => whole_of_real(x)?,
         Source::Text(text) => Whole { value: canonical_integer(text)?, inexact: false },
@@ -60,12 +65,17 @@ pub(super) fn write_integer(
         Some((reason, _)) => Some(reason),
         None => None,
     };
+    put_integer(width, stored, out);
+    Ok(rule)
+}
+
+/// Appends an integer that is in the range of its width.
+fn put_integer(width: Width, stored: i64, out: &mut Vec<u8>) {
     match width {
         Width::Int8 => put(out, stored.to_be_bytes()),
         Width::Int4 => put(out, i32::try_from(stored).unwrap_or(i32::MAX).to_be_bytes()),
         Width::Int2 => put(out, i16::try_from(stored).unwrap_or(i16::MAX).to_be_bytes()),
     }
-    Ok(rule)
 }
 
 fn whole_of_real(x: f64) -> Result<Whole, Fault> {

@@ -7,7 +7,7 @@ use super::civil::{DAY, POSTGRES_EPOCH, SECOND, civil_of};
 use super::decimal::{Decimal, NotScaled};
 use super::fault::{Changed, Class, Fault};
 use super::field::put;
-use super::moment::{Moment, Parsed, parse_clock, parse_moment};
+use super::moment::{Moment, Parsed, parse_clock, parse_common, parse_moment};
 use super::number::truncated;
 use super::options::{EpochUnit, UnitHint};
 use super::source::Source;
@@ -108,16 +108,28 @@ pub(super) fn write_timestamptz(
     reading: &Reading,
     out: &mut Vec<u8>,
 ) -> Result<Changed, Fault> {
-    let micros = match epoch_or_text(source, reading)? {
-        EpochOrText::Epoch(micros) => micros,
-        EpochOrText::Text(text) => match parse_moment(text)? {
-            Parsed::Infinity => i64::MAX,
-            Parsed::NegativeInfinity => i64::MIN,
-            Parsed::Moment(moment) => instant(&moment, reading.zone.as_ref())?,
-        },
+    // The common shape is no number in any unit.
+    let common = match source {
+        Source::Text(text) if !reading.only_epoch => parse_common(text),
+        _ => None,
+    };
+    let micros = match common {
+        Some(moment) => instant(&moment, reading.zone.as_ref())?,
+        None => any_instant(source, reading)?,
     };
     put(out, micros.to_be_bytes());
     Ok(None)
+}
+
+fn any_instant(source: Source<'_>, reading: &Reading) -> Result<i64, Fault> {
+    match epoch_or_text(source, reading)? {
+        EpochOrText::Epoch(micros) => Ok(micros),
+        EpochOrText::Text(text) => match parse_moment(text)? {
+            Parsed::Infinity => Ok(i64::MAX),
+            Parsed::NegativeInfinity => Ok(i64::MIN),
+            Parsed::Moment(moment) => instant(&moment, reading.zone.as_ref()),
+        },
+    }
 }
 
 fn instant(moment: &Moment, zone: Option<&Zone>) -> Result<i64, Fault> {

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::OpenedPack;
-use crate::parity::{OutsideSlices, Report, StoredRun, UnmappedColumns, Verdict};
+use crate::parity::{LeftOut, OutsideSlices, Report, StoredRun, UnmappedColumns, Verdict};
 use crate::source::discover::Discovered;
 
 /// Version of the file format.
@@ -145,6 +145,9 @@ pub struct NotChecked {
     pub streams: Vec<String>,
     /// Rows no stream claims.
     pub outside_slices: Vec<OutsideSlices>,
+    /// Rows that retention removes from the target.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
     /// Columns the pack does not fill.
     pub unmapped_columns: Vec<UnmappedColumns>,
 }
@@ -201,6 +204,7 @@ pub fn issue(run: &StoredRun, opened: &OpenedPack) -> Result<Certificate> {
         not_checked: NotChecked {
             streams: report.not_checked.clone(),
             outside_slices: report.outside_slices.clone(),
+            left_out: report.left_out.clone(),
             unmapped_columns: report.unmapped_columns.clone(),
         },
     })

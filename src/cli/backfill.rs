@@ -10,6 +10,7 @@ use crate::config::Settings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::Pack;
 use crate::pack::units::InferredUnit;
+use crate::phase::{self, Work};
 use crate::preflight;
 use crate::source::snapshot::Snapshot;
 use crate::store::Postgres;
@@ -114,6 +115,10 @@ pub struct Args {
     /// Copy the sources first and read the copy, so that the application may go on writing
     #[arg(long, conflicts_with = "preflight")]
     pub(super) snapshot: bool,
+    /// Import an offline copy after decommission: rows that Postgres holds already stay as they are,
+    /// unless the pack's conflict rule says that the copy's is newer
+    #[arg(long, conflicts_with_all = ["preflight", "snapshot"])]
+    pub(super) historical: bool,
     /// Switch the targets' own triggers off while their rows are written (needs the tables' owner)
     #[arg(long)]
     pub(super) disable_triggers: bool,
@@ -192,6 +197,9 @@ async fn with_postgres(
     if args.preflight {
         return preflight(args, pack, settings, output, postgres).await;
     }
+    let work = if args.historical { Work::Historical } else { Work::Backfill };
+    phase::require(postgres, pack.name(), work).await?;
+    let pack = if args.historical { pack.for_history() } else { pack };
     let snapshot = snapshot(args, &pack, settings, output, postgres).await?;
     let roots = snapshot.as_ref().map_or_else(|| args.source.clone(), |copy| copy.roots());
     let options = Options {

@@ -195,6 +195,10 @@ fn not_checked_text(not_checked: &certificate::NotChecked) -> String {
     parts.extend(not_checked.outside_slices.iter().map(|outside| {
         format!("{} rows of {} that no stream claims", outside.rows, outside.table)
     }));
+    parts.extend(not_checked.left_out.iter().map(|left_out| {
+        let (rows, rule, target) = (left_out.source_rows, &left_out.rule, &left_out.target);
+        format!("{rows} rows of {target} with {rule}, by retention")
+    }));
     parts.extend(
         not_checked.unmapped_columns.iter().map(|unmapped| {
             format!("columns {} of {}", unmapped.columns.join(", "), unmapped.table)

@@ -181,7 +181,8 @@ impl Story<'_> {
             "The plan is a file to be read first. Each row is checked again before it is touched.",
         )?;
         let mut conn = postgres.dedicated().await?;
-        let plan = crate::repair::plan(&mut conn, run).await?;
+        let plan =
+            crate::repair::plan(&mut conn, run, None, &crate::repair::Sides::default()).await?;
         crate::repair::write_plan(&plan, &self.folder.join("repair.json"))?;
         self.say(plan.text())?;
         let opened = Arc::new(self.open(postgres, source).await?);

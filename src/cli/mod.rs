@@ -13,27 +13,32 @@ pub mod backfill;
 mod backfill_documents;
 pub mod certificate;
 pub mod demo;
+pub mod dual_write;
 pub mod embedded;
 pub mod ledger;
+pub mod maintain;
 pub mod migrate;
 pub mod outbox;
 pub mod output;
 pub mod pack;
 pub mod parity;
+pub mod phase;
 pub mod ping;
 pub mod rejects;
 pub mod repair;
+pub mod resolve;
+pub mod reverse;
+pub mod review;
+pub mod sidecar;
 pub mod verify_parity;
 
 mod preflight;
 mod progress;
+mod query;
 mod record;
 mod rejects_retry;
 mod report_file;
-mod resolve;
-mod review;
 mod self_test;
-mod sidecar;
 mod signals;
 
 use std::future::Future;
@@ -130,6 +135,8 @@ enum Command {
     Rejects(rejects::Args),
     /// Values stored changed and records a rule left out: list, show
     Ledger(ledger::Args),
+    /// Capture changes in the SQLite files and apply them to Postgres while the application runs
+    DualWrite(dual_write::Args),
     /// Prove that the target holds what the source holds, or name each difference
     VerifyParity(verify_parity::Args),
     /// Verifications made before: show one again, or write it as a page
@@ -138,8 +145,16 @@ enum Command {
     Certificate(certificate::Args),
     /// Bring changes to the Qdrant collection: follow, drain, rebuild
     Outbox(outbox::Args),
+    /// Where a pack stands between SQLite and Postgres: status, advance, rollback, history, accept
+    Phase(phase::Args),
     /// Make differences good: a plan to review, then its execution
     Repair(repair::Args),
+    /// Ask a question that a pack's documents ask, by name
+    Query(query::Args),
+    /// Make partitions ahead, remove what retention no longer keeps, report what waits
+    Maintain(maintain::Args),
+    /// After the cutover: write changes in Postgres back to SQLite
+    Reverse(reverse::Args),
     /// Show a pack's mapping, or check it against the database and the sources
     Pack(pack::Args),
     /// Reach the server the settings name, and show what it is
@@ -158,11 +173,16 @@ impl Command {
             Self::Sidecar(args) => sidecar::run(args, settings, output).await,
             Self::Rejects(args) => rejects::run(args, settings, output).await,
             Self::Ledger(args) => ledger::run(args, settings, output).await,
+            Self::DualWrite(args) => dual_write::run(args, settings, output).await,
             Self::VerifyParity(args) => verify_parity::run(args, settings, output).await,
             Self::Parity(args) => parity::run(args, settings, output).await,
             Self::Certificate(args) => certificate::run(args, settings, output).await,
             Self::Outbox(args) => outbox::run(args, settings, output).await,
+            Self::Phase(args) => phase::run(args, settings, output).await,
             Self::Repair(args) => repair::run(args, settings, output).await,
+            Self::Query(args) => query::run(args, settings, output).await,
+            Self::Maintain(args) => maintain::run(args, settings, output).await,
+            Self::Reverse(args) => Box::pin(reverse::run(args, settings, output)).await,
             Self::Pack(args) => pack::run(args, settings, output).await,
             Self::Ping(args) => ping::run(args, settings, output).await,
         }

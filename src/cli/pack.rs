@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use super::{Outcome, Output, Report, output};
+use crate::cast::Reverse;
 use crate::config::Settings;
 use crate::error::Result;
 use crate::pack::Pack;
@@ -136,6 +137,8 @@ fn stream_text(stream: &MappedStream) -> String {
     if !stream.ignore.is_empty() {
         let _ = write!(text, "\n  left behind: {}", stream.ignore.join(", "));
     }
+    let reverse = stream.reverse.map_or("as well as its casts allow", Reverse::name);
+    let _ = write!(text, "\n  written back after the cutover: {reverse}");
     for output in &stream.outputs {
         let _ = write!(text, "\n{}", output_text(stream, output));
     }

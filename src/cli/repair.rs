@@ -9,7 +9,8 @@ use super::{Outcome, Output, Report, output};
 use crate::config::Settings;
 use crate::error::Result;
 use crate::pack::Pack;
-use crate::repair::{self, Applied, Fate, Plan};
+use crate::phase::{self, Work};
+use crate::repair::{self, Applied, Fate, Operation, Plan};
 use crate::store::Postgres;
 
 /// Arguments of `toolkit repair`.
@@ -20,8 +21,11 @@ and the digests both sides had. Read it, remove what you do not want, then apply
 re-checks each row first: what changed since the verification is left alone and named. Rows of one
 group of 500 are committed together, each compared again before the commit.
 
+Where Postgres is right and the source is wrong, say --side target (or --side STREAM=target): those
+rows are listed as kept and stay as they are. A repair never writes to a source.
+
 Examples:
-  toolkit repair plan --run latest --out repair.json
+  toolkit repair plan --run latest --pack unified --out repair.json
   toolkit repair apply repair.json --source /data/app --dry-run
   toolkit repair apply repair.json --source /data/app")]
 pub struct Args {
@@ -36,6 +40,13 @@ enum Action {
         /// Run id of a verification, or `latest`
         #[arg(long)]
         run: String,
+        /// The newest verification of this pack, with `--run latest`: its name, or its folder
+        #[arg(long, value_parser = super::record::pack_name)]
+        pack: Option<String>,
+        /// Which side is right: `source` (default), `target`, or for one stream `STREAM=target`.
+        /// Rows of the target's side are listed and stay as they are
+        #[arg(long, value_name = "SIDE")]
+        side: Vec<String>,
         /// File to write; must not exist
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
@@ -50,7 +61,7 @@ enum Action {
         /// Folder of your own pack.toml [default: the built-in pack the plan names]
         #[arg(long)]
         pack: Option<String>,
-        /// Print the plan and change nothing
+        /// Check each row as it is now, say what would be written, and change nothing
         #[arg(long)]
         dry_run: bool,
     },
@@ -59,10 +70,11 @@ enum Action {
 /// Runs the command.
 pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Outcome> {
     match args.action {
-        Action::Plan { run, out } => {
+        Action::Plan { run, pack, side, out } => {
+            let sides = repair::Sides::parse(&side)?;
             let postgres = Postgres::connect(settings).await?;
             let mut conn = postgres.dedicated().await?;
-            let plan = repair::plan(&mut conn, &run).await?;
+            let plan = repair::plan(&mut conn, &run, pack.as_deref(), &sides).await?;
             drop(conn);
             postgres.close().await?;
             repair::write_plan(&plan, &out)?;
@@ -72,22 +84,30 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
         }
         Action::Apply { file, source, pack, dry_run } => {
             let plan = repair::read_plan(&file)?;
-            if dry_run {
-                output.report(&plan)?;
-                output.note("no changes are made");
-                return Ok(Outcome::Success);
-            }
             let pack = Pack::find(pack.as_deref().unwrap_or(&plan.pack))?;
             let postgres = Postgres::connect(settings).await?;
+            phase::require(&postgres, pack.name(), Work::Repair).await?;
             let opened = crate::pack::open_as_recorded(settings, &postgres, pack, &source).await?;
-            let applied = repair::apply(&postgres, Arc::new(opened), &plan, output.stop()).await?;
+            let opened = Arc::new(opened);
+            let applied = if dry_run {
+                repair::rehearse(&postgres, opened, &plan, output.stop()).await?
+            } else {
+                repair::apply(&postgres, opened, &plan, output.stop()).await?
+            };
             postgres.close().await?;
             output.report(&applied)?;
+            if dry_run {
+                output.note("a dry run: these rows would be repaired; no changes were made");
+            }
             let is_done = applied.left_alone.iter().all(|left| left.fate == Fate::AlreadyRight);
             Ok(if is_done { Outcome::Success } else { Outcome::Differences })
         }
     }
 }
+
+/// What to expect of rows whose target is right.
+const KEPT: &str = "\nkept rows: a repair writes to Postgres alone, so parity goes on naming them until \
+    the source is corrected";
 
 impl Report for Plan {
     fn text(&self) -> String {
@@ -101,9 +121,12 @@ impl Report for Plan {
             ]);
         }
         let mut text = format!(
-            "repair plan of pack {} from the {} side, for verification {}\n\n{table}",
-            self.pack, self.from, self.parity_run
+            "repair plan of pack {}, for verification {}\n\n{table}",
+            self.pack, self.parity_run
         );
+        if self.actions.iter().any(|action| action.operation == Operation::Keep) {
+            text.push_str(KEPT);
+        }
         for (kind, rows) in &self.left_alone {
             text.push_str(&format!("\n{rows} {kind}: not repairable this way"));
             text.push_str(match kind.as_str() {
@@ -134,6 +157,9 @@ impl Report for Applied {
         let mut text = format!("{total} rows repaired");
         if !parts.is_empty() {
             text.push_str(&format!(" ({}), each compared again", parts.join(", ")));
+        }
+        if self.kept > 0 {
+            text.push_str(&format!("\n{} kept as Postgres holds them{KEPT}", self.kept));
         }
         for left in &self.left_alone {
             let why = match &left.fate {

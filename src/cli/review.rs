@@ -40,7 +40,7 @@ enum Action {
         /// Only this state
         #[arg(long, default_value = "open", value_parser = PossibleValuesParser::new(STATES))]
         state: String,
-        /// Only this field: a column, meta.NAME, raw_by_source.NAME, or a table
+        /// Only this field: a column, `meta.NAME`, `raw_by_source.NAME`, or a table
         #[arg(long)]
         field: Option<String>,
         /// Only what concerns this anime

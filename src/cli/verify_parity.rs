@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::record::shown as escaped;
 use super::report_file::{self, ReportFile};
@@ -12,8 +13,8 @@ use crate::config::Settings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::{OpenedPack, Pack, join_error};
 use crate::parity::{
-    self, Difference, Digests, Independent, Kind, Level, Options, StoredRun, UnitResult, Verdict,
-    stored_run,
+    self, Difference, Digests, Independent, Kind, Level, Options, Settle, StoredRun, UnitResult,
+    Verdict, stored_run,
 };
 use crate::store::Postgres;
 
@@ -36,6 +37,10 @@ Kinds of difference:
 
 The second way lets Postgres's own input functions read the raw values of the source: of 1,000
 records per stream, or with --independent of all.
+
+Where capture is installed the application may go on writing: what differs is compared again, up to
+8 times, and counts if it is never found equal, nor the target found to follow. --settle SECONDS goes
+on for that long, whether anything is captured or not.
 
 Rejects, skips, superseded rows and ledgered values that backfill recorded are accounted for and
 are no differences.
@@ -66,6 +71,7 @@ Examples:
   toolkit verify-parity --pack unified --source /data/app --level full
   toolkit verify-parity --pack unified --source /data/app --level sample --n 4096
   toolkit verify-parity --pack unified --snapshot
+  toolkit verify-parity --pack unified --source /data/app --settle 30
   toolkit verify-parity --pack unified --source /data/app --report parity.html --report p.junit.xml
   toolkit --format json verify-parity --pack unified --source /data/app | jq .differences
   toolkit verify-parity --self-test")]
@@ -94,6 +100,11 @@ pub struct Args {
     /// Read every record a second way, without the casts, instead of 1,000 per stream
     #[arg(long)]
     independent: bool,
+    /// Stores that change meanwhile: read what differs again until it agrees, for so many seconds
+    /// at most [default with --settle alone: 10]
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "10",
+          value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    settle: Option<u32>,
     /// Differing rows that are named; all are counted
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     max_differences: u32,
@@ -110,7 +121,7 @@ pub struct Args {
     /// Verify the verifier: plant drift of every class in data of its own, and see it found
     #[arg(long, conflicts_with_all = [
         "pack", "source", "snapshot", "stream", "level", "n", "independent", "max_differences",
-        "digest", "report", "certificate",
+        "digest", "report", "certificate", "settle",
     ])]
     self_test: bool,
     /// Tries this class of drift alone, and expects it without planting it, to see that fail
@@ -170,7 +181,6 @@ async fn with_postgres(
     } else {
         args.source.clone()
     };
-    let opened = Arc::new(crate::pack::open_as_recorded(settings, postgres, pack, &roots).await?);
     let level = match args.level {
         LevelName::Counts => Level::Counts,
         LevelName::Full => Level::Full,
@@ -194,9 +204,14 @@ async fn with_postgres(
         } else {
             Independent::Sample { n: 1000, seed: args.seed.unwrap_or_else(rand::random) }
         },
+        settle: args
+            .settle
+            .map_or(Settle::No, |seconds| Settle::For(Duration::from_secs(seconds.into()))),
         ..Options::default()
     };
-    let report = parity::verify(postgres, Arc::clone(&opened), &options, output.stop()).await?;
+    let opened = Arc::new(crate::pack::open_as_recorded(settings, postgres, pack, &roots).await?);
+    let report =
+        crate::phase::verify(postgres, Arc::clone(&opened), &options, output.stop()).await?;
     output.report(&report)?;
     if args.report.is_empty() && args.certificate.is_none() {
         return Ok(report);
@@ -256,6 +271,13 @@ impl Report for parity::Report {
                 outside.rows, outside.table
             ));
         }
+        for left_out in &self.left_out {
+            text.push_str(&format!(
+                "\n\nNOT COMPARED: {} rows of the source with {}, which retention removed from {}; \
+                 the target still holds {} of that age",
+                left_out.source_rows, left_out.rule, left_out.target, left_out.target_rows
+            ));
+        }
         for unmapped in &self.unmapped_columns {
             text.push_str(&format!(
                 "\n\nNOT COMPARED: columns of {} that the pack does not fill: {}",
@@ -276,9 +298,49 @@ impl Report for parity::Report {
                 self.changed_sources.join(", ")
             ));
         }
+        for line in left_out(self) {
+            text.push_str(&format!("\n\n{line}"));
+        }
         text.push_str(&format!("\n\n{}", verdict(self)));
         text
     }
+}
+
+/// What of the source is not in Postgres, or not as it was, and is no difference because backfill
+/// recorded it.
+fn left_out(report: &parity::Report) -> Vec<String> {
+    let sum = |count: fn(&parity::StreamResult) -> u64| report.streams.iter().map(count).sum();
+    let pack = &report.pack;
+    let kinds: [(u64, &str, String); 3] = [
+        (
+            sum(|stream| stream.rejected),
+            "rejected, and not in Postgres",
+            format!("toolkit rejects list --pack {pack}"),
+        ),
+        (
+            sum(|stream| stream.skipped),
+            "left out by a rule, and not in Postgres",
+            format!("toolkit ledger list --pack {pack}"),
+        ),
+        (
+            sum(|stream| stream.ledgered),
+            "stored changed by a rule",
+            format!("toolkit ledger list --pack {pack}"),
+        ),
+    ];
+    let mut lines: Vec<String> = kinds
+        .into_iter()
+        .filter(|(count, ..)| *count > 0)
+        .map(|(count, what, command)| format!("of the source {count} {what}: `{command}`"))
+        .collect();
+    if let Some(settling) = report.settling.filter(|settling| settling.differed > 0) {
+        lines.push(format!(
+            "{} rows differed at first; {} agreed when they were read again ({} more readings), {} \
+             were still changing",
+            settling.differed, settling.settled, settling.readings, settling.unsettled
+        ));
+    }
+    lines
 }
 
 impl parity::Report {
@@ -421,7 +483,10 @@ fn difference_text(difference: &Difference) -> String {
                 difference.source_value.as_deref().map(escaped).unwrap_or_default()
             )
         }
-        _ => head,
+        _ => match difference.source_value.as_ref().or(difference.target_value.as_ref()) {
+            Some(row) if !row.is_empty() => format!("{head}\n            {}", escaped(row)),
+            _ => head,
+        },
     }
 }
 

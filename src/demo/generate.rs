@@ -18,9 +18,11 @@ mod reports;
 mod runs;
 mod sqlite;
 mod tables;
+mod webtoon;
 
 pub use quirk::{Outcome, Quirk};
 pub use reports::SECRET_MARK;
+pub use webtoon::webtoon;
 
 use crate::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};

@@ -1,6 +1,8 @@
 //! A record that was kept whole, as a record again: what a reject stores, and what a person makes
 //! of it.
 
+use std::sync::Arc;
+
 use crate::cast::{Refusal, Value};
 use crate::derive::original_bytes;
 use crate::json::Json;
@@ -27,7 +29,7 @@ pub struct HeldRecord {
 
 #[derive(Debug)]
 enum Held {
-    Columns { names: Vec<String>, cells: Vec<Cell> },
+    Columns { names: Arc<[String]>, cells: Vec<Cell> },
     Document { root: Json, bytes: Vec<u8>, element: Option<(String, usize)> },
     Broken { bytes: Vec<u8>, refusal: Refusal },
 }
@@ -106,7 +108,7 @@ impl HeldRecord {
 #[must_use]
 pub fn held_columns(bytes: &[u8]) -> Vec<String> {
     match columns(bytes) {
-        Ok(Held::Columns { names, .. }) => names,
+        Ok(Held::Columns { names, .. }) => names.to_vec(),
         _ => Vec::new(),
     }
 }
@@ -164,7 +166,7 @@ fn columns(bytes: &[u8]) -> Result<Held, String> {
         cells.push(Cell::of(value).map_err(|what| format!("column {name}: {what}"))?);
         names.push(name);
     }
-    Ok(Held::Columns { names, cells })
+    Ok(Held::Columns { names: names.into(), cells })
 }
 
 fn document(bytes: &[u8], records: Option<&str>, locator: &Locator) -> Result<Held, String> {

@@ -6,6 +6,7 @@ mod conflict;
 mod corrections;
 mod entries;
 mod held;
+mod keys;
 mod original;
 mod pointed;
 mod raw;
@@ -18,6 +19,7 @@ pub use entries::{
     LedgerEntry, RejectEntry, note_entries, output_name, reject_entries, skip_entries,
 };
 pub use held::{HeldRecord, held_columns};
+pub use keys::{DerivedKey, key_fields};
 pub use original::original_bytes;
 pub use pointed::{PointedVisitor, Pointer, Pointers};
 pub use reach::{Reach, Unreached};
@@ -157,6 +159,10 @@ impl<'p> Deriver<'p> {
     /// Derives the rows of `record` into `out`, which is emptied first.
     pub fn derive(&mut self, record: &SourceRecord<'_>, out: &mut Derived) -> Result<()> {
         out.clear();
+        self.resolver.see(match &record.content {
+            Content::Columns { names, .. } => Some(names),
+            _ => None,
+        });
         match &record.content {
             Content::Broken { refusal, .. } => {
                 out.reject(0, 0, None, refusal.clone());
@@ -295,6 +301,8 @@ impl<'p> Deriver<'p> {
             self.scratch.clear();
             let value = self.resolver.of_column((index, position), &column.from, context);
             match column.cast.encode(value, &mut out.buffer, &mut self.scratch) {
+                // Hardly any value has one.
+                Ok(()) if self.scratch.is_empty() => {}
                 Ok(()) => out.notes.extend(self.scratch.drain(..).map(|note| RowNote {
                     row: out.rows.len(),
                     column: position,
@@ -378,7 +386,7 @@ fn null_key(output: &OutputPlan, fields: &[u8]) -> Option<usize> {
         return None;
     }
     let mut at = 0;
-    for position in 0..output.columns.len() {
+    for position in 0..=output.key.iter().copied().max()? {
         let head = fields.get(at..at + 4)?;
         let length = i32::from_be_bytes([head[0], head[1], head[2], head[3]]);
         if length < 0 && output.key.contains(&position) {

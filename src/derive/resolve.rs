@@ -1,5 +1,7 @@
 //! Finding the value a column comes from.
 
+use std::sync::Arc;
+
 use crate::cast::Value;
 use crate::json::Json;
 use crate::pack::plan::{From, Meta, Scope};
@@ -85,13 +87,33 @@ impl<'a> Context<'a> {
 /// Resolves `from`s; remembers where columns stand.
 #[derive(Debug, Default)]
 pub(super) struct Resolver {
-    /// By output and column of the plan: where its one source column stood last.
-    places: Vec<Vec<Option<usize>>>,
+    /// The names of the record at hand. What is held here cannot change, nor give its place to
+    /// others, so that the same names are known by their address.
+    names: Option<Arc<[String]>>,
+    /// By output and column of the plan: where its one source column stands among these names, as
+    /// far as that was looked for.
+    places: Vec<Vec<Option<Place>>>,
 }
 
+/// Where a column stands; None: nowhere.
+type Place = Option<usize>;
+
 impl Resolver {
-    /// As [`Resolver::first`], for a column of an output: most come from one source column, which
-    /// mostly stands where it stood in the record before.
+    /// Takes note of the names of the record whose columns are looked for next.
+    pub(super) fn see(&mut self, names: Option<&Arc<[String]>>) {
+        let is_known = match (&self.names, names) {
+            (Some(known), Some(names)) => Arc::ptr_eq(known, names),
+            (None, None) => true,
+            _ => false,
+        };
+        if !is_known {
+            self.names = names.cloned();
+            self.places.clear();
+        }
+    }
+
+    /// As [`Context::first`], for a column of an output: most come from one source column, which
+    /// stands where it stood in the record before. The record was [seen](Self::see).
     pub(super) fn of_column<'a>(
         &mut self,
         (output, column): (usize, usize),
@@ -106,9 +128,7 @@ impl Resolver {
         if places.len() <= column {
             places.resize(column + 1, None);
         }
-        let is_there = |at: &usize| context.names.get(*at).is_some_and(|found| found == name);
-        let place = places[column].filter(is_there).or_else(|| position(name, context));
-        places[column] = place;
+        let place = *places[column].get_or_insert_with(|| position(name, context));
         place.map_or(Value::Null, |at| context.values[at])
     }
 }
@@ -120,4 +140,53 @@ fn position(name: &str, context: &Context<'_>) -> Option<usize> {
         .iter()
         .position(|column| column == name)
         .or_else(|| context.names.iter().position(|column| column.eq_ignore_ascii_case(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Arc<[String]> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_column_is_found_where_it_stands_in_each_record() {
+        let file = SourceFile {
+            path: "a".into(),
+            relative: "a".to_owned(),
+            sha256: String::new(),
+            size_bytes: 0,
+        };
+        let mut resolver = Resolver::default();
+        let mut place_of = |names: &Arc<[String]>, wanted: &str| {
+            let values: Vec<Value<'_>> = (0_i64..).take(names.len()).map(Value::Integer).collect();
+            let context = Context {
+                file: &file,
+                names,
+                values: &values,
+                element: None,
+                root: None,
+                computed: None,
+                element_key: None,
+            };
+            resolver.see(Some(names));
+            match resolver.of_column((1, 2), &[From::Column(wanted.to_owned())], &context) {
+                Value::Integer(at) => Some(at),
+                _ => None,
+            }
+        };
+        for (order, place) in [
+            (["id", "model", "at"], Some(1)),
+            (["model", "id", "at"], Some(0)),
+            (["id", "at", "MODEL"], Some(2)),
+            (["id", "at", "modell"], None),
+            (["id", "model", "at"], Some(1)),
+        ] {
+            // Names that are gone give their memory to the next ones.
+            let names = names(&order);
+            assert_eq!(place_of(&names, "model"), place, "{order:?}");
+            assert_eq!(place_of(&names, "model"), place, "{order:?} again");
+        }
+    }
 }

@@ -6,6 +6,7 @@
 //! them.
 
 mod escape;
+mod flat;
 mod jsonb;
 mod lexer;
 mod number;
@@ -19,6 +20,7 @@ mod arbitrary;
 mod jsonb_tests;
 
 pub use escape::to_source_text;
+pub(crate) use flat::push_flat_object;
 pub use jsonb::{Written, write_jsonb};
 pub use lexer::ParseError;
 pub use parse::{DEPTH_MAX, Prefix, parse, parse_prefix};

@@ -15,6 +15,7 @@
 //!   pause, a bounded number of times.
 
 mod apply;
+mod drift;
 mod history;
 mod lexer;
 mod lock;
@@ -24,6 +25,7 @@ mod set;
 mod step;
 
 pub use apply::{Applied, AppliedFile, AppliedStage, Options, apply, up};
+pub use drift::{Drift, DriftEntry, DriftKind, drift, not_owned};
 pub use optional::{Optional, optional_extensions};
 pub use plan::{Entry, Plan, Stage, State, Status};
 pub use plan::{plan, require_current, require_current_set, status};

@@ -33,6 +33,10 @@ const BUILTIN: &[BuiltinPack] = &[
             "toolkit/V3__targets.sql",
             "toolkit/V4__miscast.sql",
             "toolkit/V5__rejects.sql",
+            "toolkit/V6__capture.sql",
+            "toolkit/V7__reverse.sql",
+            "toolkit/V8__phase.sql",
+            "toolkit/V9__maintain.sql",
         ],
     ),
     (
@@ -56,6 +60,18 @@ const BUILTIN: &[BuiltinPack] = &[
             "unified/V5__retrieval.sql",
             "unified/V6__observability.sql",
             "unified/V7__compression.sql",
+        ],
+    ),
+    (
+        "webtoon",
+        embedded![
+            "webtoon/V1__stories_and_scenes.sql",
+            "webtoon/V2__characters.sql",
+            "webtoon/V3__artifacts.sql",
+            "webtoon/V4__styles_episodes_audit.sql",
+            "webtoon/V5__allocation.sql",
+            "webtoon/V6__questions.sql",
+            "webtoon/V7__compression.sql",
         ],
     ),
 ];

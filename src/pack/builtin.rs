@@ -1,7 +1,7 @@
 //! The packs that are compiled into the program.
 
 /// Names of the built-in packs.
-pub const NAMES: &[&str] = &["anime", "unified"];
+pub const NAMES: &[&str] = &["anime", "unified", "webtoon"];
 
 /// `pack.toml` of a built-in pack.
 #[must_use]
@@ -9,6 +9,7 @@ pub fn text(name: &str) -> Option<&'static str> {
     match name {
         "anime" => Some(include_str!("../../migrations/anime/pack.toml")),
         "unified" => Some(include_str!("../../migrations/unified/pack.toml")),
+        "webtoon" => Some(include_str!("../../migrations/webtoon/pack.toml")),
         _ => None,
     }
 }

@@ -20,6 +20,7 @@ use crate::pack::manifest::{
 };
 use crate::pack::order::copy_order;
 use crate::pack::plan::{From, OutputPlan, PackPlan, PlannedColumn, SourceKind, StreamPlan};
+use crate::pack::reverse::{overstated, way_back};
 use crate::pack::{Pack, builtin, lint, reference};
 use crate::store::catalog::{COLUMNS_MAX, Column, Table, split_name};
 
@@ -84,9 +85,7 @@ pub async fn compile_all(
     let plan = PackPlan {
         name: pack.name().to_owned(),
         version: pack.manifest.pack.version,
-        fingerprint: hex::encode(crate::canonical::sha256(
-            pack.text.replace("\r\n", "\n").as_bytes(),
-        )),
+        fingerprint: pack.fingerprint(),
         streams,
         units: compiler.slices.units,
     };
@@ -193,9 +192,22 @@ impl Compiler<'_> {
         if outputs.len() < views.len() {
             return None;
         }
+        let source = source_kind(stream)?;
+        let declared = stream.reverse.as_ref();
+        let way_back = way_back(&source, &outputs, declared.map(|reverse| *reverse.get_ref()));
+        if let Some(declared) = declared
+            && let Some(why) = overstated(&way_back, &outputs, *declared.get_ref())
+        {
+            let fault = Fault::new(declared.span().start, why).of(stream.name.get_ref());
+            self.faults.push(fault.advice(format!(
+                "declare \"{}\", or leave `reverse` out",
+                way_back.strongest.reverse.name()
+            )));
+        }
         Some(StreamPlan {
             name: stream.name.get_ref().clone(),
-            source: source_kind(stream)?,
+            source,
+            way_back,
             compute: compute.flatten(),
             companion: stream.source.companion.as_ref().map(|name| name.get_ref().clone()),
             outputs,

@@ -45,6 +45,7 @@ pub fn faults(pack: &Pack) -> Vec<Fault> {
         }
     }
     faults.extend(copy_order(streams).err());
+    faults.extend(crate::pack::upkeep::faults(pack));
     faults
 }
 

@@ -10,7 +10,7 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use toml::Spanned;
 
-use crate::cast::{CastOptions, PgType, Policies, Policy};
+use crate::cast::{CastOptions, PgType, Policies, Policy, Reverse};
 use crate::error::{Error, ErrorKind};
 
 /// The whole file.
@@ -22,11 +22,23 @@ pub struct Manifest {
     /// Defaults of every column.
     #[serde(default)]
     pub defaults: Defaults,
+    /// Bounds of the phase gates.
+    #[serde(default)]
+    pub phase: PhaseManifest,
+    /// References whose being whole is one of the acceptance criteria.
+    #[serde(default)]
+    pub lineage: Vec<LineageManifest>,
     /// Streams, in file order.
     #[serde(default, rename = "stream")]
     pub streams: Vec<StreamManifest>,
     /// Documents that become many rows through a Rust transform, instead of streams.
     pub documents: Option<DocumentsManifest>,
+    /// Tables whose monthly partitions `toolkit maintain` makes ahead.
+    #[serde(default, rename = "partition")]
+    pub partitions: Vec<PartitionManifest>,
+    /// How long rows are kept.
+    #[serde(default, rename = "retention")]
+    pub retention: Vec<RetentionManifest>,
 }
 
 /// `[documents]`
@@ -43,6 +55,84 @@ pub struct DocumentsManifest {
     /// What the transform decides by.
     #[serde(default)]
     pub policy: toml::Table,
+}
+
+/// `[[partition]]`: a table partitioned by range of one column of time, a month each.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartitionManifest {
+    /// `schema.table`
+    pub table: Spanned<String>,
+    /// Months after the current one that have a partition.
+    #[serde(default = "months_ahead")]
+    pub months_ahead: u32,
+}
+
+/// A quarter: who maintains once a month may miss two times.
+fn months_ahead() -> u32 {
+    3
+}
+
+/// `[[retention]]`: rows whose `column` is older than `keep` are removed.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionManifest {
+    /// `schema.table`
+    pub table: Spanned<String>,
+    /// A column of time; rows where it is NULL stay.
+    pub column: Spanned<String>,
+    /// `180 days`, `26 weeks`, `6 months` or `2 years`.
+    pub keep: Spanned<String>,
+}
+
+/// `[phase]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PhaseManifest {
+    /// Consecutive clean full verifications that cutover, and again decommission, ask for.
+    pub clean_runs: u32,
+    /// How long rollback stays possible after cutover: a number and `s`, `m`, `h` or `d`.
+    #[serde(deserialize_with = "release_window")]
+    pub release_window: std::time::Duration,
+}
+
+impl Default for PhaseManifest {
+    fn default() -> Self {
+        Self { clean_runs: 3, release_window: std::time::Duration::from_hours(7 * 24) }
+    }
+}
+
+fn release_window<'de, D: Deserializer<'de>>(from: D) -> Result<std::time::Duration, D::Error> {
+    let text = String::deserialize(from)?;
+    let (number, unit) =
+        text.split_at(text.len() - text.chars().next_back().map_or(0, char::len_utf8));
+    let unit_seconds = match unit {
+        "s" => Some(1),
+        "m" => Some(60),
+        "h" => Some(3_600),
+        "d" => Some(86_400),
+        _ => None,
+    };
+    let seconds = unit_seconds.and_then(|unit| number.parse::<u64>().ok()?.checked_mul(unit));
+    seconds.map(std::time::Duration::from_secs).ok_or_else(|| {
+        serde::de::Error::custom(format!(
+            "release_window `{text}` is not a number and s, m, h or d, such as \"7d\""
+        ))
+    })
+}
+
+/// `[[lineage]]`: every value of `from` is to be found in `to`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LineageManifest {
+    /// What the reference is called: `run_id`.
+    pub name: String,
+    /// The referring column, `schema.table.column`; NULL refers to nothing.
+    pub from: Spanned<String>,
+    /// The column that is referred to.
+    pub to: Spanned<String>,
+    /// Why a reference may lead nowhere in sound data; None: it may not.
+    pub may_break: Option<String>,
 }
 
 /// `[pack]`
@@ -98,6 +188,8 @@ pub struct StreamManifest {
     /// Several outputs of one record, instead of `target`, `key`, `conflict`, `columns`.
     #[serde(default, rename = "output")]
     pub outputs: Vec<OutputManifest>,
+    /// How its records are written back after the cutover; None: as well as the mapping allows.
+    pub reverse: Option<Spanned<Reverse>>,
 }
 
 /// `[stream.source]`

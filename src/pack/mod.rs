@@ -10,9 +10,11 @@ pub mod manifest;
 pub mod opened;
 pub mod plan;
 pub mod reference;
+pub mod reverse;
 pub mod show;
 pub mod texts;
 pub mod units;
+pub(crate) mod upkeep;
 
 mod order;
 
@@ -68,6 +70,31 @@ impl Pack {
     #[must_use]
     pub fn name(&self) -> &str {
         self.manifest.pack.name.get_ref()
+    }
+
+    /// The same pack for offline copies of a store that is not primary any more: where the source
+    /// would win over another row under the same key, the target's row stays.
+    #[must_use]
+    pub fn for_history(mut self) -> Self {
+        use manifest::ConflictRule;
+        let outputs = |stream: &mut manifest::StreamManifest| {
+            let inline = std::iter::once(&mut stream.conflict);
+            for conflict in
+                inline.chain(stream.outputs.iter_mut().map(|output| &mut output.conflict))
+            {
+                if conflict.rule == ConflictRule::SourceWins {
+                    conflict.rule = ConflictRule::TargetWins;
+                }
+            }
+        };
+        self.manifest.streams.iter_mut().for_each(outputs);
+        self
+    }
+
+    /// SHA-256 of `pack.toml`, line endings normalised, hexadecimal.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        hex::encode(crate::canonical::sha256(self.text.replace("\r\n", "\n").as_bytes()))
     }
 
     /// File and line of a byte offset of `pack.toml`.

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::pack::Pack;
 use crate::pack::compile::{SourceColumns, compile};
 use crate::pack::manifest::OneOrMany;
-use crate::pack::plan::{From, OutputPlan, PackPlan, SourceKind};
+use crate::pack::plan::{From, OutputPlan, PackPlan, RemovedBefore, SourceKind};
 use crate::pack::texts::fields_of_texts;
 use crate::pack::units::{self, InferredUnit};
 use crate::source::StreamSource;
@@ -103,6 +103,12 @@ async fn open_with(
     streams: &[String],
     as_recorded: bool,
 ) -> Result<OpenedPack> {
+    if pack.manifest.documents.is_some() {
+        let detail = format!("the pack {} holds documents, and has no streams", pack.name());
+        return Err(Error::new(ErrorKind::Usage, detail).advice(
+            "ingest them with `toolkit backfill`; compare their state with `toolkit sidecar check`",
+        ));
+    }
     let (roots, streams) = (roots.to_vec(), streams.to_vec());
     let (pack, discovered, roots) = tokio::task::spawn_blocking(move || -> Result<_> {
         let discovered = discover(&pack, &roots)?;
@@ -123,6 +129,7 @@ async fn open_with(
         opened.units = units::recorded(&mut conn, &opened).await?;
     }
     opened.load_corrections(&mut conn).await?;
+    opened.load_removed(&mut conn).await?;
     opened.let_server_spell(postgres).await?;
     sqlx::Connection::close(conn).await?;
     if opened.units.is_empty() {
@@ -260,6 +267,29 @@ impl OpenedPack {
             };
             let refused = refused.try_into().unwrap_or_default();
             self.plan.streams[at].corrections.add(place, Correction { refused, stored });
+        }
+        Ok(())
+    }
+
+    /// Reads what retention removed.
+    async fn load_removed(&mut self, conn: &mut PgConnection) -> Result<()> {
+        let rows = sqlx::query(include_str!("../sql/maintain/removed.sql"))
+            .bind(&self.plan.name)
+            .fetch_all(conn)
+            .await?;
+        for row in rows {
+            let (schema, name): (String, String) =
+                (row.try_get("table_schema")?, row.try_get("table_name")?);
+            let removed = RemovedBefore {
+                column: row.try_get("column_name")?,
+                cutoff: row.try_get("cutoff")?,
+                cutoff_micros: row.try_get("cutoff_micros")?,
+            };
+            for unit in &mut self.plan.units {
+                if unit.table.schema == schema && unit.table.name == name {
+                    unit.removed.push(removed.clone());
+                }
+            }
         }
         Ok(())
     }

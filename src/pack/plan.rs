@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::canonical::Layout;
+use crate::canonical::{Layout, fields_of};
 use crate::cast::{ColumnCast, Value};
 use crate::derive::Corrections;
 use crate::json::Json;
 use crate::pack::manifest::ConflictRule;
+use crate::pack::reverse::WayBack;
 use crate::store::ServerSpelling;
 use crate::store::catalog::{Column, Table};
 
@@ -50,6 +51,8 @@ pub struct StreamPlan {
     pub corrections: Corrections,
     /// Spells the values of types that are known only as text.
     pub spelling: Option<Arc<ServerSpelling>>,
+    /// How its records are written back after the cutover.
+    pub way_back: WayBack,
 }
 
 impl StreamPlan {
@@ -230,6 +233,44 @@ pub struct Unit {
     pub constants: Vec<(String, String)>,
     /// The outputs that feed it, as (stream, output) positions in copy order.
     pub feeds: Vec<(usize, usize)>,
+    /// What retention removed of its table: such rows are compared no more, on either side.
+    pub removed: Vec<RemovedBefore>,
+}
+
+/// Retention removed the rows whose column is before a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemovedBefore {
+    /// A column of time.
+    pub column: String,
+    /// The moment, as Postgres prints a timestamptz in UTC.
+    pub cutoff: String,
+    /// The same in microseconds since 2000-01-01T00:00:00Z, as Postgres sends it.
+    pub cutoff_micros: i64,
+}
+
+impl RemovedBefore {
+    /// Whether a row of `output`, as COPY fields, is one of those that are removed.
+    #[must_use]
+    pub fn covers(&self, output: &OutputPlan, tuple: &[u8]) -> bool {
+        const DAY_MICROS: i64 = 86_400_000_000;
+        let at = output.columns.iter().position(|column| column.name == self.column);
+        let Some(at) = at else { return false };
+        let Some(range) = fields_of(tuple).get(at).cloned().flatten() else { return false };
+        // timestamp and timestamptz have eight bytes of microseconds, date four of days.
+        let value = tuple.get(range).unwrap_or_default();
+        let micros = if let Ok(bytes) = <[u8; 8]>::try_from(value) {
+            i64::from_be_bytes(bytes)
+        } else if let Ok(bytes) = <[u8; 4]>::try_from(value) {
+            match i32::from_be_bytes(bytes) {
+                i32::MAX => i64::MAX,
+                i32::MIN => i64::MIN,
+                days => i64::from(days).saturating_mul(DAY_MICROS),
+            }
+        } else {
+            return false;
+        };
+        micros < self.cutoff_micros
+    }
 }
 
 /// The values of one record, whatever its source.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::cast::Policies;
+use crate::cast::{Policies, Reverse};
 use crate::pack::fault::Fault;
 use crate::pack::manifest::{
     ColumnOptions, ConflictRule, OutputView, SourceManifest, StreamManifest,
@@ -42,6 +42,8 @@ pub struct MappedStream {
     pub after: Vec<String>,
     /// Source columns left behind on purpose.
     pub ignore: Vec<String>,
+    /// How its records are written back after the cutover; None: as well as its casts allow.
+    pub reverse: Option<Reverse>,
     /// Per output.
     pub outputs: Vec<MappedOutput>,
 }
@@ -125,6 +127,7 @@ fn mapped_stream(pack: &Pack, stream: &StreamManifest) -> MappedStream {
         source: source_text(&stream.source),
         after: texts(&stream.after),
         ignore: texts(&stream.ignore),
+        reverse: stream.reverse.as_ref().map(|reverse| *reverse.get_ref()),
         outputs: outputs.collect(),
     }
 }

@@ -8,7 +8,7 @@ use crate::cast::redact_shown;
 use crate::pack::plan::OutputPlan;
 
 /// How a row differs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// In the source, not in the target.
@@ -65,9 +65,10 @@ pub struct Difference {
     pub column: Option<String>,
     /// Value the source yields, shortened around the first difference, otherwise as it is, control
     /// characters included: whoever shows it escapes it for the medium. NULL is None. Of a miscast
-    /// value: what the second way read.
+    /// value: what the second way read. Of a missing row: its columns besides the key, shortened.
     pub source_value: Option<String>,
-    /// Value the target holds; of a miscast value what the cast read.
+    /// Value the target holds; of a miscast value what the cast read; of an extra row its columns
+    /// besides the key, shortened.
     pub target_value: Option<String>,
     /// Digest of the row the source yields, hexadecimal.
     pub source_digest: Option<String>,
@@ -127,6 +128,31 @@ pub(super) fn changed_columns(
         changed.push((column.name.clone(), source_text, target_text));
     }
     changed
+}
+
+/// Most characters of a whole row that are shown.
+const ROW_SHOWN_MAX: usize = 1_000;
+
+/// The columns of a row besides its key, as `column='value', ...`; values and row are cut.
+pub(super) fn rest_of(output: &OutputPlan, tuple: &[u8], redactor: &Redactor) -> String {
+    let mut shown = String::new();
+    for (position, (name, value)) in display_row(output, tuple).into_iter().enumerate() {
+        if output.key.contains(&position) {
+            continue;
+        }
+        if shown.len() >= ROW_SHOWN_MAX {
+            return format!("{shown}, {CUT}");
+        }
+        let value = match value {
+            serde_json::Value::String(text) => {
+                format!("'{}'", window(&redacted(&text, redactor), 0))
+            }
+            _ => "NULL".to_owned(),
+        };
+        let comma = if shown.is_empty() { "" } else { ", " };
+        shown.push_str(&format!("{comma}{name}={value}"));
+    }
+    shown
 }
 
 /// The target may hold what a cast would have redacted; it is not shown either.

@@ -1,7 +1,7 @@
 //! The first pass: both sides folded into bucket sums.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use crate::canonical::{Buckets, Digest, Layout};
 use crate::error::{Error, ErrorKind, Result};
@@ -90,11 +90,12 @@ pub(super) fn fold_source(
     let mut hasher = Hasher::new(opened, accounts, wanted.bytes_max)?;
     let units = std::thread::scope(|scope| -> Result<Vec<Side>> {
         let (sender, receiver) = sync_channel(BATCHES_MAX);
+        let (giving_back, given_back) = channel();
         let hashing = scope.spawn(move || {
-            hasher.run(&receiver);
+            hasher.run(&receiver, &giving_back);
             hasher.finish()
         });
-        let mut sending = Sending { sender, batch: Batch::default() };
+        let mut sending = Sending { sender, given_back, batch: Batch::default() };
         for stream in streams {
             let walk = SourceWalk { opened, stream: *stream, accounts: &accounts[*stream], stop };
             let tally = walk.all(Some(&mut marks[*stream]), &mut |expected| {
@@ -125,13 +126,30 @@ struct BatchRow {
     stream: usize,
     output: usize,
     ordinal: u64,
+    /// Kept apart, so that the many rows without it are small.
+    known: Option<Box<Known>>,
+}
+
+/// What was known of a row before it was hashed.
+#[derive(Default)]
+struct Known {
     digest: Option<Digest>,
     account: Option<RowAccount>,
 }
 
 struct Sending {
     sender: SyncSender<Batch>,
+    /// Batches that were hashed, to be filled again: their memory is there already.
+    given_back: Receiver<Batch>,
     batch: Batch,
+}
+
+impl Known {
+    fn of(expected: &Expected<'_>) -> Option<Box<Self>> {
+        let (digest, account) = (expected.known_digest(), expected.account);
+        (digest.is_some() || account.is_some())
+            .then(|| Box::new(Self { digest, account: account.cloned() }))
+    }
 }
 
 impl Sending {
@@ -142,14 +160,14 @@ impl Sending {
             stream: expected.stream,
             output: expected.output,
             ordinal: expected.ordinal,
-            digest: expected.known_digest(),
-            account: expected.account.cloned(),
+            known: Known::of(expected),
         });
         if self.batch.buffer.len() >= BATCH_BYTES { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<()> {
-        let batch = std::mem::take(&mut self.batch);
+        let empty = self.given_back.try_recv().unwrap_or_default();
+        let batch = std::mem::replace(&mut self.batch, empty);
         self.sender
             .send(batch)
             .map_err(|_| Error::new(ErrorKind::Bug, "the hashing thread is gone"))
@@ -175,13 +193,19 @@ impl<'a> Hasher<'a> {
         })
     }
 
-    fn run(&mut self, batches: &Receiver<Batch>) {
-        while let Ok(batch) = batches.recv() {
+    fn run(&mut self, batches: &Receiver<Batch>, giving_back: &Sender<Batch>) {
+        while let Ok(mut batch) = batches.recv() {
             let mut start = 0;
-            for row in batch.rows {
+            for row in batch.rows.drain(..) {
                 let end = row.end;
                 self.add(row, &batch.buffer[start..end]);
                 start = end;
+            }
+            // A batch that one huge row made large is not kept.
+            if batch.buffer.capacity() <= 4 * BATCH_BYTES {
+                batch.buffer.clear();
+                // Nobody takes it back when all is sent.
+                let _ = giving_back.send(batch);
             }
         }
     }
@@ -190,7 +214,8 @@ impl<'a> Hasher<'a> {
         let output = &self.opened.plan.streams[row.stream].outputs[row.output];
         let layout: &Layout = &output.layout;
         let key = layout.key_digest(tuple);
-        let digest = row.digest.unwrap_or_else(|| layout.row_digest(tuple));
+        let known = row.known.map(|known| *known).unwrap_or_default();
+        let digest = known.digest.unwrap_or_else(|| layout.row_digest(tuple));
         let side = &mut self.sides[output.unit];
         let mut entry = Entry {
             key: short(&key),
@@ -198,7 +223,7 @@ impl<'a> Hasher<'a> {
             origin: Origin::Required,
             place: Place { within: u32::try_from(row.stream).unwrap_or(u32::MAX), at: row.ordinal },
         };
-        if let Some(account) = row.account {
+        if let Some(account) = known.account {
             entry.origin = Origin::GaveWay;
             side.keep(&entry);
             side.gave_way.entry(entry.key).or_default().push(account);

@@ -72,6 +72,20 @@ pub(super) fn limits(report: &Report, provenance: Option<&Provenance>) -> Vec<Li
             Vec::new(),
         );
     }
+    for left_out in &report.left_out {
+        add(
+            "Rows that retention removes",
+            format!(
+                "{} rows of the source with {} were not compared: `toolkit maintain` removed such \
+                 rows from {} by its policy. The target still holds {} of that age.",
+                thousands(left_out.source_rows),
+                left_out.rule,
+                left_out.target,
+                thousands(left_out.target_rows)
+            ),
+            Vec::new(),
+        );
+    }
     if !report.unmapped_columns.is_empty() {
         add(
             "Columns the pack does not fill",

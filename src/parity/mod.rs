@@ -23,6 +23,7 @@ mod report;
 mod resolve;
 mod sample;
 pub mod self_test;
+mod settle;
 mod spool;
 mod store;
 mod stored;
@@ -36,9 +37,10 @@ pub use independent::{Independent, IndependentResult};
 pub use junit::junit;
 pub use page::page;
 pub use report::{
-    OutsideSlices, Recorded, Report, SampleBound, StreamResult, UnitResult, UnmappedColumns,
-    Verdict,
+    LeftOut, OutsideSlices, Recorded, Report, SampleBound, StreamResult, UnitResult,
+    UnmappedColumns, Verdict,
 };
+pub use settle::{Settle, Settling};
 pub use stored::{PastRun, Provenance, SampleSettings, StoredRun, StoredSettings, stored_run};
 pub use verify::{Digests, Level, Options, verify};
 pub(crate) use walk::each_row;

@@ -15,13 +15,13 @@ use crate::parity::difference::{Difference, Kind};
 use crate::parity::fold::{Side, SourceFold, Wanted, fold_source};
 use crate::parity::independent::{Independent, SecondReading};
 use crate::parity::marks::Marks;
-use crate::parity::report::{OutsideSlices, UnitResult};
+use crate::parity::report::{LeftOut, OutsideSlices, UnitResult};
 use crate::parity::resolve::{FoundKey, Resolution, RowPair, groups};
 use crate::parity::sample::{Sample, Sampled, bound};
 use crate::parity::spool::{Entry, Origin, Place, Short, short};
-use crate::parity::target::{TargetWalk, count_outside};
+use crate::parity::target::{TargetWalk, count_outside, count_removed};
 use crate::parity::verify::Found;
-use crate::parity::walk::SourceWalk;
+use crate::parity::walk::{SourceWalk, StreamTally};
 
 /// What the passes work on.
 pub(super) struct Passes<'a> {
@@ -137,6 +137,33 @@ impl Passes<'_> {
             }
         }
         Ok(outside)
+    }
+
+    /// Rows that retention removes, and that were therefore not compared.
+    pub(super) async fn left_out(
+        &mut self,
+        tallies: &[Option<StreamTally>],
+    ) -> Result<Vec<LeftOut>> {
+        let mut found = Vec::new();
+        for at in &self.units {
+            let unit = &self.opened.plan.units[*at];
+            if unit.removed.is_empty() {
+                continue;
+            }
+            let of_source = tallies.iter().flatten().filter_map(|tally| tally.removed.get(at));
+            let rules: Vec<String> = unit
+                .removed
+                .iter()
+                .map(|before| format!("{} before {}", before.column, before.cutoff))
+                .collect();
+            found.push(LeftOut {
+                target: unit.name.clone(),
+                rule: rules.join(" or "),
+                source_rows: of_source.sum(),
+                target_rows: count_removed(self.conn, unit).await?,
+            });
+        }
+        Ok(found)
     }
 
     fn fold_in_background(&self, wanted: Wanted) -> tokio::task::JoinHandle<Result<SourceFold>> {

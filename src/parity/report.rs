@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::parity::difference::Difference;
 use crate::parity::independent::IndependentResult;
+use crate::parity::settle::Settling;
 
 /// The verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +53,9 @@ pub struct Report {
     /// Sources that changed while they were read; looked for only where something differs, which
     /// may then be due to that.
     pub changed_sources: Vec<String>,
+    /// Rows that were left out on both sides because retention removes them.
+    #[serde(default)]
+    pub left_out: Vec<LeftOut>,
     /// Triggers of the compared tables that change rows while they are stored; looked for only
     /// where something differs, which may then be due to them.
     pub changing_triggers: Vec<String>,
@@ -59,8 +63,24 @@ pub struct Report {
     pub snapshot_lsn: String,
     /// When the snapshot was taken, by the server's clock: RFC 3339 in UTC.
     pub snapshot_at: String,
+    /// Of a verification of live stores: what became of rows that differed at first.
+    #[serde(default)]
+    pub settling: Option<Settling>,
     /// Seconds from start to end.
     pub seconds: f64,
+}
+
+/// Rows of a slice that were not compared, because retention removes such rows from the target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Slice.
+    pub target: String,
+    /// What they have in common: `created_at before 2026-01-01 00:00:00+00`.
+    pub rule: String,
+    /// Such rows of the source.
+    pub source_rows: u64,
+    /// Such rows that the target still holds.
+    pub target_rows: u64,
 }
 
 /// Rows of a table that are in no slice.

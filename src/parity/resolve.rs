@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use crate::canonical::{Buckets, Digest};
 use crate::pack::OpenedPack;
 use crate::parity::accounts::RowAccount;
-use crate::parity::difference::{Difference, Kind, changed_columns, key_of};
+use crate::parity::difference::{Difference, Kind, changed_columns, key_of, rest_of};
 use crate::parity::spool::{Entry, Origin, Place, Short, short};
 use crate::parity::walk::Expected;
 
@@ -267,7 +267,12 @@ impl RowPair {
             locator: self.source.as_ref().map(|source| source.locator.clone()),
         };
         let (Kind::Changed, Some(source), Some((held, _))) = (kind, &self.source, target) else {
-            return vec![base];
+            let whole = |is_wanted: bool| is_wanted.then(|| rest_of(output, shown, redactor));
+            return vec![Difference {
+                source_value: whole(kind == Kind::Missing),
+                target_value: whole(kind == Kind::Extra),
+                ..base
+            }];
         };
         changed_columns(output, &source.tuple, held, redactor)
             .into_iter()

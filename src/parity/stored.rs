@@ -9,8 +9,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::parity::difference::{Difference, Kind};
 use crate::parity::independent::IndependentResult;
 use crate::parity::report::{
-    OutsideSlices, Report, StreamResult, UnitResult, UnmappedColumns, Verdict,
+    LeftOut, OutsideSlices, Report, StreamResult, UnitResult, UnmappedColumns, Verdict,
 };
+use crate::parity::settle::Settling;
 use crate::source::discover::Input;
 
 /// Earlier verifications shown.
@@ -96,6 +97,8 @@ pub struct PastRun {
 #[derive(Debug, Deserialize)]
 struct Totals {
     #[serde(default)]
+    settling: Option<Settling>,
+    #[serde(default)]
     differing_rows: u64,
     #[serde(default)]
     digests: String,
@@ -107,6 +110,8 @@ struct Totals {
     not_checked: Vec<String>,
     #[serde(default)]
     outside_slices: Vec<OutsideSlices>,
+    #[serde(default)]
+    left_out: Vec<LeftOut>,
     #[serde(default)]
     unmapped_columns: Vec<UnmappedColumns>,
     #[serde(default)]
@@ -194,11 +199,13 @@ fn report_of(
         independent: totals.independent,
         not_checked: totals.not_checked,
         outside_slices: totals.outside_slices,
+        left_out: totals.left_out,
         unmapped_columns: totals.unmapped_columns,
         changed_sources: totals.changed_sources,
         changing_triggers: totals.changing_triggers,
         snapshot_lsn: header.try_get("lsn")?,
         snapshot_at: totals.snapshot_at,
+        settling: totals.settling,
         seconds: totals.seconds.or(stored_seconds).unwrap_or_default(),
     })
 }

@@ -18,6 +18,9 @@ use crate::store::{quote_ident, quote_literal, sql};
 /// Rows fetched by place in one statement.
 const PLACES_AT_ONCE: usize = 1000;
 
+/// Pieces of a stream between two looks at whether to stop.
+const PIECES_PER_LOOK: u64 = 64;
+
 /// Bytes of the two COPY fields that say where a row is: `tableoid` and `ctid`.
 const PLACE_BYTES: usize = 4 + 4 + 4 + 6;
 
@@ -105,16 +108,21 @@ impl TargetWalk<'_> {
         );
         let mut stream = conn.copy_out_raw(&statement).await?;
         let mut reader = TupleReader::default();
-        let mut rows = 0_u64;
+        let (mut rows, mut pieces) = (0_u64, 0_u64);
         while let Some(piece) = stream.try_next().await? {
-            reader.push(&piece);
-            while let Some(tuple) = reader.next_tuple()? {
+            reader.read(&piece, &mut |tuple| {
                 let (tuple, place) = split_place(tuple);
                 sink(&Held { tuple, place, layout: &self.output.layout })?;
                 rows += 1;
+                Ok(())
+            })?;
+            pieces += 1;
+            // A piece is mostly one row.
+            if pieces % PIECES_PER_LOOK == 0 {
+                self.stop.check()?;
             }
-            self.stop.check()?;
         }
+        self.stop.check()?;
         if !reader.is_complete() {
             return Err(Error::new(
                 ErrorKind::StoreUnreachable,
@@ -260,8 +268,33 @@ pub(super) async fn count_outside(conn: &mut PgConnection, slices: &[&Unit]) -> 
 }
 
 fn slice_filter(unit: &Unit) -> Result<String> {
-    let condition = slice_condition(unit)?;
-    Ok(condition.map(|condition| format!(" WHERE {condition}")).unwrap_or_default())
+    let mut parts: Vec<String> = slice_condition(unit)?.into_iter().collect();
+    // Such rows may be left where a backfill ran again: the source's are not compared either.
+    parts.extend(removed_condition(unit)?.map(|condition| format!("({condition}) IS NOT TRUE")));
+    if parts.is_empty() {
+        return Ok(String::new());
+    }
+    Ok(format!(" WHERE {}", parts.join(" AND ")))
+}
+
+/// Which rows retention removes; None: none.
+fn removed_condition(unit: &Unit) -> Result<Option<String>> {
+    let mut parts = Vec::new();
+    for before in &unit.removed {
+        let cutoff = quote_literal(&before.cutoff)?;
+        parts.push(format!("{} < {cutoff}::timestamptz", quote_ident(&before.column)));
+    }
+    Ok((!parts.is_empty()).then(|| parts.join(" OR ")))
+}
+
+/// Counts the rows of a slice that are not compared because retention removes such rows.
+pub(super) async fn count_removed(conn: &mut PgConnection, unit: &Unit) -> Result<u64> {
+    let Some(removed) = removed_condition(unit)? else { return Ok(0) };
+    let slice = slice_condition(unit)?.map(|slice| format!(" AND {slice}")).unwrap_or_default();
+    let statement =
+        format!("SELECT count(*) FROM {} WHERE ({removed}){slice}", unit.table.sql_name());
+    let rows: i64 = sqlx::query_scalar(sql(statement)).fetch_one(conn).await?;
+    Ok(rows.unsigned_abs())
 }
 
 /// Which rows are a slice's; None: all. COPY takes no parameters, so the constants are literals,

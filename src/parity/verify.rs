@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::json;
-use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -19,6 +18,7 @@ use crate::parity::marks::Marks;
 use crate::parity::passes::Passes;
 use crate::parity::recorded::{recorded, snapshot_time, unmapped_columns};
 use crate::parity::report::{Recorded, Report, StreamResult, UnitResult, Verdict};
+use crate::parity::settle::{Settle, examine_settling};
 use crate::parity::store;
 use crate::parity::target::begin_snapshot;
 use crate::parity::walk::StreamTally;
@@ -89,6 +89,8 @@ pub struct Options {
     pub spool_bytes_max: u64,
     /// Which records are read a second way, without the casts, at levels sample and full.
     pub independent: Independent,
+    /// Whether what differs is compared again before it counts, because the stores change.
+    pub settle: Settle,
 }
 
 impl Default for Options {
@@ -100,6 +102,7 @@ impl Default for Options {
             digests: Digests::Auto,
             spool_bytes_max: crate::parity::spool::BYTES_MAX,
             independent: Independent::Sample { n: 1000, seed: 0 },
+            settle: Settle::No,
         }
     }
 }
@@ -114,7 +117,7 @@ pub async fn verify(
     let in_server = options.level == Level::Full && options.digests.in_server(postgres);
     let mut conn = postgres.dedicated().await?;
     let Examined { report, snapshot } =
-        examine(&mut conn, &opened, options, in_server, stop).await?;
+        examine_settling(&mut conn, &opened, options, in_server, stop).await?;
     let settings = json!({
         "level": options.level.name(),
         "streams": options.streams,
@@ -132,7 +135,6 @@ pub async fn verify(
         },
     });
     store::store(&mut conn, &opened, &settings, &snapshot, &report).await?;
-    conn.close().await?;
     Ok(report)
 }
 
@@ -178,6 +180,7 @@ pub(super) async fn examine(
         passes.second_reading(options.independent, &mut found).await?;
     }
     let outside_slices = passes.outside_slices().await?;
+    let left_out = passes.left_out(&found.tallies).await?;
     let units = passes.units;
     let is_full = options.level == Level::Full;
     let recorded = if is_full { recorded(passes.conn, opened).await? } else { HashMap::new() };
@@ -209,11 +212,13 @@ pub(super) async fn examine(
         differing_rows,
         not_checked: not_checked(opened),
         outside_slices,
+        left_out,
         unmapped_columns: unmapped_columns(opened, &units),
         changing_triggers: if is_clean { Vec::new() } else { changing_triggers(opened, &units) },
         changed_sources,
         snapshot_lsn: lsn,
         snapshot_at,
+        settling: None,
         seconds: started.elapsed().as_secs_f64(),
     };
     Ok(Examined { report, snapshot })

@@ -1,5 +1,6 @@
 //! Walking a source in the target's type domain: what should be there.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::canonical::{Digest, Layout, display_row, sha256, with_nulls};
@@ -87,6 +88,8 @@ pub(crate) struct StreamTally {
     pub(crate) superseded: u64,
     pub(crate) ledgered: u64,
     pub(crate) unaccounted: u64,
+    /// Rows that retention removed, by unit.
+    pub(crate) removed: BTreeMap<usize, u64>,
     pub(crate) examples: Vec<Unaccounted>,
 }
 
@@ -130,6 +133,14 @@ impl SourceWalk<'_> {
         let mut derived = Derived::default();
         let mut tally = StreamTally::default();
         let mut corrector = Corrector::new(self);
+        let mut removed: BTreeMap<usize, u64> = BTreeMap::new();
+        let sink = &mut |expected: &Expected<'_>| match self.removed_from(expected) {
+            Some(unit) => {
+                *removed.entry(unit).or_default() += 1;
+                Ok(())
+            }
+            None => sink(expected),
+        };
         for (number, mut source) in self.opened.open_sources(self.stream)?.into_iter().enumerate() {
             let mut from: Option<Position> = None;
             if let Some(marks) = &mut marks {
@@ -158,7 +169,16 @@ impl SourceWalk<'_> {
                 }
             }
         }
+        tally.removed = removed;
         Ok(tally)
+    }
+
+    /// The unit of a row that retention removed from the target.
+    fn removed_from(&self, expected: &Expected<'_>) -> Option<usize> {
+        let output = &self.opened.plan.streams[expected.stream].outputs[expected.output];
+        let removed = &self.opened.plan.units[output.unit].removed;
+        let is_removed = removed.iter().any(|before| before.covers(output, expected.tuple));
+        is_removed.then_some(output.unit)
     }
 
     /// Hands out the rows of the records of these numbers (ascending), without reading the others

@@ -4,19 +4,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::Serialize;
+use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection as _, Row as _};
 
-use crate::backfill::{OutputRows, RowRef, merge};
-use crate::canonical::{Digest, select_expression};
+use crate::canonical::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
-use crate::pack::manifest::ConflictRule;
 use crate::pack::plan::OutputPlan;
 use crate::pack::{OpenedPack, join_error};
 use crate::parity::{Accounts, each_row};
+use crate::repair::group::Group;
 use crate::repair::plan::{Action, Operation, Plan};
-use crate::store::{Postgres, quote_ident, sql};
+use crate::store::{Postgres, replay};
 
 /// Rows repaired in one transaction.
 const ACTIONS_AT_ONCE: usize = 500;
@@ -26,10 +25,24 @@ const ACTIONS_AT_ONCE: usize = 500;
 pub struct Applied {
     /// The verification the plan came from.
     pub parity_run: String,
-    /// Rows by operation.
+    /// Rows by operation; of a rehearsal those that would be written.
     pub repaired: BTreeMap<String, u64>,
+    /// Rows that stay as Postgres holds them, because the plan says so.
+    pub kept: u64,
     /// Rows left alone, and why.
     pub left_alone: Vec<Outcome>,
+}
+
+impl Applied {
+    fn of(plan: &Plan) -> Self {
+        let kept = plan.actions.iter().filter(|action| action.operation == Operation::Keep);
+        Self {
+            parity_run: plan.parity_run.clone(),
+            repaired: BTreeMap::new(),
+            kept: kept.count() as u64,
+            left_alone: Vec::new(),
+        }
+    }
 }
 
 /// What became of one action.
@@ -68,6 +81,27 @@ pub async fn apply(
     plan: &Plan,
     stop: &Stop,
 ) -> Result<Applied> {
+    carry_out(postgres, opened, plan, true, stop).await
+}
+
+/// Re-checks every row of the plan as [`apply`] would now, and writes nothing: what would be
+/// written, and what would be left alone and why. Whether Postgres would take a row is not tried.
+pub async fn rehearse(
+    postgres: &Postgres,
+    opened: Arc<OpenedPack>,
+    plan: &Plan,
+    stop: &Stop,
+) -> Result<Applied> {
+    carry_out(postgres, opened, plan, false, stop).await
+}
+
+async fn carry_out(
+    postgres: &Postgres,
+    opened: Arc<OpenedPack>,
+    plan: &Plan,
+    writes: bool,
+    stop: &Stop,
+) -> Result<Applied> {
     if opened.plan.name != plan.pack {
         return Err(Error::new(
             ErrorKind::Usage,
@@ -77,60 +111,70 @@ pub async fn apply(
     }
     let mut conn = postgres.dedicated().await?;
     let source = Source::read(&mut conn, &opened, plan, stop).await?;
-    let mut applied = Applied {
-        parity_run: plan.parity_run.clone(),
-        repaired: BTreeMap::new(),
-        left_alone: Vec::new(),
-    };
-    let mut pending: Vec<&Action> = plan.actions.iter().collect();
+    let mut work = Work { opened: &opened, source: &source, writes, applied: Applied::of(plan) };
+    let mut pending: Vec<&Action> =
+        plan.actions.iter().filter(|action| action.operation != Operation::Keep).collect();
     loop {
         let tried = pending.len();
-        let refused = pass(&mut conn, &opened, &pending, &source, &mut applied, stop).await?;
+        let refused = work.pass(&mut conn, &pending, stop).await?;
         if refused.is_empty() || refused.len() == tried {
-            applied.left_alone.extend(refused.into_iter().map(|(_, outcome)| outcome));
+            work.applied.left_alone.extend(refused.into_iter().map(|(_, outcome)| outcome));
             break;
         }
         pending = refused.into_iter().map(|(action, _)| action).collect();
     }
+    let applied = work.applied;
     conn.close().await?;
     Ok(applied)
 }
 
-/// Tries every action once; returns those that Postgres refused.
-async fn pass<'p>(
-    conn: &mut PgConnection,
-    opened: &OpenedPack,
-    actions: &[&'p Action],
-    source: &Source,
-    applied: &mut Applied,
-    stop: &Stop,
-) -> Result<Vec<(&'p Action, Outcome)>> {
-    let mut refused = Vec::new();
-    for part in actions.chunks(ACTIONS_AT_ONCE) {
-        stop.check()?;
-        let mut tx = conn.begin().await?;
-        for action in part {
-            let fate = repair_row(&mut tx, opened, action, source).await?;
-            let (target, key) = (action.target.clone(), action.key.clone());
-            match fate {
-                Fate::Repaired => {
-                    *applied.repaired.entry(action.operation.name().to_owned()).or_default() += 1;
+struct Work<'w> {
+    opened: &'w OpenedPack,
+    source: &'w Source,
+    writes: bool,
+    applied: Applied,
+}
+
+impl<'w> Work<'w> {
+    /// Tries every action once; returns those that Postgres refused.
+    async fn pass(
+        &mut self,
+        conn: &mut PgConnection,
+        actions: &[&'w Action],
+        stop: &Stop,
+    ) -> Result<Vec<(&'w Action, Outcome)>> {
+        let mut refused = Vec::new();
+        for part in actions.chunks(ACTIONS_AT_ONCE) {
+            stop.check()?;
+            let mut tx = conn.begin().await?;
+            replay(&mut tx).await?;
+            for group in grouped(self.opened, self.source, part)? {
+                let fates = group.repair(&mut tx, self.source, self.writes).await?;
+                for (action, fate) in group.actions.iter().zip(fates) {
+                    let (target, key) = (action.target.clone(), action.key.clone());
+                    match fate {
+                        Fate::Repaired => {
+                            let operation = action.operation.name().to_owned();
+                            *self.applied.repaired.entry(operation).or_default() += 1;
+                        }
+                        Fate::Refused(_) => refused.push((*action, Outcome { target, key, fate })),
+                        _ => self.applied.left_alone.push(Outcome { target, key, fate }),
+                    }
                 }
-                Fate::Refused(_) => refused.push((*action, Outcome { target, key, fate })),
-                _ => applied.left_alone.push(Outcome { target, key, fate }),
             }
+            tx.commit().await?;
         }
-        tx.commit().await?;
+        Ok(refused)
     }
-    Ok(refused)
 }
 
 /// What the source says now about the rows of a plan.
-struct Source {
+#[derive(Debug)]
+pub(super) struct Source {
     /// Rows to be written, by (stream, digest), with their output.
-    rows: HashMap<(usize, Digest), (usize, Vec<u8>)>,
+    pub(super) rows: HashMap<(usize, Digest), (usize, Vec<u8>)>,
     /// Keys to be deleted that the source does yield, by (slice, key digest).
-    present: HashSet<(usize, Digest)>,
+    pub(super) present: HashSet<(usize, Digest)>,
 }
 
 impl Source {
@@ -145,15 +189,25 @@ impl Source {
         let mut streams: BTreeSet<usize> = BTreeSet::new();
         for action in &plan.actions {
             let stream = stream_of(opened, action)?;
+            if action.operation == Operation::Keep {
+                continue;
+            }
             if action.operation == Operation::Delete {
                 let output = output_of(opened, stream, action, None)?;
                 let feeds = &opened.plan.units[output.unit].feeds;
                 streams.extend(feeds.iter().map(|(stream, _)| *stream));
-                let key = held_key_digest(conn, output, action).await?;
-                keys.extend(key.map(|key| (output.unit, key)));
             } else if let Some(digest) = action.source_digest.as_deref().and_then(digest_of) {
                 streams.insert(stream);
                 rows.insert((stream, digest));
+            }
+        }
+        let deletions: Vec<&Action> =
+            plan.actions.iter().filter(|action| action.operation == Operation::Delete).collect();
+        let nothing_yet = Self { rows: HashMap::new(), present: HashSet::new() };
+        for part in deletions.chunks(ACTIONS_AT_ONCE) {
+            for group in grouped(opened, &nothing_yet, part)? {
+                let held = group.held_keys(conn).await?;
+                keys.extend(held.into_iter().flatten().map(|key| (group.output.unit, key)));
             }
         }
         let mut accounts = Vec::new();
@@ -194,6 +248,29 @@ impl Source {
     }
 }
 
+/// Actions on the rows of one output, in the plan's order.
+fn grouped<'g>(
+    opened: &'g OpenedPack,
+    source: &Source,
+    actions: &[&'g Action],
+) -> Result<Vec<Group<'g>>> {
+    let mut groups: Vec<Group<'g>> = Vec::new();
+    for action in actions {
+        let stream = stream_of(opened, action)?;
+        let digest = action.source_digest.as_deref().and_then(digest_of);
+        let row = digest.and_then(|digest| source.rows.get(&(stream, digest)));
+        let output = output_of(opened, stream, action, row)?;
+        let fits = |group: &Group<'_>| {
+            group.stream == stream && std::ptr::eq(group.output, output) && group.is_of(action)
+        };
+        match groups.iter_mut().find(|group| fits(group)) {
+            Some(group) => group.actions.push(action),
+            None => groups.push(Group { stream, output, actions: vec![action] }),
+        }
+    }
+    Ok(groups)
+}
+
 fn stream_of(opened: &OpenedPack, action: &Action) -> Result<usize> {
     opened.plan.stream_index(&action.stream).ok_or_else(|| {
         Error::new(
@@ -204,58 +281,8 @@ fn stream_of(opened: &OpenedPack, action: &Action) -> Result<usize> {
     })
 }
 
-fn digest_of(text: &str) -> Option<Digest> {
+pub(super) fn digest_of(text: &str) -> Option<Digest> {
     hex::decode(text).ok()?.try_into().ok()
-}
-
-async fn repair_row(
-    tx: &mut PgConnection,
-    opened: &OpenedPack,
-    action: &Action,
-    now: &Source,
-) -> Result<Fate> {
-    let stream = stream_of(opened, action)?;
-    let source = action.source_digest.as_deref().and_then(digest_of);
-    let row = source.and_then(|digest| now.rows.get(&(stream, digest)));
-    let output = output_of(opened, stream, action, row)?;
-    if output.is_content {
-        let why = "the table has no key: a backfill adds what is missing; what is extra, or there \
-                   too often, must be deleted by hand";
-        return Ok(Fate::Refused(why.to_owned()));
-    }
-    let held = held_digest(tx, output, action).await?;
-    let goal = if action.operation == Operation::Delete { None } else { source };
-    if held == goal && (goal.is_some() || action.operation == Operation::Delete) {
-        return Ok(Fate::AlreadyRight);
-    }
-    if held != action.target_digest.as_deref().and_then(digest_of) {
-        return Ok(Fate::TargetChanged);
-    }
-    if action.operation == Operation::Delete
-        && let Some(key) = held_key_digest(tx, output, action).await?
-        && now.present.contains(&(output.unit, key))
-    {
-        return Ok(Fate::SourceChanged);
-    }
-    let refused = match (action.operation, row) {
-        (Operation::Delete, _) => delete_row(tx, output, action).await?,
-        (_, None) => return Ok(Fate::SourceChanged),
-        (_, Some((_, tuple))) => write_row(tx, output, tuple).await?,
-    };
-    if let Some(why) = refused {
-        return Ok(Fate::Refused(why));
-    }
-    if held_digest(tx, output, action).await? == goal {
-        return Ok(Fate::Repaired);
-    }
-    Err(Error::new(
-        ErrorKind::StoreFailed,
-        format!(
-            "{}: a row is not what was written to it; a trigger or rule of the table changes it",
-            action.target
-        ),
-    )
-    .advice("nothing of this group of rows was kept; look at the table's triggers"))
 }
 
 fn output_of<'o>(
@@ -277,117 +304,4 @@ fn output_of<'o>(
             .advice("verify again with this pack, and make a new plan")
         },
     )
-}
-
-/// `WHERE` of the action's key as text comparisons, and its values.
-fn key_condition(output: &OutputPlan, action: &Action) -> Result<(String, Vec<String>)> {
-    let mut parts = Vec::new();
-    let mut values = Vec::new();
-    for position in &output.key {
-        let column = &output.columns[*position];
-        let value = action.key.get(&column.name);
-        if value.is_some_and(serde_json::Value::is_null) {
-            parts.push(format!("{} IS NULL", quote_ident(&column.name)));
-            continue;
-        }
-        let Some(value) = value.and_then(serde_json::Value::as_str) else {
-            return Err(Error::new(
-                ErrorKind::Usage,
-                format!("an action on {} lacks the key column {}", action.target, column.name),
-            ));
-        };
-        let declared = output
-            .catalog_column(*position)
-            .map_or_else(|| "text".to_owned(), |column| column.declared_type.clone());
-        values.push(value.to_owned());
-        parts.push(format!("{} = ${}::text::{declared}", quote_ident(&column.name), values.len()));
-    }
-    Ok((parts.join(" AND "), values))
-}
-
-/// Digest of the target's row, locked; None if there is none.
-async fn held_digest(
-    tx: &mut PgConnection,
-    output: &OutputPlan,
-    action: &Action,
-) -> Result<Option<Digest>> {
-    let all: Vec<usize> = (0..output.columns.len()).collect();
-    digest_in_target(tx, output, action, &all, " FOR UPDATE").await
-}
-
-/// Digest of the key of the target's row, as the source's keys are digested.
-async fn held_key_digest(
-    conn: &mut PgConnection,
-    output: &OutputPlan,
-    action: &Action,
-) -> Result<Option<Digest>> {
-    digest_in_target(conn, output, action, &output.key, "").await
-}
-
-async fn digest_in_target(
-    conn: &mut PgConnection,
-    output: &OutputPlan,
-    action: &Action,
-    positions: &[usize],
-    lock: &str,
-) -> Result<Option<Digest>> {
-    let (condition, values) = key_condition(output, action)?;
-    let columns: Vec<String> = positions
-        .iter()
-        .map(|position| &output.columns[*position])
-        .map(|column| select_expression(column.cast.ty(), &quote_ident(&column.name)))
-        .collect();
-    let statement = format!(
-        "SELECT sha256(record_send(ROW({}))) AS digest FROM {} WHERE {condition}{lock}",
-        columns.join(", "),
-        output.table.sql_name()
-    );
-    let mut query = sqlx::query(sql(statement));
-    for value in values {
-        query = query.bind(value);
-    }
-    let Some(row) = query.fetch_optional(conn).await? else { return Ok(None) };
-    Ok(row.try_get::<Vec<u8>, _>("digest")?.try_into().ok())
-}
-
-async fn delete_row(
-    tx: &mut PgConnection,
-    output: &OutputPlan,
-    action: &Action,
-) -> Result<Option<String>> {
-    let (condition, values) = key_condition(output, action)?;
-    let statement = format!("DELETE FROM {} WHERE {condition}", output.table.sql_name());
-    let mut savepoint = tx.begin().await?;
-    let mut query = sqlx::query(sql(statement));
-    for value in values {
-        query = query.bind(value);
-    }
-    match query.execute(&mut *savepoint).await {
-        Ok(_) => {
-            savepoint.commit().await?;
-            Ok(None)
-        }
-        Err(error) => {
-            savepoint.rollback().await?;
-            let error = Error::from(error);
-            if error.kind() == ErrorKind::StoreFailed {
-                Ok(Some(error.detail().to_owned()))
-            } else {
-                Err(error)
-            }
-        }
-    }
-}
-
-/// Writes what the source says, unconditionally.
-async fn write_row(
-    tx: &mut PgConnection,
-    output: &OutputPlan,
-    tuple: &[u8],
-) -> Result<Option<String>> {
-    let digest = output.layout.row_digest(tuple);
-    let row = RowRef { start: 0, end: tuple.len(), record: 0, element: 0, digest };
-    let rows = OutputRows { buffer: tuple.to_vec(), rows: vec![row], ..OutputRows::default() };
-    let written = merge(tx, output, ConflictRule::SourceWins, &rows, vec![row], false).await?;
-    Ok(written.refused.first().map(|(_, refused)| refused.detail.clone()))
 }

@@ -6,7 +6,8 @@
 //! and reported as stale. After each write the key is compared again, before the commit.
 
 mod apply;
+mod group;
 mod plan;
 
-pub use apply::{Applied, Fate, Outcome, apply};
-pub use plan::{Action, Operation, Plan, plan, read_plan, write_plan};
+pub use apply::{Applied, Fate, Outcome, apply, rehearse};
+pub use plan::{Action, Operation, Plan, Side, Sides, plan, read_plan, write_plan};

@@ -24,14 +24,66 @@ pub struct Plan {
     pub parity_run: String,
     /// The pack.
     pub pack: String,
-    /// The side whose rows are taken.
-    pub from: String,
+    /// The side whose rows are taken where `sides` does not name the stream's.
+    pub from: Side,
+    /// The side of single streams.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sides: BTreeMap<String, Side>,
     /// Rows that differed in that verification.
     pub differing_rows: u64,
     /// What to do, in key order.
     pub actions: Vec<Action>,
     /// Differences a repair cannot mend, and what to do instead.
     pub left_alone: BTreeMap<String, u64>,
+}
+
+/// Which store is right about a row.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// The source: Postgres is made what it says.
+    #[default]
+    Source,
+    /// Postgres: its row stays. A repair never writes to a source.
+    Target,
+}
+
+/// The side of every stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sides {
+    /// Where `streams` says nothing.
+    pub default: Side,
+    /// By stream.
+    pub streams: BTreeMap<String, Side>,
+}
+
+impl Sides {
+    /// The side that is right about a stream.
+    #[must_use]
+    pub fn of(&self, stream: &str) -> Side {
+        self.streams.get(stream).copied().unwrap_or(self.default)
+    }
+
+    /// Reads `source`, `target`, `STREAM=source` and `STREAM=target`.
+    pub fn parse(given: &[String]) -> Result<Self> {
+        let side = |text: &str| match text {
+            "source" => Ok(Side::Source),
+            "target" => Ok(Side::Target),
+            _ => Err(Error::new(ErrorKind::Usage, format!("there is no side {text:?}")).advice(
+                "a side is source or target, for one stream STREAM=source or STREAM=target",
+            )),
+        };
+        let mut sides = Self::default();
+        for text in given {
+            match text.rsplit_once('=') {
+                Some((stream, of)) => {
+                    sides.streams.insert(stream.to_owned(), side(of)?);
+                }
+                None => sides.default = side(text)?,
+            }
+        }
+        Ok(sides)
+    }
 }
 
 /// One row to be written.
@@ -67,6 +119,8 @@ pub enum Operation {
     Update,
     /// The source does not have it.
     Delete,
+    /// Nothing: the target's side was chosen.
+    Keep,
 }
 
 impl Operation {
@@ -77,14 +131,21 @@ impl Operation {
             Self::Insert => "insert",
             Self::Update => "update",
             Self::Delete => "delete",
+            Self::Keep => "keep",
         }
     }
 }
 
-/// Makes the plan for a stored verification; `latest` is the newest one.
-pub async fn plan(conn: &mut PgConnection, run: &str) -> Result<Plan> {
+/// Makes the plan for a stored verification; `latest` is the newest one, of `pack` if one is named.
+pub async fn plan(
+    conn: &mut PgConnection,
+    run: &str,
+    pack: Option<&str>,
+    sides: &Sides,
+) -> Result<Plan> {
     let header = sqlx::query(include_str!("../sql/repair/parity_run.sql"))
         .bind(run)
+        .bind(pack)
         .fetch_optional(&mut *conn)
         .await?
         .ok_or_else(|| {
@@ -92,12 +153,14 @@ pub async fn plan(conn: &mut PgConnection, run: &str) -> Result<Plan> {
                 .advice("`toolkit verify-parity` prints its run id; `latest` is the newest one")
         })?;
     let run_id: String = header.try_get("run_id")?;
+    check_streams(conn, &run_id, sides).await?;
     let mut plan = Plan {
         format_version: FORMAT_VERSION,
         encoding_version: header.try_get("encoding_version")?,
         parity_run: run_id.clone(),
         pack: header.try_get("pack")?,
-        from: "source".to_owned(),
+        from: sides.default,
+        sides: sides.streams.clone(),
         differing_rows: u64::try_from(header.try_get::<i64, _>("differing_rows")?).unwrap_or(0),
         actions: Vec::new(),
         left_alone: BTreeMap::new(),
@@ -121,10 +184,12 @@ pub async fn plan(conn: &mut PgConnection, run: &str) -> Result<Plan> {
             }
         };
         let key: String = row.try_get("record_key")?;
+        let stream: String = row.try_get("stream")?;
+        let keeps = sides.of(&stream) == Side::Target;
         plan.actions.push(Action {
-            operation,
+            operation: if keeps { Operation::Keep } else { operation },
             target: row.try_get("target")?,
-            stream: row.try_get("stream")?,
+            stream,
             key: serde_json::from_str(&key)
                 .map_err(|e| Error::new(ErrorKind::Bug, "a stored key is not JSON").because(e))?,
             columns: row.try_get("columns")?,
@@ -133,6 +198,25 @@ pub async fn plan(conn: &mut PgConnection, run: &str) -> Result<Plan> {
         });
     }
     Ok(plan)
+}
+
+/// A misspelt stream would be taken from the other side.
+async fn check_streams(conn: &mut PgConnection, run_id: &str, sides: &Sides) -> Result<()> {
+    let known: Vec<String> = sqlx::query_scalar(
+        "SELECT stream ->> 'stream' FROM toolkit.parity_run, \
+         jsonb_array_elements(streams) AS stream WHERE run_id = $1::uuid",
+    )
+    .bind(run_id)
+    .fetch_all(conn)
+    .await?;
+    match sides.streams.keys().find(|stream| !known.contains(stream)) {
+        None => Ok(()),
+        Some(stream) => Err(Error::new(
+            ErrorKind::Usage,
+            format!("--side names the stream `{stream}`, which that verification did not compare"),
+        )
+        .advice(format!("it compared: {}", known.join(", ")))),
+    }
 }
 
 /// Writes the plan as JSON; refuses to overwrite a file.
@@ -157,7 +241,10 @@ pub fn read_plan(path: &Path) -> Result<Plan> {
     })?;
     let plan: Plan = serde_json::from_str(&text).map_err(|error| {
         Error::new(ErrorKind::Usage, format!("{} is not a repair plan: {error}", path.display()))
-            .advice("make one with `toolkit repair plan --run ID --out FILE`")
+            .advice(
+                "make one with `toolkit repair plan --run ID --out FILE`; by hand, only take \
+                     whole actions out of it",
+            )
     })?;
     if plan.format_version != FORMAT_VERSION
         || plan.encoding_version != crate::canonical::ENCODING_VERSION
@@ -181,6 +268,7 @@ fn check_digests(plan: &Plan, path: &Path) -> Result<()> {
             Operation::Insert => source.is_some() && target.is_none(),
             Operation::Update => source.is_some() && target.is_some(),
             Operation::Delete => target.is_some(),
+            Operation::Keep => true,
         };
         if is_whole && [source, target].into_iter().flatten().all(is_digest) {
             continue;

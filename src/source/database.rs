@@ -60,6 +60,24 @@ impl Database {
         Self::open_in_place(path, patience)
     }
 
+    /// Opens a captured file where it is, whatever that leaves beside it: its capture was written
+    /// there by leave of its operator. What is read is what its application wrote last.
+    pub fn open_live(path: &Path) -> Result<Self> {
+        check_header(path)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection =
+            Connection::open_with_flags(path, flags).map_err(|e| unreadable(path, e))?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(|e| unreadable(path, e))?;
+        connection.pragma_update(None, "query_only", true).map_err(|e| unreadable(path, e))?;
+        probe(&connection).map_err(|e| unreadable(path, e))?;
+        Ok(Self { connection, path: path.to_path_buf(), scratch: None })
+    }
+
+    /// The connection, for what only capture asks.
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     fn open_in_place(path: &Path, patience: Duration) -> Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection =
@@ -136,6 +154,19 @@ impl Database {
         self.strings(
             "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') \
              AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name",
+            [],
+        )
+    }
+
+    /// The texts of everything the file declares, in a fixed order; what the toolkit itself put
+    /// there is left out.
+    pub fn declarations(&self) -> Result<Vec<String>> {
+        self.strings(
+            "SELECT type || ' ' || name || ' ' || coalesce(sql, '') FROM sqlite_schema \
+             WHERE name NOT LIKE 'toolkit\\_%' ESCAPE '\\' \
+             AND tbl_name NOT LIKE 'toolkit\\_%' ESCAPE '\\' \
+             AND name NOT LIKE 'sqlite\\_stat%' ESCAPE '\\' AND name <> 'sqlite_sequence' \
+             ORDER BY type, name",
             [],
         )
     }
@@ -276,7 +307,7 @@ pub(super) fn unreadable_io(path: &Path, error: &std::io::Error) -> Error {
         .advice("check that the file is there and that this user may read it")
 }
 
-pub(super) fn unreadable(path: &Path, error: rusqlite::Error) -> Error {
+pub(crate) fn unreadable(path: &Path, error: rusqlite::Error) -> Error {
     use rusqlite::ErrorCode;
     let (kind, advice) = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {

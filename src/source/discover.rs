@@ -163,6 +163,79 @@ fn stream_files(
     Ok(Some((files, inputs)))
 }
 
+/// A document as a listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedDocument {
+    /// Streams that read it.
+    pub streams: Vec<String>,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Path below the source folder.
+    pub relative: String,
+    /// File name.
+    pub name: String,
+}
+
+/// What a listing of a pack's documents shows.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Documents, by path.
+    pub documents: Vec<ListedDocument>,
+    /// Documents beside records, by stream and file name.
+    pub companions: BTreeMap<String, BTreeMap<String, PathBuf>>,
+}
+
+/// Lists a pack's documents without reading them.
+pub fn list_documents(pack: &Pack, roots: &[PathBuf]) -> Result<Listing> {
+    let mut candidates = Vec::new();
+    for root in roots {
+        walk(root, &mut candidates)?;
+    }
+    candidates.sort_by(|a, b| a.relative.cmp(&b.relative));
+    let mut seen = HashSet::new();
+    candidates.retain(|candidate| seen.insert(candidate.identity.clone()));
+    let mut listing = Listing::default();
+    for stream in &pack.manifest.streams {
+        let (name, source) = (stream.name.get_ref(), &stream.source);
+        if let Some(pattern) = &source.companion {
+            let found = companions(pattern.get_ref(), &candidates)?;
+            for path in found.values() {
+                let candidate = candidates.iter().find(|candidate| candidate.path == *path);
+                let is_known = listing.documents.iter().any(|known| known.path == *path);
+                listing.documents.extend(candidate.filter(|_| !is_known).map(|candidate| {
+                    ListedDocument {
+                        streams: Vec::new(),
+                        path: candidate.path.clone(),
+                        relative: candidate.relative.clone(),
+                        name: candidate.name.clone(),
+                    }
+                }));
+            }
+            listing.companions.insert(name.clone(), found);
+        }
+        let kinds = [&source.json, &source.jsonl, &source.csv];
+        let patterns: Vec<String> = kinds.iter().flat_map(|kind| kind.to_vec()).collect();
+        let globs = patterns.iter().map(|pattern| matcher(pattern)).collect::<Result<Vec<_>>>()?;
+        for candidate in &candidates {
+            if !globs.iter().any(|glob| glob.is_match(&candidate.name)) {
+                continue;
+            }
+            let known = listing.documents.iter_mut().find(|known| known.path == candidate.path);
+            match known {
+                Some(known) => known.streams.push(name.clone()),
+                None => listing.documents.push(ListedDocument {
+                    streams: vec![name.clone()],
+                    path: candidate.path.clone(),
+                    relative: candidate.relative.clone(),
+                    name: candidate.name.clone(),
+                }),
+            }
+        }
+    }
+    listing.documents.sort_by(|a, b| a.relative.cmp(&b.relative));
+    Ok(listing)
+}
+
 fn walk(root: &Path, candidates: &mut Vec<Candidate>) -> Result<()> {
     let kind = std::fs::metadata(root).map_err(|error| {
         let detail = format!("source {} cannot be opened: {error}", root.display());

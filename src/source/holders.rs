@@ -12,7 +12,7 @@ const LOCK_BYTES: u64 = 512;
 
 /// The processes that hold a write lock on `path`, as `process 17 (python3)`; empty where nobody
 /// knows, as on systems without `/proc/locks`.
-pub(super) fn holders(path: &Path) -> Vec<String> {
+pub(crate) fn holders(path: &Path) -> Vec<String> {
     let (Ok(file), Ok(locks)) = (std::fs::metadata(path), std::fs::read_to_string("/proc/locks"))
     else {
         return Vec::new();

@@ -8,7 +8,8 @@ mod change;
 mod database;
 pub mod discover;
 pub mod documents;
-mod holders;
+pub(crate) mod holders;
+mod lookup;
 mod ranges;
 pub mod scratch;
 pub mod snapshot;
@@ -16,6 +17,7 @@ pub mod sqlite;
 pub mod survey;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +25,9 @@ use crate::cast::{Refusal, Value};
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
 
+pub(crate) use database::unreadable;
 pub use discover::{Discovered, SourceFile, StreamFiles};
+pub use lookup::Stored;
 
 /// Where a reader stands: the last record that was handed out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -112,8 +116,8 @@ pub struct SourceRecord<'a> {
 pub enum Content<'a> {
     /// Named columns.
     Columns {
-        /// Names, in order.
-        names: &'a [String],
+        /// Names, in order; one and the same for all records of a reader.
+        names: &'a Arc<[String]>,
         /// Values, in order.
         values: &'a [Value<'a>],
         /// The JSON document beside the record.
@@ -232,6 +236,15 @@ impl StreamSource {
     pub fn reopen(&self) -> Result<Option<Self>> {
         match self {
             Self::Sqlite(table) => Ok(Some(Self::Sqlite(Box::new(table.reopen()?)))),
+            Self::Documents(_) => Ok(None),
+        }
+    }
+
+    /// The newest captured change of a `SQLite` file, as what is read from now on will have it;
+    /// None: changes are not captured.
+    pub fn capture_position(&self) -> Result<Option<i64>> {
+        match self {
+            Self::Sqlite(table) => table.capture_position(),
             Self::Documents(_) => Ok(None),
         }
     }

@@ -34,11 +34,7 @@ impl TableSource {
     pub fn reopen(&self) -> Result<Self> {
         Ok(Self {
             database: self.database.reopen()?,
-            file: self.file.clone(),
-            table: self.table.clone(),
-            names: self.names.clone(),
-            order: self.order.clone(),
-            companion: self.companion.clone(),
+            shape: self.shape.clone(),
             holds_rows: false,
             blocks_writers: self.blocks_writers,
         })
@@ -47,19 +43,19 @@ impl TableSource {
     /// Size of the file when it was found.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
-        self.file.size_bytes
+        self.shape.file.size_bytes
     }
 
     /// The column that is the rowid (INTEGER PRIMARY KEY), so that no value occurs twice.
     pub fn integer_key(&self) -> Result<Option<String>> {
-        if !matches!(self.order, RowOrder::Rowid(_)) {
+        if !matches!(self.shape.order, RowOrder::Rowid(_)) {
             return Ok(None);
         }
         let keys = self.database.strings(
             "SELECT name FROM pragma_table_info(?1) WHERE pk > 0 AND upper(type) = 'INTEGER' \
              AND NOT EXISTS (SELECT 1 FROM pragma_table_info(?1) WHERE pk > 1) \
              AND NOT EXISTS (SELECT 1 FROM pragma_index_list(?1) WHERE origin = 'pk')",
-            [&self.table],
+            [&self.shape.table],
         )?;
         Ok(keys.into_iter().next())
     }
@@ -70,7 +66,7 @@ impl TableSource {
             "SELECT i.name FROM pragma_index_list(?1) AS l, pragma_index_info(l.name) AS i \
              WHERE l.\"unique\" = 1 AND l.partial = 0 \
              AND (SELECT count(*) FROM pragma_index_info(l.name)) = 1 AND i.name IS NOT NULL",
-            [&self.table],
+            [&self.shape.table],
         )?;
         Ok(keys.iter().any(|key| key.eq_ignore_ascii_case(column))
             && self.database.strings("PRAGMA encoding", [])? == ["UTF-8"])
@@ -83,7 +79,7 @@ impl TableSource {
         is_fit: &mut dyn FnMut(Value<'_>) -> bool,
     ) -> Result<bool> {
         let failed = |error| unreadable(self.database.path(), error);
-        let (column, table) = (quote_ident(column), quote_ident(&self.table));
+        let (column, table) = (quote_ident(column), quote_ident(&self.shape.table));
         let mut last = None;
         loop {
             // By the index's own collation and order: under it no two values are equal.
@@ -112,13 +108,19 @@ impl TableSource {
         }
     }
 
+    /// The greatest rowid; None where there are no rows, or none with a rowid to be found by.
+    pub fn last_rowid(&self) -> Result<Option<i64>> {
+        let RowOrder::Rowid(alias) = self.shape.order else { return Ok(None) };
+        Probe { source: self, alias }.at("", "DESC")
+    }
+
     /// Splits the rows into at most `parts` ranges of about as many rows each; returns the last
     /// rowid of every range but the last. None where rows have no rowid to be found by.
     ///
     /// Reads a few hundred short stretches, never the whole table: a range is halved by value
     /// and shrunk to the rowids that are there, so that gaps cost nothing.
     pub fn split(&self, parts: usize) -> Result<Option<Vec<i64>>> {
-        let RowOrder::Rowid(alias) = self.order else { return Ok(None) };
+        let RowOrder::Rowid(alias) = self.shape.order else { return Ok(None) };
         let probe = Probe { source: self, alias };
         let (Some(first), Some(last)) = (probe.at("", "ASC")?, probe.at("", "DESC")?) else {
             return Ok(Some(Vec::new()));
@@ -169,7 +171,7 @@ struct Probe<'a> {
 impl Probe<'_> {
     /// The first rowid, in this order, that meets the condition.
     fn at(&self, condition: &str, order: &str) -> Result<Option<i64>> {
-        let (alias, table) = (self.alias, quote_ident(&self.source.table));
+        let (alias, table) = (self.alias, quote_ident(&self.source.shape.table));
         let within =
             if condition.is_empty() { String::new() } else { format!("WHERE {alias} {condition}") };
         let sql = format!("SELECT {alias} FROM {table} {within} ORDER BY {alias} {order} LIMIT 1");
@@ -185,7 +187,7 @@ impl Probe<'_> {
         let width = last.abs_diff(first);
         let mut rows = u64::from(first != last) + 1;
         for order in ["ASC", "DESC"] {
-            let (alias, table) = (self.alias, quote_ident(&self.source.table));
+            let (alias, table) = (self.alias, quote_ident(&self.source.shape.table));
             let sql = format!(
                 "SELECT count(*), min(id), max(id) FROM (SELECT {alias} AS id FROM {table} \
                  WHERE {alias} BETWEEN ?1 AND ?2 ORDER BY {alias} {order} LIMIT {SAMPLE_ROWS})"

@@ -25,7 +25,7 @@ use crate::source::{Discovered, backup};
 const MANIFEST: &str = "snapshot.json";
 
 /// Marks a snapshot's folder, and names the process that made it.
-pub(super) const MAKER: &str = ".toolkit-snapshot";
+pub(crate) const MAKER: &str = ".toolkit-snapshot";
 
 /// How often a document that changes while it is copied is copied again.
 const DOCUMENT_TRIES: u32 = 5;

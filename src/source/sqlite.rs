@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -13,6 +14,7 @@ pub use crate::source::change::change_token;
 pub use crate::source::database::Database;
 use crate::source::database::{CHECKED_WHOLE_BYTES, file_size, unreadable, unreadable_io};
 use crate::source::discover::SourceFile;
+pub use crate::source::lookup::{LOG_TABLE, STATE_TABLE, capture_token};
 use crate::source::{Content, Flow, KeyPart, Locator, Position, SourceRecord, Visitor};
 use crate::store::quote_ident;
 
@@ -53,6 +55,38 @@ impl Database {
 /// How long one read may keep others from writing: in rollback-journal mode they wait for it.
 const LOCK_MAX: Duration = Duration::from_millis(300);
 
+/// Rows between two looks at the clock, which costs as much as casting a value.
+const ROWS_PER_LOOK: u32 = 16;
+
+/// Rows that took longer than this are looked at one by one.
+const QUICK_ROWS: Duration = Duration::from_millis(10);
+
+/// How long a read has kept others from writing.
+struct LockClock {
+    started: Instant,
+    looked: Duration,
+    rows_left: u32,
+}
+
+impl LockClock {
+    fn start() -> Self {
+        Self { started: Instant::now(), looked: Duration::ZERO, rows_left: 0 }
+    }
+
+    /// Whether the read should end; asked after every row.
+    fn is_over(&mut self) -> bool {
+        if self.rows_left > 0 {
+            self.rows_left -= 1;
+            return false;
+        }
+        let now = self.started.elapsed();
+        let are_quick = now.saturating_sub(self.looked) < QUICK_ROWS;
+        self.rows_left = if are_quick { ROWS_PER_LOOK } else { 0 };
+        self.looked = now;
+        now > LOCK_MAX
+    }
+}
+
 /// How the rows of a table are ordered and resumed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RowOrder {
@@ -64,15 +98,21 @@ pub(super) enum RowOrder {
     Unordered,
 }
 
+/// What a table's rows are, whoever reads them.
+#[derive(Debug, Clone)]
+pub struct TableShape {
+    pub(super) file: SourceFile,
+    pub(super) table: String,
+    pub(super) names: Arc<[String]>,
+    pub(super) order: RowOrder,
+    pub(super) companion: Option<Companion>,
+}
+
 /// The rows of one table or view.
 #[derive(Debug)]
 pub struct TableSource {
     pub(super) database: Database,
-    pub(super) file: SourceFile,
-    pub(super) table: String,
-    pub(super) names: Vec<String>,
-    pub(super) order: RowOrder,
-    pub(super) companion: Option<Companion>,
+    pub(super) shape: TableShape,
     /// Whether the rows of a view are held in `temp.toolkit_rows`.
     pub(super) holds_rows: bool,
     /// Whether an open read keeps others from writing.
@@ -81,9 +121,86 @@ pub struct TableSource {
 
 /// Finds the JSON document beside a record.
 #[derive(Debug, Clone)]
-pub(super) struct Companion {
-    pattern: String,
-    files: BTreeMap<String, PathBuf>,
+pub(crate) struct Companion {
+    pub(crate) pattern: String,
+    pub(crate) files: BTreeMap<String, PathBuf>,
+}
+
+impl Companion {
+    pub(super) fn pattern(&self) -> &str {
+        &self.pattern
+    }
+
+    /// The document that the record's values name, if it is there.
+    pub(crate) fn of(&self, names: &[String], values: &[Value<'_>]) -> Result<Option<Json>> {
+        let mut name = self.pattern.clone();
+        for (column, value) in names.iter().zip(values) {
+            let mark = format!("{{{column}}}");
+            if name.contains(&mark) {
+                let Value::Text(text) = value else { return Ok(None) };
+                name = name.replace(&mark, &String::from_utf8_lossy(text));
+            }
+        }
+        let Some(path) = self.files.get(&name) else { return Ok(None) };
+        let bytes = std::fs::read(path).map_err(|e| unreadable_io(path, &e))?;
+        // A document that cannot be parsed is refused by its own stream; here it fills nothing.
+        Ok(crate::json::parse(&bytes).ok())
+    }
+}
+
+impl TableShape {
+    /// The shape of `table` in a file that is open; `companion` as in [`TableSource::open`].
+    pub fn of(
+        database: &Database,
+        file: &SourceFile,
+        table: &str,
+        companion: Option<(String, BTreeMap<String, PathBuf>)>,
+    ) -> Result<Self> {
+        let names: Arc<[String]> = database.columns(table)?.into();
+        if names.is_empty() {
+            return Err(Error::new(
+                ErrorKind::SourceMissing,
+                format!("{} has no table or view `{table}`", file.path.display()),
+            ));
+        }
+        Ok(Self {
+            file: file.clone(),
+            table: table.to_owned(),
+            names,
+            order: database.order_of(table)?,
+            companion: companion.map(|(pattern, files)| Companion { pattern, files }),
+        })
+    }
+
+    pub(super) fn place(
+        &self,
+        row: &rusqlite::Row<'_>,
+        ordinal: u64,
+    ) -> Result<(Locator, Position)> {
+        match &self.order {
+            RowOrder::Rowid(_) => {
+                let id = row.get(0).map_err(|e| unreadable(&self.file.path, e))?;
+                Ok((Locator::Rowid(id), Position::Rowid(id)))
+            }
+            RowOrder::Unordered => Ok((Locator::Ordinal(ordinal), Position::Ordinal(ordinal))),
+            RowOrder::Key(key) => {
+                let mut parts = Vec::with_capacity(key.len());
+                let mut shown = Vec::with_capacity(key.len());
+                for name in key {
+                    let value =
+                        row.get_ref(name.as_str()).map_err(|e| unreadable(&self.file.path, e))?;
+                    parts.push(key_part(value));
+                    shown.push(show_key_part(value));
+                }
+                Ok((Locator::Key(format!("({})", shown.join(", "))), Position::Key(parts)))
+            }
+        }
+    }
+
+    pub(super) fn companion_of(&self, values: &[Value<'_>]) -> Result<Option<Json>> {
+        let Some(companion) = &self.companion else { return Ok(None) };
+        companion.of(&self.names, values)
+    }
 }
 
 impl TableSource {
@@ -94,38 +211,22 @@ impl TableSource {
         companion: Option<(String, BTreeMap<String, PathBuf>)>,
     ) -> Result<Self> {
         let database = Database::open(&file.path)?;
-        let names = database.columns(table)?;
-        if names.is_empty() {
-            return Err(Error::new(
-                ErrorKind::SourceMissing,
-                format!("{} has no table or view `{table}`", file.path.display()),
-            ));
-        }
-        let order = database.order_of(table)?;
+        let shape = TableShape::of(&database, file, table, companion)?;
         // The rows of a view are read from where they are held.
-        let blocks_writers = order != RowOrder::Unordered && database.blocks_writers()?;
-        Ok(Self {
-            database,
-            file: file.clone(),
-            table: table.to_owned(),
-            names,
-            order,
-            companion: companion.map(|(pattern, files)| Companion { pattern, files }),
-            holds_rows: false,
-            blocks_writers,
-        })
+        let blocks_writers = shape.order != RowOrder::Unordered && database.blocks_writers()?;
+        Ok(Self { database, shape, holds_rows: false, blocks_writers })
     }
 
     /// The file's path below the source folder.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.file.relative
+        &self.shape.file.relative
     }
 
     /// Column names, in the order of the values.
     #[must_use]
     pub fn columns(&self) -> &[String] {
-        &self.names
+        &self.shape.names
     }
 
     /// The open file.
@@ -137,12 +238,12 @@ impl TableSource {
     /// Rows by count, or about as many as the greatest rowid says; 0 where nobody can say without
     /// locking writers out.
     pub fn estimated_records(&self) -> u64 {
-        let table = quote_ident(&self.table);
+        let table = quote_ident(&self.shape.table);
         // Counting reads a whole B-tree; where that would lock out writers, the greatest rowid
         // must do.
         let is_costly = self.database.blocks_writers().unwrap_or(true)
             && file_size(&self.database.path).is_ok_and(|size| size > CHECKED_WHOLE_BYTES);
-        let sql = match &self.order {
+        let sql = match &self.shape.order {
             RowOrder::Rowid(alias) if is_costly => format!("SELECT max({alias}) FROM {table}"),
             _ if is_costly => return 0,
             _ => format!("SELECT count(*) FROM {table}"),
@@ -155,21 +256,21 @@ impl TableSource {
     /// holds nothing. In rollback-journal mode the evaluation itself would lock writers out for as
     /// long as it takes: there it works on a private copy.
     fn hold_rows(&mut self) -> Result<()> {
-        if self.holds_rows || self.order != RowOrder::Unordered {
+        if self.holds_rows || self.shape.order != RowOrder::Unordered {
             return Ok(());
         }
         if self.database.blocks_writers()? {
             self.database = self.database.private_copy()?;
         }
         // Columns without a type: values keep the storage class that the view gives them.
-        let held: Vec<String> = (0..self.names.len()).map(|at| format!("c{at}")).collect();
-        let names: Vec<String> = self.names.iter().map(|name| quote_ident(name)).collect();
+        let held: Vec<String> = (0..self.shape.names.len()).map(|at| format!("c{at}")).collect();
+        let names: Vec<String> = self.shape.names.iter().map(|name| quote_ident(name)).collect();
         let statements = format!(
             "PRAGMA temp_store = FILE; CREATE TEMP TABLE toolkit_rows ({}); \
              INSERT INTO temp.toolkit_rows SELECT {} FROM main.{}",
             held.join(", "),
             names.join(", "),
-            quote_ident(&self.table)
+            quote_ident(&self.shape.table)
         );
         let connection = &self.database.connection;
         connection.execute_batch(&statements).map_err(|e| unreadable(&self.database.path, e))?;
@@ -194,38 +295,41 @@ impl TableSource {
         let mut rows = statement
             .query(rusqlite::params_from_iter(parameters.iter()))
             .map_err(|e| unreadable(&path, e))?;
-        let skip = usize::from(matches!(self.order, RowOrder::Rowid(_)));
+        let skip = usize::from(matches!(self.shape.order, RowOrder::Rowid(_)));
         // Held rows are numbered without a gap: a result of the most columns has no room for one.
         let mut ordinal = match from {
             Some(Position::Ordinal(seen)) => *seen,
             _ => 0,
         };
-        let started = Instant::now();
+        let mut clock = LockClock::start();
+        let mut room: Vec<Value<'static>> = Vec::with_capacity(self.shape.names.len());
         while let Some(row) = rows.next().map_err(|e| unreadable(&path, e))? {
-            let mut values = Vec::with_capacity(self.names.len());
-            for at in 0..self.names.len() {
+            let mut values = emptied(room);
+            for at in 0..self.shape.names.len() {
                 let value = row.get_ref(at + skip).map_err(|e| unreadable(&path, e))?;
                 values.push(value_of(value));
             }
             let (locator, position) = {
                 ordinal += 1;
-                self.place(row, ordinal)?
+                self.shape.place(row, ordinal)?
             };
-            let companion = self.companion_of(&values)?;
+            let companion = self.shape.companion_of(&values)?;
             let record = SourceRecord {
-                file: &self.file,
+                file: &self.shape.file,
                 locator,
                 position,
                 content: Content::Columns {
-                    names: &self.names,
+                    names: &self.shape.names,
                     values: &values,
                     companion: companion.as_ref(),
                 },
             };
             let is_paused = visit(&record)? == Flow::Pause;
-            if is_paused || (self.blocks_writers && started.elapsed() > LOCK_MAX) {
+            if is_paused || (self.blocks_writers && clock.is_over()) {
                 return Ok(Some(record.position));
             }
+            drop(record);
+            room = emptied(values);
         }
         Ok(None)
     }
@@ -235,10 +339,10 @@ impl TableSource {
         from: Option<&Position>,
         to: Option<&Position>,
     ) -> Result<(String, Vec<KeyPart>)> {
-        let columns: Vec<String> = self.names.iter().map(|name| quote_ident(name)).collect();
+        let columns: Vec<String> = self.shape.names.iter().map(|name| quote_ident(name)).collect();
         let columns = columns.join(", ");
-        let table = quote_ident(&self.table);
-        match (&self.order, from) {
+        let table = quote_ident(&self.shape.table);
+        match (&self.shape.order, from) {
             (RowOrder::Rowid(alias), None | Some(Position::Rowid(_)))
                 if matches!(to, None | Some(Position::Rowid(_))) =>
             {
@@ -290,48 +394,10 @@ impl TableSource {
             ErrorKind::SourceChanged,
             format!(
                 "{}: table {} is not keyed as when this run started",
-                self.file.relative, self.table
+                self.shape.file.relative, self.shape.table
             ),
         )
         .advice("start over with --restart")
-    }
-
-    fn place(&self, row: &rusqlite::Row<'_>, ordinal: u64) -> Result<(Locator, Position)> {
-        match &self.order {
-            RowOrder::Rowid(_) => {
-                let id = row.get(0).map_err(|e| unreadable(&self.database.path, e))?;
-                Ok((Locator::Rowid(id), Position::Rowid(id)))
-            }
-            RowOrder::Unordered => Ok((Locator::Ordinal(ordinal), Position::Ordinal(ordinal))),
-            RowOrder::Key(key) => {
-                let mut parts = Vec::with_capacity(key.len());
-                let mut shown = Vec::with_capacity(key.len());
-                for name in key {
-                    let value = row
-                        .get_ref(name.as_str())
-                        .map_err(|e| unreadable(&self.database.path, e))?;
-                    parts.push(key_part(value));
-                    shown.push(show_key_part(value));
-                }
-                Ok((Locator::Key(format!("({})", shown.join(", "))), Position::Key(parts)))
-            }
-        }
-    }
-
-    fn companion_of(&self, values: &[Value<'_>]) -> Result<Option<Json>> {
-        let Some(companion) = &self.companion else { return Ok(None) };
-        let mut name = companion.pattern.clone();
-        for (column, value) in self.names.iter().zip(values) {
-            let mark = format!("{{{column}}}");
-            if name.contains(&mark) {
-                let Value::Text(text) = value else { return Ok(None) };
-                name = name.replace(&mark, &String::from_utf8_lossy(text));
-            }
-        }
-        let Some(path) = companion.files.get(&name) else { return Ok(None) };
-        let bytes = std::fs::read(path).map_err(|e| unreadable_io(path, &e))?;
-        // A document that cannot be parsed is refused by its own stream; here it fills nothing.
-        Ok(crate::json::parse(&bytes).ok())
     }
 }
 
@@ -343,7 +409,13 @@ fn binary_order(names: &[String]) -> String {
     columns.join(", ")
 }
 
-pub(super) fn value_of(value: ValueRef<'_>) -> Value<'_> {
+/// An empty vector in the same memory, for values that live as long as another row.
+fn emptied<'to>(mut values: Vec<Value<'_>>) -> Vec<Value<'to>> {
+    values.clear();
+    values.into_iter().map(|_| Value::Null).collect()
+}
+
+pub(crate) fn value_of(value: ValueRef<'_>) -> Value<'_> {
     match value {
         ValueRef::Null => Value::Null,
         ValueRef::Integer(number) => Value::Integer(number),
@@ -364,7 +436,7 @@ fn key_part(value: ValueRef<'_>) -> KeyPart {
     }
 }
 
-fn show_key_part(value: ValueRef<'_>) -> String {
+pub(super) fn show_key_part(value: ValueRef<'_>) -> String {
     match value {
         ValueRef::Null => "NULL".to_owned(),
         ValueRef::Integer(number) => number.to_string(),

@@ -3,15 +3,18 @@
 //! [`Postgres`] is a server by URL or the private cluster of [`embedded`]; both look the same to
 //! everything above.
 
+pub(crate) mod capture_lock;
 pub mod catalog;
 pub mod embedded;
 mod identifier;
 mod postgres;
+mod scratch;
 mod spelling;
 mod url;
 
 pub use identifier::{check_identifier, quote_ident, quote_literal, quote_qualified};
 pub use postgres::{Connector, Postgres, VERSION_NUM_MIN};
+pub(crate) use scratch::ScratchDatabase;
 pub use spelling::ServerSpelling;
 pub use url::redact_url;
 
@@ -21,4 +24,11 @@ pub use url::redact_url;
 /// are bound: whoever calls this says so.
 pub fn sql(text: String) -> sqlx::AssertSqlSafe<String> {
     sqlx::AssertSqlSafe(text)
+}
+
+/// Says of the transaction of `conn` that it repeats what the other store already holds: triggers
+/// that capture changes for that store are silent until it ends.
+pub async fn replay(conn: &mut sqlx::PgConnection) -> crate::Result<()> {
+    sqlx::raw_sql("SET LOCAL toolkit.replay = 'on'").execute(conn).await?;
+    Ok(())
 }

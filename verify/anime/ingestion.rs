@@ -369,3 +369,49 @@ async fn the_real_artifact_goes_in_whole_and_twice_is_once() {
     assert_eq!(world.ingest(path).await.total.counts.records.unchanged, 28);
     assert_eq!(world.content().await, content);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fixtures_become_the_rows_a_person_would_expect() {
+    let world = World::new().await;
+    let report = world.ingest(Path::new("fixtures/anime")).await;
+    assert_eq!(report.total.counts.rejects(), 0, "{report:#?}");
+    assert_eq!(report.total.unknown_words["second cousin"], 1);
+    let anime = "SELECT concat_ws(' | ', title, type, status, episode_count, duration_seconds, season, \
+                 meta ->> 'status') FROM anime ORDER BY title";
+    assert_eq!(
+        world.texts(anime).await,
+        [
+            "Lamp Song | SPECIAL | FINISHED | 1",
+            "Lantern Road | TV | ONGOING | 12 | 1440 | FALL | Currently Airing",
+            "Lantern Road: Winter | TV | UPCOMING | 0 | not yet aired",
+        ]
+    );
+    let edges = "SELECT concat_ws(' ', f.title, '-', r.relation_type, '-', t.title, r.to_anime_type) \
+                 FROM anime_relation r JOIN anime f ON f.id = r.from_anime_id \
+                 LEFT JOIN anime t ON t.id = r.to_anime_id ORDER BY 1";
+    assert_eq!(
+        world.texts(edges).await,
+        [
+            "Lamp Song - OTHER - Lantern Road",
+            "Lantern Road - OTHER -",
+            "Lantern Road - OTHER - Lamp Song MUSIC",
+            "Lantern Road - SEQUEL - Lantern Road: Winter",
+            "Lantern Road: Winter - PREQUEL - Lantern Road TV",
+        ]
+    );
+    let companies = "SELECT count(*)::text FROM company";
+    assert_eq!(world.text(companies).await, "1");
+    let extra = "SELECT title FROM anime WHERE meta #>> '{extra_episodes,0,title}' = 'Snow, again'";
+    assert_eq!(world.text(extra).await, "Lantern Road: Winter");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_of_tables_say_that_the_pack_has_none() {
+    let world = World::new().await;
+    for command in [["verify-parity", "--pack", "anime"], ["pack", "check", "--pack=anime"]] {
+        let mut arguments = command.to_vec();
+        arguments.extend(["--source", "."]);
+        let done = world.run(&arguments);
+        assert_eq!(done.status.code(), Some(2), "{}", stdout(&done));
+    }
+}

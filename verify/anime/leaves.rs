@@ -85,7 +85,9 @@ fn spoil(value: &mut Value, seed: u64, counter: &mut u64) {
             if counter.wrapping_mul(seed | 1) % 11 == 3 && !items.is_empty() {
                 items.push(json!(format!("odd-{counter}")));
             }
-            items.iter_mut().for_each(|item| spoil(item, seed, counter));
+            for item in items.iter_mut() {
+                spoil(item, seed, counter);
+            }
         }
         Value::Object(members) => {
             for (key, value) in members.iter_mut() {
@@ -98,7 +100,7 @@ fn spoil(value: &mut Value, seed: u64, counter: &mut u64) {
                     (1, Value::Number(_)) => *value = json!(format!("text-{counter}")),
                     (2, Value::Number(_)) => *value = json!(9_000_000_000_u64 + *counter),
                     (3, Value::String(_)) if !is_fixed => {
-                        *value = json!({ "inner": format!("in-{counter}") })
+                        *value = json!({ "inner": format!("in-{counter}") });
                     }
                     (4, Value::Bool(_)) => *value = json!("yes"),
                     (5, Value::Number(_)) => *value = json!(0.5 + *counter as f64),

@@ -152,7 +152,9 @@ fn mutate(value: &mut Value, seed: u64, counter: &mut u64) {
             if counter.is_multiple_of(7) && !items.is_empty() {
                 items.remove(0);
             }
-            items.iter_mut().for_each(|item| mutate(item, seed, counter));
+            for item in items.iter_mut() {
+                mutate(item, seed, counter);
+            }
         }
         _ => {}
     }
@@ -165,7 +167,9 @@ async fn snapshot_b_over_a_and_a_again_loses_nothing_and_regresses_nothing() {
         let a: Vec<Value> = (0..20).map(|at| enriched_entry(seed, at, 20)).collect();
         let mut b = a.clone();
         let mut counter = seed * 1_000;
-        b.iter_mut().for_each(|entry| mutate(entry, seed, &mut counter));
+        for entry in &mut b {
+            mutate(entry, seed, &mut counter);
+        }
         assert_eq!(world.say("2026-01-01", &a).await.total.counts.rejects(), 0);
         let missing = "SELECT concat_ws(' ', (SELECT count(*) FROM anime), (SELECT count(*) FROM episode), \
             (SELECT count(*) FROM character), (SELECT count(*) FROM anime_character), \

@@ -126,7 +126,7 @@ async fn the_report_is_json_of_one_shape_and_exit_codes_are_0_1_and_2() {
     let report: Value = serde_json::from_str(&stdout(&differs)).unwrap();
     let expected = "run_id pack level digests verdict streams units differences differing_rows \
         independent not_checked outside_slices unmapped_columns changed_sources \
-        changing_triggers snapshot_lsn snapshot_at seconds";
+        left_out changing_triggers snapshot_lsn snapshot_at settling seconds";
     assert_eq!(names(&report).join(" "), expected);
     let expected = "stream target kind key column source_value target_value source_digest \
         target_digest locator";

@@ -102,9 +102,13 @@ pub(crate) fn binary() -> PathBuf {
     env!("CARGO_BIN_EXE_toolkit").into()
 }
 
-/// The built binary, in an environment that names no server and no settings.
+/// The built binary, in an environment that names no server and no settings. Its state (the
+/// redaction key) is kept beside the build: the default depends on the working folder, and tests
+/// would leave one behind for each of theirs.
 pub(crate) fn toolkit() -> Command {
-    cleaned(Command::new(binary()))
+    let mut command = cleaned(Command::new(binary()));
+    command.env("TOOLKIT_STATE_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/state"));
+    command
 }
 
 /// Takes out of a command's environment what changes the toolkit's behaviour.

@@ -44,7 +44,19 @@ impl World {
 
     /// The pack `unified` over a folder that is there already.
     pub(crate) async fn unified(source: &Path) -> Self {
-        Self { source: source.to_path_buf(), ..Self::new(&["unified"], "unified").await }
+        Self::builtin("unified", source).await
+    }
+
+    /// A built-in pack, migrated, over a folder that is there already.
+    pub(crate) async fn builtin(pack: &str, source: &Path) -> Self {
+        Self { source: source.to_path_buf(), ..Self::new(&[pack], pack).await }
+    }
+
+    /// The pack `webtoon` with a generated source.
+    pub(crate) async fn webtoon(seed: u64, artifacts: usize) -> Self {
+        let world = Self::new(&["webtoon"], "webtoon").await;
+        toolkit::demo::generate::webtoon(&world.source, seed, artifacts).unwrap();
+        world
     }
 
     /// A pack of one's own: its `pack.toml`, its target and its `app.sqlite`, as SQL.

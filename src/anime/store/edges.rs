@@ -104,7 +104,7 @@ fn absorb(stored: &mut StoredEdge, edge: &Edge, voice: Voice) -> bool {
     match (&stored.source_relation_type, &edge.source_relation_type) {
         (None, Some(raw)) => stored.source_relation_type = Some(raw.clone()),
         (Some(known), Some(raw)) if known != raw => {
-            more.put("relation_type", Json::from(raw.as_str()))
+            more.put("relation_type", Json::from(raw.as_str()));
         }
         _ => {}
     }

@@ -6,7 +6,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
-use crate::anime::doc::{Doc, Members};
+use crate::anime::doc::{Doc, Members, canonical};
 use crate::anime::entry::{Entry, Kind, Target};
 use crate::anime::policy::{Proposal, Voice};
 use crate::anime::store::characters::Cast;
@@ -126,7 +126,7 @@ impl Stored {
         let gone = self.links.keys().filter(|character| !here.contains(character));
         let mut gone: Vec<Json> =
             gone.map(|character| gone_row(*character, "character_id", "")).collect();
-        gone.sort_by_key(|row| crate::anime::doc::canonical(row));
+        gone.sort_by_key(canonical);
         let mut proposals = Vec::from_iter(vanished_rows("anime_character", gone, Voice::Newer));
         let sources: Vec<&str> = entry.xrefs.iter().map(|xref| xref.reference.source).collect();
         let mut gone: Vec<Json> = self
@@ -141,7 +141,7 @@ impl Stored {
                 row.rest()
             })
             .collect();
-        gone.sort_by_key(|row| crate::anime::doc::canonical(row));
+        gone.sort_by_key(canonical);
         proposals.extend(vanished_rows("anime_xref", gone, Voice::Newer));
         proposals
     }

@@ -311,10 +311,6 @@ impl Batch {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.0.first().map_or(0, Vec::len)
-    }
-
     pub(super) async fn insert(self, tx: &mut PgConnection, table: &Table) -> Result<u64> {
         self.run(tx, table.insert()).await
     }
@@ -363,7 +359,8 @@ pub(super) struct Rows {
     count: usize,
 }
 
-fn some(value: impl ToString) -> Option<String> {
+#[allow(clippy::unnecessary_wraps, reason = "a row is of texts that may be NULL")]
+fn some(value: &(impl ToString + ?Sized)) -> Option<String> {
     Some(value.to_string())
 }
 
@@ -419,7 +416,7 @@ impl Rows {
     }
 
     pub(super) fn alias(&mut self, character: Uuid, alias: &str) {
-        self.aliases.push([some(character), some(alias)]);
+        self.aliases.push([some(&character), some(alias)]);
     }
 
     pub(super) fn link(&mut self, anime: Uuid, character: Uuid, doc: &Doc, is_new: bool) {
@@ -432,7 +429,7 @@ impl Rows {
         self.count += 1;
         let Xref { reference, url } = xref;
         self.xrefs.push([
-            some(anime),
+            some(&anime),
             some(reference.source),
             some(&reference.external_id),
             some(url),
@@ -445,7 +442,7 @@ impl Rows {
                 let Company { id, name, description, .. } = company;
                 self.companies.push([some(id), some(name), description.clone()]);
             }
-            self.anime_companies.push([some(anime), some(company.id), some(company.role)]);
+            self.anime_companies.push([some(&anime), some(&company.id), some(company.role)]);
         }
     }
 
@@ -453,7 +450,7 @@ impl Rows {
         self.count += 1;
         let primary = edge.primary();
         let mut row = vec![
-            some(anime),
+            some(&anime),
             some(edge.relation),
             primary.map(|reference| reference.source.to_owned()),
             primary.map(|reference| reference.external_id.clone()),
@@ -471,7 +468,7 @@ impl Rows {
     pub(super) fn update_edge(&mut self, edge: &super::load::StoredEdge) {
         self.count += 1;
         let mut row = vec![
-            some(edge.id),
+            some(&edge.id),
             edge.title.clone(),
             Some(array_literal(&edge.urls)),
             edge.source_relation_type.clone(),
@@ -518,12 +515,12 @@ impl Rows {
             state.earlier.drain(..surplus);
         }
         self.states.push([
-            some(id),
-            some(artifact.run),
+            some(&id),
+            some(&artifact.run),
             state.enriched_at,
             state.payload,
             some(if state.is_enriched { "enriched" } else { "offline" }),
-            some(entry.id.is_none()),
+            some(&entry.id.is_none()),
             state.artifact_date,
             Some(array_literal(&state.earlier)),
             state.supplement,

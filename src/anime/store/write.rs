@@ -105,7 +105,8 @@ async fn original(
         query.execute(&mut *tx).await?;
     }
     let added = add_xrefs(tx, (table, key), id, entry).await?;
-    Ok(if added && fate == Fate::Unchanged { Fate::Updated } else { fate })
+    let kept = keep_other_urls(tx, (table, key), id, entry).await?;
+    Ok(if (added || kept) && fate != Fate::Inserted { Fate::Updated } else { fate })
 }
 
 async fn owners(
@@ -127,6 +128,31 @@ async fn owners(
     .fetch_all(tx)
     .await?;
     rows.iter().map(|id| uuid_of(id)).collect()
+}
+
+/// A url of a platform that has another one as its reference goes to `meta.extra_urls`.
+async fn keep_other_urls(
+    tx: &mut PgConnection,
+    (table, key): (&str, &str),
+    id: Uuid,
+    entry: &Entry,
+) -> Result<bool> {
+    let urls: Vec<&str> = entry.xrefs.iter().map(|xref| xref.url.as_str()).collect();
+    let done = sqlx::query(sql(format!(
+        "WITH other AS (SELECT jsonb_agg(u.url ORDER BY u.place) AS urls \
+             FROM unnest($2::text[]) WITH ORDINALITY AS u (url, place) \
+             WHERE NOT EXISTS (SELECT FROM {table}_xref x WHERE x.{key} = $1::uuid AND x.url = u.url) \
+               AND NOT EXISTS (SELECT FROM {table} t WHERE t.id = $1::uuid \
+                               AND t.meta -> 'extra_urls' ? u.url)) \
+         UPDATE {table} t SET updated_at = now(), meta = t.meta || jsonb_build_object('extra_urls', \
+             coalesce(t.meta -> 'extra_urls', '[]') || other.urls) \
+         FROM other WHERE t.id = $1::uuid AND other.urls IS NOT NULL"
+    )))
+    .bind(id.to_string())
+    .bind(urls)
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected() > 0)
 }
 
 /// Whether any is new.

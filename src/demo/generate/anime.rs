@@ -213,9 +213,8 @@ fn as_relations(items: Vec<(String, &str, Vec<String>)>, grouped: bool) -> Value
     let mut groups = Map::new();
     for (title, relation, urls) in items {
         let item = json!({ "title": title, "type": "TV", "url": urls });
-        match groups.entry(relation).or_insert_with(|| json!([])) {
-            Value::Array(list) => list.push(item),
-            _ => continue,
+        if let Value::Array(list) = groups.entry(relation).or_insert_with(|| json!([])) {
+            list.push(item);
         }
     }
     groups.into()

@@ -32,6 +32,8 @@ impl Writer {
             // A generator that dies leaves a folder to be thrown away: no journal, no fsync.
             connection.pragma_update(None, "journal_mode", "OFF")?;
             connection.pragma_update(None, "synchronous", "OFF")?;
+            // Rows are written in the order they are thought of, not parents first.
+            connection.pragma_update(None, "foreign_keys", "OFF")?;
             connection.execute_batch("BEGIN")?;
             connection.execute_batch(schema)?;
             Ok(connection)

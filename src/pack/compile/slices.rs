@@ -54,7 +54,13 @@ impl Slices {
         }
         let name = slice_name(&table_name, &named);
         let table = Arc::clone(table);
-        self.units.push(Unit { name, table, constants: named, feeds: vec![place] });
+        self.units.push(Unit {
+            name,
+            table,
+            constants: named,
+            feeds: vec![place],
+            removed: Vec::new(),
+        });
         self.named_at.push(at);
         self.units.len() - 1
     }

@@ -164,11 +164,15 @@ fn whole_rows(kind: Kind, rows: &[&[Difference]]) -> String {
     let mut html = format!("<ul class=\"rows {}\">", kind.name());
     for row in rows {
         let difference = &row[0];
-        let what = match &difference.source_value {
-            Some(what) => format!("<span class=\"text\">{}</span>", visible(what)),
-            None => key(difference),
+        let text = |text: &String| format!("<span class=\"text\">{}</span>", visible(text));
+        let row = difference.source_value.as_ref().or(difference.target_value.as_ref());
+        let place = place(difference);
+        let what = match row {
+            Some(what) if kind == Kind::Unaccounted => format!("{}{place}", text(what)),
+            Some(row) => format!("{}{place} {}", key(difference), text(row)),
+            None => format!("{}{place}", key(difference)),
         };
-        html.push_str(&format!("<li class=\"row\">{what}{}</li>", place(difference)));
+        html.push_str(&format!("<li class=\"row\">{what}</li>"));
     }
     html.push_str("</ul>");
     html

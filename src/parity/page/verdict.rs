@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::parity::difference::Kind;
 use crate::parity::limits::{bound_text, thousands};
 use crate::parity::page::{command, count, escape, split_slice};
-use crate::parity::report::{Report, UnitResult, Verdict};
+use crate::parity::report::{Report, StreamResult, UnitResult, Verdict};
 use crate::parity::stored::StoredRun;
 
 /// One sentence: what was found.
@@ -67,9 +67,46 @@ pub(super) fn block(run: &StoredRun, limits: usize) -> String {
              <a href=\"#not-checked\">what, and why</a>.</p>"
         ));
     }
+    html.push_str(&left_out(report));
     html.push_str("</section>");
     if !is_clean {
         html.push_str(&next_steps(run));
+    }
+    html
+}
+
+/// What of the source is not in Postgres, or not as it was, by a rule that is on record; and what
+/// settled.
+fn left_out(report: &Report) -> String {
+    let sum = |get: fn(&StreamResult) -> u64| report.streams.iter().map(get).sum::<u64>();
+    let mut parts = Vec::new();
+    for (number, what) in [
+        (sum(|stream| stream.rejected), "rejected and not in Postgres"),
+        (sum(|stream| stream.skipped), "left out by a rule"),
+        (sum(|stream| stream.ledgered), "stored changed by a rule"),
+    ] {
+        if number > 0 {
+            parts.push(format!("{} {what}", thousands(number)));
+        }
+    }
+    let mut html = String::new();
+    if !parts.is_empty() {
+        html.push_str(&format!(
+            "<p class=\"caution\"><span aria-hidden=\"true\">!</span> Of the source {}, each on \
+             record: {} and {} list them.</p>",
+            parts.join(", "),
+            command("toolkit rejects list"),
+            command("toolkit ledger list")
+        ));
+    }
+    if let Some(settling) = report.settling.filter(|settling| settling.differed > 0) {
+        html.push_str(&format!(
+            "<p>The stores were live: {} differed at first, {} agreed when read again, {} still \
+             changed.</p>",
+            count(settling.differed, "row"),
+            thousands(settling.settled),
+            thousands(settling.unsettled)
+        ));
     }
     html
 }

@@ -261,6 +261,7 @@ impl<'a> Bench<'a> {
             digests: if way == Way::Server { Digests::Server } else { Digests::Client },
             spool_bytes_max: if way == Way::ReRead { 0 } else { 1 << 20 },
             independent: Independent::Sample { n: 0, seed },
+            settle: crate::parity::Settle::No,
         };
         let opened = Arc::clone(&self.opened);
         let in_server = way == Way::Server;

@@ -4,6 +4,8 @@
 //! things: a record's bytes are known exactly, and a quote that is never closed is named instead of
 //! making one field of the rest of the file.
 
+use std::sync::Arc;
+
 use crate::cast::{Refusal, Value};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::documents::window::{RECORD_BYTES_MAX, Window, verify};
@@ -14,7 +16,7 @@ use crate::source::{Content, Locator, Position, SourceFile, Visitor};
 #[derive(Debug)]
 pub(super) struct CsvReader {
     window: Window,
-    names: Vec<String>,
+    names: Arc<[String]>,
     fields: Fields,
     /// Position of the record that is due, from 0.
     next: u64,
@@ -32,6 +34,7 @@ impl CsvReader {
             window = Window::open(file, offset)?;
             next = standing.record;
         }
+        let names = names.into();
         Ok(Self { window, names, fields, next, from: standing.record })
     }
 

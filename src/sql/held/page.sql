@@ -1,7 +1,7 @@
 -- Held rows of one output of one chunk, as many as fit into $8 bytes. A derived row waits until
 -- its record's own row is stored. $1 run, $2 stream, $3 source, $4 chunk, $5 output, $6 state
 -- ('all': those waiting, with those that wait for their record), $7 last id, $9 span.
-SELECT id, record, element, file, locator, fields, nulled, reason, detail
+SELECT id, record, element, file, locator, fields, nulled, reason, detail, position
 FROM (
     SELECT h.*, sum(octet_length(h.fields) + 64) OVER (ORDER BY h.id) AS upto,
            row_number() OVER (ORDER BY h.id) AS nth

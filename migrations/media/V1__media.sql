@@ -1,0 +1,68 @@
+-- The catalogue: media of every type, links to other sites, and how media relate.
+
+CREATE EXTENSION IF NOT EXISTS ltree;
+
+CREATE SCHEMA IF NOT EXISTS media;
+CREATE SCHEMA IF NOT EXISTS users;
+CREATE SCHEMA IF NOT EXISTS interaction;
+CREATE SCHEMA IF NOT EXISTS auth;
+COMMENT ON SCHEMA media IS 'The catalogue of media and their relations.';
+COMMENT ON SCHEMA users IS 'Accounts.';
+COMMENT ON SCHEMA interaction IS 'What users track and list.';
+COMMENT ON SCHEMA auth IS 'Sessions, tokens and logins.';
+
+-- spin-off and shared-universe are the documented names; remake and crossover are the code's.
+CREATE TYPE media.relation_type AS ENUM
+    ('sequel', 'prequel', 'adaptation', 'spin-off', 'shared-universe', 'remake', 'crossover');
+
+CREATE TABLE media.media (
+    id                uuid CONSTRAINT media_pkey PRIMARY KEY DEFAULT gen_random_uuid(),
+    external_id       text,
+    media_type        text NOT NULL,
+    media_class       ltree NOT NULL,
+    title             text NOT NULL,
+    release_date      date,
+    country_of_origin text,
+    creators          text[],
+    cover_url         text,
+    description       text,
+    attributes        jsonb NOT NULL DEFAULT '{}',
+    created_at        timestamptz NOT NULL DEFAULT now(),
+    updated_at        timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX idx_media_title ON media.media (title);
+CREATE UNIQUE INDEX idx_media_external_id_unique ON media.media (external_id);
+CREATE INDEX idx_media_class ON media.media USING gist (media_class);
+CREATE INDEX idx_media_attributes ON media.media USING gin (attributes);
+CREATE INDEX idx_media_attr_isbn ON media.media ((attributes ->> 'isbn'));
+CREATE INDEX idx_media_attr_runtime_minutes ON media.media ((attributes ->> 'runtime_minutes'));
+CREATE INDEX idx_media_attr_platforms ON media.media USING gin ((attributes -> 'platforms'));
+CREATE INDEX idx_media_attr_genres ON media.media USING gin ((attributes -> 'genres'));
+COMMENT ON TABLE media.media IS 'One row per work of any type; what only some types have is in attributes.';
+COMMENT ON COLUMN media.media.external_id IS 'The natural key, type:title:year[:creator].';
+
+CREATE TABLE media.external_links (
+    media_id     uuid NOT NULL CONSTRAINT external_links_media_id_fkey
+                 REFERENCES media.media (id) ON DELETE CASCADE,
+    source_name  text NOT NULL,
+    external_key text NOT NULL,
+    CONSTRAINT external_links_pkey PRIMARY KEY (source_name, external_key)
+);
+CREATE INDEX idx_external_links_media_id ON media.external_links (media_id);
+COMMENT ON TABLE media.external_links IS 'The keys under which other sites know a medium.';
+
+CREATE TABLE media.relationships (
+    media_id         uuid NOT NULL CONSTRAINT relationships_media_id_fkey
+                     REFERENCES media.media (id) ON DELETE CASCADE,
+    related_media_id uuid NOT NULL CONSTRAINT relationships_related_media_id_fkey
+                     REFERENCES media.media (id) ON DELETE CASCADE,
+    relation_type    media.relation_type NOT NULL,
+    notes            text,
+    weight           smallint,
+    created_at       timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT relationships_pkey PRIMARY KEY (media_id, related_media_id, relation_type)
+);
+CREATE INDEX idx_relationships_media_id ON media.relationships (media_id);
+CREATE INDEX idx_relationships_related_id ON media.relationships (related_media_id);
+CREATE INDEX idx_relationships_type ON media.relationships (relation_type);
+COMMENT ON TABLE media.relationships IS 'Sequels, adaptations and the like, across all types.';

@@ -1,0 +1,562 @@
+//! Installing capture in the files of a pack, and taking it out again.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use serde::Serialize;
+use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
+
+use super::keys::{key_columns, table_of};
+use super::log::{self, FORMAT, failed};
+use super::measure::{Cost, measure};
+use super::record::{self, CapturedTable, Cursor};
+use super::shape::{Identity, Shape};
+use super::triggers::{self, Captured};
+use super::{FENCE_PREFIX, LOG_TABLE, STATE_TABLE, TRIGGER_PREFIX, fence};
+use crate::error::{Error, ErrorKind, Result};
+use crate::pack::{OpenedPack, join_error};
+use crate::source::SourceFile;
+use crate::store::{Postgres, quote_ident};
+
+/// What a caller of [`enable`] decides.
+#[derive(Debug, Clone, Default)]
+pub struct EnableOptions {
+    /// Say what would be done and change nothing.
+    pub dry_run: bool,
+    /// Measure what capture costs the application, on scratch copies.
+    pub measure: bool,
+}
+
+/// What became of the files of a pack.
+#[derive(Debug, Clone, Serialize)]
+pub struct Enabled {
+    /// The pack.
+    pub pack: String,
+    /// Its `SQLite` files.
+    pub files: Vec<EnabledFile>,
+    /// Whether nothing was changed because nothing was to be.
+    pub dry_run: bool,
+}
+
+/// One file of an [`Enabled`].
+#[derive(Debug, Clone, Serialize)]
+pub struct EnabledFile {
+    /// Its name in checkpoints.
+    pub source: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// `installed`, `repaired`, `unchanged`.
+    pub action: &'static str,
+    /// The id it was installed under; None in a dry run of a first installation.
+    pub installation: Option<String>,
+    /// Its captured tables.
+    pub tables: Vec<String>,
+    /// What was found otherwise than it should be, and made good.
+    pub repaired: Vec<String>,
+    /// Changes that may have been missed.
+    pub gap: Option<String>,
+    /// What capture costs a write, if it was measured.
+    pub costs: Vec<Cost>,
+}
+
+/// A file and what is to be captured in it.
+#[derive(Debug, Clone)]
+struct Wanted {
+    file: SourceFile,
+    /// Table and the source columns of its keys, as the pack names them.
+    tables: Vec<(String, Vec<String>)>,
+}
+
+/// Installs capture in every `SQLite` file of the pack that was found. May be repeated.
+///
+/// Each file's tables and triggers are made in one transaction. Errors: a stream whose changes
+/// cannot be captured, a file captured for another pack, a lock that is not given up.
+pub async fn enable(
+    postgres: &Postgres,
+    opened: &OpenedPack,
+    options: &EnableOptions,
+) -> Result<Enabled> {
+    let pack = opened.plan.name.clone();
+    let mut conn = postgres.dedicated().await?;
+    let mut enabled = Enabled { pack: pack.clone(), files: Vec::new(), dry_run: options.dry_run };
+    for wanted in wanted(opened)? {
+        let cursor = record::cursor(&mut conn, &pack, &wanted.file.relative).await?;
+        let (name, options, known) = (pack.clone(), options.clone(), cursor.clone());
+        let file = wanted.file.clone();
+        let (mut done, tables) =
+            tokio::task::spawn_blocking(move || install(&name, &wanted, known.as_ref(), &options))
+                .await
+                .map_err(join_error)??;
+        if !enabled.dry_run {
+            remember(&mut conn, &pack, &file, &mut done, &tables, cursor.as_ref()).await?;
+        }
+        enabled.files.push(done);
+    }
+    conn.close().await?;
+    if enabled.files.is_empty() {
+        return Err(Error::new(
+            ErrorKind::SourceMissing,
+            format!("no SQLite file of the pack {pack} was found: there is nothing to capture"),
+        )
+        .advice("JSON and CSV files need no capture: `toolkit dual-write run` rescans them"));
+    }
+    Ok(enabled)
+}
+
+/// The files and tables of the pack's streams.
+fn wanted(opened: &OpenedPack) -> Result<Vec<Wanted>> {
+    let mut all: Vec<Wanted> = Vec::new();
+    for stream in &opened.plan.streams {
+        let Some(table) = table_of(stream) else { continue };
+        let Some(found) = opened.discovered.streams.get(&stream.name) else { continue };
+        let keys = key_columns(stream)?;
+        for file in &found.files {
+            let at =
+                all.iter().position(|known| known.file.path == file.path).unwrap_or_else(|| {
+                    all.push(Wanted { file: file.clone(), tables: Vec::new() });
+                    all.len() - 1
+                });
+            let tables = &mut all[at].tables;
+            let known = tables.iter_mut().find(|(name, _)| name.eq_ignore_ascii_case(table));
+            match known {
+                None => tables.push((table.to_owned(), keys.clone())),
+                Some((_, columns)) => {
+                    for key in &keys {
+                        if !columns.iter().any(|name| name.eq_ignore_ascii_case(key)) {
+                            columns.push(key.clone());
+                        }
+                    }
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// One transaction in one file. Blocking.
+fn install(
+    pack: &str,
+    wanted: &Wanted,
+    cursor: Option<&Cursor>,
+    options: &EnableOptions,
+) -> Result<(EnabledFile, Vec<CapturedTable>)> {
+    let shown = wanted.file.path.display().to_string();
+    let mut connection = log::open_for_writing(&wanted.file.path, log::PATIENCE)?;
+    let tx = fence::immediate(&mut connection, &shown)?;
+    let state = log::state_in(&tx, &shown)?;
+    if let Some(state) = state.as_ref().filter(|state| state.pack != pack) {
+        return Err(Error::new(
+            ErrorKind::Busy,
+            format!("{shown} is captured for the pack {}, not {pack}", state.pack),
+        )
+        .advice("`toolkit dual-write disable` for that pack first"));
+    }
+    let captured = captured(&tx, &shown, wanted)?;
+    let had_log = log::has_table(&tx, &shown, LOG_TABLE)?;
+    make_tables(&tx, &shown, pack, state.is_none(), &captured)?;
+    let repaired = make_triggers(&tx, &shown, &captured, state.is_some() && had_log, cursor)?;
+    let tables = captured
+        .iter()
+        .map(|table| CapturedTable::of(table, &tx, &shown))
+        .collect::<Result<Vec<_>>>()?;
+    let now = log::state_in(&tx, &shown)?;
+    let is_new = state.is_none() || !had_log;
+    let action = match () {
+        () if is_new => "installed",
+        () if repaired.is_empty() => "unchanged",
+        () => "repaired",
+    };
+    let known = state.as_ref().map(|state| &state.installation);
+    let installation =
+        now.map(|state| state.installation).filter(|_| !options.dry_run || known.is_some());
+    let gap = (!repaired.is_empty()).then(|| repaired.join("; "));
+    let costs = if options.measure {
+        captured
+            .iter()
+            .filter_map(|table| measure(&tx, &shown, table).transpose())
+            .collect::<Result<_>>()?
+    } else {
+        Vec::new()
+    };
+    if options.dry_run || (action == "unchanged") {
+        tx.rollback().map_err(|e| failed(&shown, e))?;
+    } else {
+        tx.commit().map_err(|e| failed(&shown, e))?;
+    }
+    let file = EnabledFile {
+        source: wanted.file.relative.clone(),
+        path: wanted.file.path.clone(),
+        action,
+        installation,
+        tables: captured.iter().map(|table| table.shape.name.clone()).collect(),
+        repaired,
+        gap,
+        costs,
+    };
+    Ok((file, tables))
+}
+
+/// The tables with their numbers: those they had already, where they had one.
+fn captured(connection: &Connection, file: &str, wanted: &Wanted) -> Result<Vec<Captured>> {
+    let mut numbers: Vec<(i64, String)> = Vec::new();
+    for name in fence::triggers_named(connection, file, TRIGGER_PREFIX)? {
+        let number = name[TRIGGER_PREFIX.len()..].split('_').next().and_then(|n| n.parse().ok());
+        let table: String = connection
+            .query_row("SELECT tbl_name FROM sqlite_schema WHERE name = ?1", [&name], |r| r.get(0))
+            .map_err(|e| failed(file, e))?;
+        numbers.extend(number.map(|number: i64| (number, table)));
+    }
+    let mut next = numbers.iter().map(|(number, _)| *number).max().unwrap_or(0) + 1;
+    let mut all = Vec::new();
+    for (table, keys) in &wanted.tables {
+        let shape = Shape::read(connection, file, table)?;
+        let known = numbers.iter().find(|(_, name)| name.eq_ignore_ascii_case(&shape.name));
+        let number = known.map_or(next, |(number, _)| *number);
+        next = next.max(number + 1);
+        let mut values = shape.identity.names();
+        for key in keys {
+            let is_rowid = matches!(&shape.identity, Identity::Rowid { column: Some(column), .. }
+                if column.eq_ignore_ascii_case(key));
+            let found = shape.columns.iter().find(|name| name.eq_ignore_ascii_case(key));
+            // An older file may lack a column; the key then has no value from it.
+            let Some(found) = found.filter(|_| !is_rowid) else { continue };
+            if !values.contains(found) {
+                values.push(found.clone());
+            }
+        }
+        all.push(Captured { shape, number, values });
+    }
+    Ok(all)
+}
+
+/// Makes the two tables, or adds to the log the columns it lacks.
+fn make_tables(
+    connection: &Connection,
+    file: &str,
+    pack: &str,
+    is_new: bool,
+    captured: &[Captured],
+) -> Result<()> {
+    let run = |sql: &str| connection.execute_batch(sql).map_err(|e| failed(file, e));
+    run(&format!(
+        "CREATE TABLE IF NOT EXISTS {STATE_TABLE} (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), \
+         format INTEGER NOT NULL, installation TEXT NOT NULL, pack TEXT NOT NULL, \
+         mode INTEGER NOT NULL DEFAULT 0)"
+    ))?;
+    let width = captured.iter().map(|table| table.values.len()).max().unwrap_or(1);
+    if is_new || !log::has_table(connection, file, LOG_TABLE)? {
+        // Entries of an installation that is half gone say nothing any more.
+        run(&format!("DROP TABLE IF EXISTS {LOG_TABLE}; DELETE FROM {STATE_TABLE}"))?;
+        // Columns without a type: every value keeps the class it has in its table.
+        let columns: Vec<String> = ["o", "n"]
+            .iter()
+            .flat_map(|letter| (1..=width).map(move |n| format!("{letter}{n}")))
+            .collect();
+        run(&format!(
+            "CREATE TABLE {LOG_TABLE} (seq INTEGER PRIMARY KEY, stream_table INTEGER NOT NULL, \
+             op TEXT NOT NULL, at REAL NOT NULL DEFAULT (julianday('now')), {})",
+            columns.join(", ")
+        ))?;
+        connection
+            .execute(
+                &format!(
+                    "INSERT INTO {STATE_TABLE} (only_row, format, installation, pack) \
+                     VALUES (1, ?1, ?2, ?3)"
+                ),
+                (FORMAT, uuid::Uuid::new_v4().to_string(), pack),
+            )
+            .map_err(|e| failed(file, e))?;
+        return Ok(());
+    }
+    let has: i64 = connection
+        .query_row(
+            "SELECT count(*) FROM pragma_table_info(?1) WHERE name GLOB 'o[0-9]*'",
+            [LOG_TABLE],
+            |row| row.get(0),
+        )
+        .map_err(|e| failed(file, e))?;
+    for number in usize::try_from(has).unwrap_or(0) + 1..=width {
+        for letter in ["o", "n"] {
+            run(&format!("ALTER TABLE {LOG_TABLE} ADD COLUMN {letter}{number}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the triggers what they should be; says what was otherwise, where capture was installed.
+fn make_triggers(
+    connection: &Connection,
+    file: &str,
+    captured: &[Captured],
+    was_installed: bool,
+    cursor: Option<&Cursor>,
+) -> Result<Vec<String>> {
+    let mut wanted: Vec<(String, String, &str)> = Vec::new();
+    for table in captured {
+        let texts = triggers::texts(table).into_iter();
+        wanted.extend(texts.map(|(name, text)| (name, text, table.shape.name.as_str())));
+    }
+    let mut repaired: Vec<String> = Vec::new();
+    let mut say = |what: String| {
+        if was_installed && !repaired.contains(&what) {
+            repaired.push(what);
+        }
+    };
+    for name in fence::triggers_named(connection, file, TRIGGER_PREFIX)? {
+        if !wanted.iter().any(|(wanted, ..)| *wanted == name) {
+            drop_trigger(connection, file, &name)?;
+            say(format!("trigger {name} is no longer needed"));
+        }
+    }
+    for (name, text, table) in &wanted {
+        let found: Option<String> = rusqlite::OptionalExtension::optional(connection.query_row(
+            "SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND name = ?1",
+            [name],
+            |row| row.get(0),
+        ))
+        .map_err(|e| failed(file, e))?;
+        match found {
+            Some(found) if found == *text => continue,
+            Some(_) => {
+                require_applied(connection, file, cursor)?;
+                drop_trigger(connection, file, name)?;
+                say(format!("triggers of table {table} were others"));
+            }
+            None => say(format!("triggers of table {table} had vanished")),
+        }
+        connection.execute_batch(text).map_err(|e| failed(file, e))?;
+    }
+    Ok(repaired)
+}
+
+/// Entries that other triggers wrote must be applied before theirs are replaced: they mean what
+/// those triggers meant.
+fn require_applied(connection: &Connection, file: &str, cursor: Option<&Cursor>) -> Result<()> {
+    let last = log::last_position(connection, file)?;
+    let applied = cursor.map_or(0, |cursor| cursor.position);
+    if last <= applied {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::RunMismatch,
+        format!(
+            "{file} is captured otherwise than this pack needs it, and {} of its changes are not \
+             applied",
+            last - applied
+        ),
+    )
+    .advice(
+        "run `toolkit dual-write run --until-caught-up` with the pack as it was, then enable \
+         again; or `dual-write disable --force`, enable, and copy with `toolkit backfill`",
+    ))
+}
+
+fn drop_trigger(connection: &Connection, file: &str, name: &str) -> Result<()> {
+    let statement = format!("DROP TRIGGER {}", quote_ident(name));
+    connection.execute_batch(&statement).map_err(|e| failed(file, e))
+}
+
+/// Records a file's installation in Postgres; another one than before starts at its beginning.
+async fn remember(
+    conn: &mut PgConnection,
+    pack: &str,
+    file: &SourceFile,
+    done: &mut EnabledFile,
+    tables: &[CapturedTable],
+    cursor: Option<&Cursor>,
+) -> Result<()> {
+    if let (Some(cursor), Some(now)) = (cursor, &done.installation)
+        && cursor.installation != *now
+        && done.gap.is_none()
+    {
+        done.gap = Some("capture was installed anew".to_owned());
+    }
+    let tables = serde_json::to_string(tables)
+        .map_err(|e| Error::new(ErrorKind::Bug, "a control row is not JSON").because(e))?;
+    sqlx::query(include_str!("../sql/capture/remember.sql"))
+        .bind(pack)
+        .bind(&file.relative)
+        .bind(&done.installation)
+        .bind(
+            std::path::absolute(&file.path)
+                .unwrap_or_else(|_| file.path.clone())
+                .display()
+                .to_string(),
+        )
+        .bind(tables)
+        .bind(&done.gap)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// What a caller of [`disable`] decides.
+#[derive(Debug, Clone, Default)]
+pub struct DisableOptions {
+    /// Take it out although changes are not applied, or the route says Postgres.
+    pub force: bool,
+    /// The application has been moved for good: the route may say Postgres.
+    pub decommissioning: bool,
+    /// Say what would be done and change nothing.
+    pub dry_run: bool,
+}
+
+/// What [`disable`] did.
+#[derive(Debug, Clone, Serialize)]
+pub struct Disabled {
+    /// The pack.
+    pub pack: String,
+    /// Files, and whether capture was in them.
+    pub files: Vec<(PathBuf, bool)>,
+    /// Changes that were captured and never applied.
+    pub dropped_changes: i64,
+}
+
+/// Takes capture and fence out of the pack's files, so that their schema is what it was before.
+/// Works on whatever is left of an installation.
+///
+/// Errors: the route says Postgres, or changes are not applied, unless `force` says otherwise.
+pub async fn disable(
+    postgres: &Postgres,
+    pack: &str,
+    files: &[SourceFile],
+    options: &DisableOptions,
+) -> Result<Disabled> {
+    let mut conn = postgres.dedicated().await?;
+    if !options.force && !options.decommissioning {
+        require_route_to_sqlite(&mut conn, pack).await?;
+    }
+    let mut disabled = Disabled { pack: pack.to_owned(), files: Vec::new(), dropped_changes: 0 };
+    for file in files {
+        let cursor = record::cursor(&mut conn, pack, &file.relative).await?;
+        let (path, name, chosen) = (file.path.clone(), pack.to_owned(), options.clone());
+        let applied = cursor.as_ref().map(|cursor| cursor.position);
+        let (was_there, dropped) =
+            tokio::task::spawn_blocking(move || uninstall(&path, &name, applied, &chosen))
+                .await
+                .map_err(join_error)??;
+        if !options.dry_run {
+            sqlx::query(include_str!("../sql/capture/forget.sql"))
+                .bind(pack)
+                .bind(&file.relative)
+                .execute(&mut conn)
+                .await?;
+        }
+        disabled.files.push((file.path.clone(), was_there));
+        disabled.dropped_changes += dropped;
+    }
+    conn.close().await?;
+    Ok(disabled)
+}
+
+/// Refuses while applications write to Postgres: without capture and fence, two stores would be
+/// primary.
+async fn require_route_to_sqlite(conn: &mut PgConnection, pack: &str) -> Result<()> {
+    let reads: Option<Option<String>> = sqlx::query_scalar(
+        "SELECT to_jsonb(p) ->> 'reads' FROM toolkit.phase AS p WHERE p.pack = $1 LIMIT 1",
+    )
+    .bind(pack)
+    .fetch_optional(conn)
+    .await?;
+    if reads.flatten().as_deref() != Some("postgres") {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Busy,
+        format!(
+            "the pack {pack} reads PostgreSQL: the fence keeps its old files from being written"
+        ),
+    )
+    .advice("`toolkit phase advance` to decommission, or `toolkit phase rollback`, comes first"))
+}
+
+/// One transaction in one file; whether anything was there, and how many changes were dropped
+/// unapplied. Blocking.
+fn uninstall(
+    path: &Path,
+    pack: &str,
+    applied: Option<i64>,
+    options: &DisableOptions,
+) -> Result<(bool, i64)> {
+    let shown = path.display().to_string();
+    let mut connection = log::open_for_writing(path, Duration::from_secs(10))?;
+    let tx = fence::immediate(&mut connection, &shown)?;
+    let state = log::state_in(&tx, &shown)?;
+    if let Some(state) = state.filter(|state| state.pack != pack) {
+        return Err(Error::new(
+            ErrorKind::Busy,
+            format!("{shown} is captured for the pack {}, not {pack}", state.pack),
+        ));
+    }
+    let has_log = log::has_table(&tx, &shown, LOG_TABLE)?;
+    let mut dropped = 0;
+    if has_log && let Some(applied) = applied {
+        dropped = (log::last_position(&tx, &shown)? - applied).max(0);
+        if dropped > 0 && !options.force {
+            return Err(Error::new(
+                ErrorKind::Busy,
+                format!("{shown}: {dropped} captured changes are not applied to PostgreSQL"),
+            )
+            .advice(
+                "`toolkit dual-write run --until-caught-up` applies them; --force drops them",
+            ));
+        }
+    }
+    let mut names = fence::triggers_named(&tx, &shown, TRIGGER_PREFIX)?;
+    names.extend(fence::triggers_named(&tx, &shown, FENCE_PREFIX)?);
+    for name in &names {
+        drop_trigger(&tx, &shown, name)?;
+    }
+    let has_state = log::has_table(&tx, &shown, STATE_TABLE)?;
+    tx.execute_batch(&format!(
+        "DROP TABLE IF EXISTS {LOG_TABLE}; DROP TABLE IF EXISTS {STATE_TABLE}"
+    ))
+    .map_err(|e| failed(&shown, e))?;
+    if options.dry_run {
+        tx.rollback().map_err(|e| failed(&shown, e))?;
+    } else {
+        tx.commit().map_err(|e| failed(&shown, e))?;
+    }
+    Ok((has_state || has_log || !names.is_empty(), dropped))
+}
+
+/// Every `SQLite` file of the pack that was found, once.
+#[must_use]
+pub fn captured_files(opened: &OpenedPack) -> Vec<SourceFile> {
+    let mut files: Vec<SourceFile> = Vec::new();
+    for stream in &opened.plan.streams {
+        if table_of(stream).is_none() {
+            continue;
+        }
+        for file in
+            opened.discovered.streams.get(&stream.name).iter().flat_map(|found| &found.files)
+        {
+            if !files.iter().any(|known| known.path == file.path) {
+                files.push(file.clone());
+            }
+        }
+    }
+    files
+}
+
+/// The `SQLite` files of a pack, found without a database and without their tables having to fit.
+pub fn files_to_disable(pack: &crate::pack::Pack, roots: &[PathBuf]) -> Result<Vec<SourceFile>> {
+    let (found, errors) = crate::source::discover::discover_each(pack, roots)?;
+    let mut files: Vec<SourceFile> = Vec::new();
+    for stream in &pack.manifest.streams {
+        if stream.source.table.is_none() {
+            continue;
+        }
+        for file in found.streams.get(stream.name.get_ref()).iter().flat_map(|found| &found.files) {
+            if !files.iter().any(|known| known.path == file.path) {
+                files.push(file.clone());
+            }
+        }
+    }
+    match errors.into_iter().next() {
+        Some((_, error)) if files.is_empty() => Err(error),
+        _ => Ok(files),
+    }
+}

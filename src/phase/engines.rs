@@ -1,0 +1,130 @@
+//! What the cutover asks of the engines beside it: the tail, the files' rescan, reverse capture,
+//! the sequences.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use sqlx::postgres::PgConnection;
+
+use super::facts::{Reading, readings};
+use super::files::Positions;
+use super::scene::Scene;
+use crate::capture::files::RescanOptions;
+use crate::capture::tail::{Tail, TailOptions};
+use crate::capture::{self, reverse};
+use crate::error::{Error, ErrorKind, Result};
+use crate::pack::OpenedPack;
+
+/// The engines of one pack. The tail's steps are safe beside those of a running `dual-write run`.
+pub(super) struct Engines<'a> {
+    scene: &'a Scene<'a>,
+    opened: Arc<OpenedPack>,
+    tail: Tail,
+}
+
+impl<'a> Engines<'a> {
+    /// Opens what they need.
+    pub(super) async fn open(scene: &'a Scene<'a>, opened: Arc<OpenedPack>) -> Result<Self> {
+        let options = TailOptions { trims: false, ..TailOptions::default() };
+        let tail = Tail::over(scene.postgres, Arc::clone(&opened), options).await?;
+        Ok(Self { scene, opened, tail })
+    }
+
+    async fn lag(&self, conn: &mut PgConnection) -> Result<i64> {
+        let files = capture::captured_files(&self.opened);
+        let readings = readings(conn, self.scene.name(), &files).await?;
+        Ok(readings.iter().map(Reading::lag).sum())
+    }
+
+    /// Applies a batch of each file; returns how many changes are left.
+    pub(super) async fn catch_up(&mut self, conn: &mut PgConnection) -> Result<i64> {
+        for _ in 0..self.tail.sources().count() {
+            self.tail.step().await?;
+        }
+        self.lag(conn).await
+    }
+
+    /// Applies every file's log to its very end, where its fence stands.
+    pub(super) async fn drain(&mut self, positions: &Positions) -> Result<()> {
+        for (source, position) in positions {
+            self.tail.catch_up(Some((source, *position)), self.scene.stop).await?;
+        }
+        Ok(())
+    }
+
+    /// Installs reverse capture; its triggers say nothing of what the toolkit itself writes.
+    pub(super) async fn prepare_reverse(&mut self, conn: &mut PgConnection) -> Result<()> {
+        reverse::enable(conn, &self.opened.plan).await.map(drop)
+    }
+
+    /// Applies JSON and CSV files that are not what they were; `is_last`: by hash, all of them, and
+    /// every one has to be whole.
+    pub(super) async fn rescan(&mut self, conn: &mut PgConnection, is_last: bool) -> Result<()> {
+        let options = RescanOptions { full: is_last };
+        let scan = self.tail.rescan(options, self.scene.stop).await?;
+        if scan.is_complete() || !is_last {
+            return Ok(());
+        }
+        let mut named = Vec::new();
+        for (file, why) in scan.unfinished.iter().chain(&scan.problems) {
+            if !self.is_acknowledged(conn, file).await? {
+                named.push(format!("{file}: {why}"));
+            }
+        }
+        if named.is_empty() {
+            return Ok(());
+        }
+        Err(not_now(
+            format!("files are not in Postgres as they are: {}", named.join("; ")),
+            "wait until whoever writes them is done, or mend them",
+        ))
+    }
+
+    /// Whether a document is one that somebody has looked at and given up.
+    async fn is_acknowledged(&self, conn: &mut PgConnection, file: &str) -> Result<bool> {
+        Ok(sqlx::query_scalar(
+            "SELECT coalesce(bool_and(state = 'acknowledged'), false) FROM toolkit.reject \
+             WHERE pack = $1 AND source = $2 AND state IN ('open', 'acknowledged')",
+        )
+        .bind(self.scene.name())
+        .bind(file)
+        .fetch_one(conn)
+        .await?)
+    }
+
+    /// Compares the rows of the keys that changed last; how many changes they were.
+    pub(super) async fn verify_last(&mut self, entries: u32) -> Result<u64> {
+        let compared = self.tail.compare_newest(entries).await?;
+        if compared.differing == 0 {
+            return Ok(compared.changes);
+        }
+        Err(Error::new(
+            ErrorKind::SourceChanged,
+            format!(
+                "{} rows of the last {} changes are not in Postgres as they are in SQLite",
+                compared.differing, compared.changes
+            ),
+        )
+        .advice("`toolkit verify-parity` names them; was anything else writing to the targets?"))
+    }
+
+    /// Sets sequences past the highest keys.
+    pub(super) async fn set_sequences(
+        &mut self,
+        conn: &mut PgConnection,
+    ) -> Result<BTreeMap<String, i64>> {
+        crate::backfill::sequences_past_keys(conn, &self.opened.plan).await
+    }
+
+    /// Ends them.
+    pub(super) async fn close(self) {
+        if let Err(error) = self.tail.close().await {
+            tracing::debug!(%error, "the tail's run is ended by the next");
+        }
+    }
+}
+
+/// The cutover or rollback is not possible as things are.
+pub(super) fn not_now(detail: impl Into<String>, advice: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Busy, detail).advice(advice)
+}

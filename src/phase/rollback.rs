@@ -1,0 +1,173 @@
+//! Back by one phase.
+//!
+//! From 3 the order is what keeps every acknowledged write: writers of the targets are locked out;
+//! what Postgres holds and `SQLite` does not is applied back, to the last change; in the same
+//! transaction the targets get a fence of their own, and phase and route change. Its commit is the
+//! moment `SQLite` becomes primary; only then are the fences of the files lifted. At no instant do
+//! both stores take writes, and whoever finds fences standing while the route says `SQLite` lifts
+//! them.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
+
+use super::scene::Scene;
+use super::state::{self, Phase, State, Transition, TransitionKind};
+use super::{fault, files, lock, recover, reversal, target_fence};
+use crate::capture::reverse::Reverse;
+use crate::capture::{self, DisableOptions};
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::SourceFile;
+
+/// What a rollback did.
+#[derive(Debug, Clone, Serialize)]
+pub struct RolledBack {
+    /// From.
+    pub from: Phase,
+    /// Where the pack stands now.
+    pub state: State,
+    /// For how long no store took writes.
+    pub freeze_ms: u64,
+    /// What the last catch-up of the reverse apply did.
+    pub reverse: Value,
+    /// Files that capture was taken out of.
+    pub capture_removed: Vec<String>,
+}
+
+/// Goes back by one phase.
+///
+/// Errors: phase 0 and 4 have no way back; rows that could not be written back to `SQLite` would
+/// be lost, unless `accept_loss`.
+pub async fn rollback(
+    scene: &Scene<'_>,
+    reason: Option<&str>,
+    accept_loss: bool,
+) -> Result<RolledBack> {
+    let mut scene = scene.clone();
+    let mut conn = scene.postgres.dedicated().await?;
+    lock::lock(&mut conn, scene.name()).await?;
+    recover::recover_locked(scene.postgres, &mut conn, scene.pack).await?;
+    scene.remember_roots(&mut conn).await?;
+    let state = state::current(&mut conn, scene.name()).await?;
+    let done = match state.phase {
+        Phase::Bootstrap => Err(Error::new(
+            ErrorKind::Usage,
+            format!("the pack {} is in phase 0: there is nothing to go back to", scene.name()),
+        )),
+        Phase::Decommissioned => Err(Error::new(
+            ErrorKind::Usage,
+            format!("the pack {} is decommissioned: SQLite is sealed", scene.name()),
+        )
+        .advice("what Postgres holds can be exported; there is no way back to the sealed files")),
+        Phase::DualWrite => to_bootstrap(&scene, &mut conn, reason).await,
+        Phase::Backfill => step_back(&scene, &mut conn, Phase::Backfill, reason).await,
+        Phase::Cutover => to_backfill(&scene, &mut conn, reason, accept_loss).await,
+    };
+    lock::unlock(&mut conn, scene.name()).await;
+    conn.close().await?;
+    done
+}
+
+fn change(from: Phase, to: Phase, reason: Option<&str>, evidence: Value) -> Transition {
+    let reason = reason.map(str::to_owned);
+    Transition { from, to, kind: TransitionKind::Rollback, reason, evidence }
+}
+
+/// 2 to 1: nothing but the phase.
+async fn step_back(
+    scene: &Scene<'_>,
+    conn: &mut PgConnection,
+    from: Phase,
+    reason: Option<&str>,
+) -> Result<RolledBack> {
+    let to = from.previous().unwrap_or(from);
+    let state = state::transition(conn, scene.name(), &change(from, to, reason, json!([]))).await?;
+    Ok(RolledBack { from, state, freeze_ms: 0, reverse: Value::Null, capture_removed: Vec::new() })
+}
+
+/// 1 to 0: capture is taken out of the files. Postgres does not follow any more, so what was not
+/// applied is dropped; `SQLite` has it.
+async fn to_bootstrap(
+    scene: &Scene<'_>,
+    conn: &mut PgConnection,
+    reason: Option<&str>,
+) -> Result<RolledBack> {
+    let captured = files::captured(conn, scene.name()).await?;
+    let files: Vec<SourceFile> = captured
+        .iter()
+        .filter(|file| file.path.exists())
+        .map(|file| SourceFile {
+            path: file.path.clone(),
+            relative: file.source.clone(),
+            sha256: String::new(),
+            size_bytes: 0,
+        })
+        .collect();
+    let options = DisableOptions { force: true, decommissioning: false, dry_run: false };
+    capture::disable(scene.postgres, scene.name(), &files, &options).await?;
+    fault::point("rollback.capture_removed")?;
+    target_fence::remove(conn, scene.pack).await?;
+    let mut done = step_back(scene, conn, Phase::DualWrite, reason).await?;
+    done.capture_removed = files.into_iter().map(|file| file.relative).collect();
+    Ok(done)
+}
+
+/// 3 to 2: `SQLite` is primary again, and has everything.
+async fn to_backfill(
+    scene: &Scene<'_>,
+    conn: &mut PgConnection,
+    reason: Option<&str>,
+    accept_loss: bool,
+) -> Result<RolledBack> {
+    let opened = scene.open().await?;
+    let mut reverse = Reverse::open(scene.postgres, Arc::clone(&opened), reversal::BATCH).await?;
+    reverse.catch_up(scene.stop).await?;
+    fault::point("rollback.approached")?;
+    let frozen = Instant::now();
+    let mut transaction = conn.begin().await?;
+    state::hold_changes(&mut transaction, scene.name()).await?;
+    target_fence::lock(&mut transaction, scene.pack).await?;
+    fault::point("rollback.locked")?;
+    let proof = reverse.finish(&mut transaction, scene.stop).await?;
+    if proof.rejects > 0 && !accept_loss {
+        return Err(Error::new(
+            ErrorKind::Busy,
+            format!(
+                "{} rows could not be written back to SQLite (toolkit.reverse_reject): a rollback \
+                 would lose them",
+                proof.rejects
+            ),
+        )
+        .advice("settle them, or accept that with --accept-loss"));
+    }
+    fault::point("rollback.drained")?;
+    target_fence::raise(&mut transaction, scene.pack).await?;
+    let evidence = json!({ "reverse": proof, "accepted_loss": proof.rejects });
+    let change = change(Phase::Cutover, Phase::Backfill, reason, evidence.clone());
+    let state = state::transition_in(&mut transaction, scene.name(), &change).await?;
+    // A broken connection here leaves SQLite fenced, until somebody who has the phase lock knows
+    // what was committed.
+    transaction.commit().await.map_err(|error| {
+        Error::from(error)
+            .context("the connection broke while the route was being changed")
+            .advice("run `toolkit phase status` when the server answers: it knows, and goes on")
+    })?;
+    fault::point("rollback.flipped")?;
+    let captured = files::captured(conn, scene.name()).await?;
+    files::lift_all(&captured).await?;
+    let freeze_ms = u64::try_from(frozen.elapsed().as_millis()).unwrap_or(u64::MAX);
+    fault::point("rollback.lifted")?;
+    drop(reverse);
+    reversal::remove(conn, scene.name()).await?;
+    Ok(RolledBack {
+        from: Phase::Cutover,
+        state,
+        freeze_ms,
+        reverse: evidence,
+        capture_removed: Vec::new(),
+    })
+}

@@ -1,0 +1,9 @@
+//! `toolkit dual-write`: changes captured in SQLite arrive in Postgres.
+
+mod documents;
+mod hardship;
+mod history;
+mod install;
+mod random;
+mod scene;
+mod writes;

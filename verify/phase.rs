@@ -1,0 +1,6 @@
+//! The phase machine: gates, evidence, cutover, rollback, decommission, acceptance.
+
+mod cutover;
+mod gates;
+mod scene;
+mod walk;
