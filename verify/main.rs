@@ -42,6 +42,7 @@ mod parity;
 mod parity_report;
 mod phase;
 mod preflight;
+#[cfg(feature = "embedded-qdrant")]
 mod qdrant;
 mod rejects;
 mod repair;

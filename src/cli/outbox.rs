@@ -1,6 +1,7 @@
 //! `toolkit outbox`: bring Postgres's changes to Qdrant, and see how that stands.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Subcommand;
 
@@ -56,6 +57,12 @@ enum Action {
     },
     /// Queue every entity again, as after the outbox was lost
     Requeue,
+    /// Remove settled rows, all but the newest of each entity; workers do it by themselves after a day
+    Prune {
+        /// Only those settled at least so long ago
+        #[arg(long, default_value_t = 1, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(0..=36_500))]
+        older_than: u32,
+    },
     /// Make the whole collection anew from Postgres, and switch to it
     Rebuild {
         /// Replace a collection that bears the name itself by an alias of that name
@@ -101,6 +108,15 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
             on_connection(settings, output, async |connection| {
                 let rows = outbox::requeue_all(connection).await?;
                 output.line(format!("{rows} entities are queued"))
+            })
+            .await?;
+            Ok(Outcome::Success)
+        }
+        Action::Prune { older_than } => {
+            let age = Duration::from_secs(u64::from(older_than) * 24 * 3600);
+            on_connection(settings, output, async |connection| {
+                let rows = outbox::prune(connection, age, output.stop()).await?;
+                output.line(format!("{rows} settled rows removed"))
             })
             .await?;
             Ok(Outcome::Success)

@@ -117,6 +117,32 @@ pub struct Point {
     pub vectors: Vectors,
 }
 
+impl Point {
+    /// About how many bytes it is in a request.
+    pub(super) fn bytes(&self) -> usize {
+        let numbers = |vector: &Vector| match vector {
+            Vector::Dense(numbers) => numbers.len(),
+            Vector::Multi(rows) => rows.iter().map(Vec::len).sum(),
+            Vector::Sparse { indices, values } => indices.len() + values.len(),
+        };
+        let vectors: usize = self.vectors.values().map(|vector| 4 * numbers(vector)).sum();
+        vectors + payload_bytes(&self.payload)
+    }
+}
+
+/// About how many bytes a payload is in a request.
+pub(super) fn payload_bytes(payload: &Payload) -> usize {
+    fn value_bytes(value: &Value) -> usize {
+        16 + match value {
+            Value::String(text) => text.len(),
+            Value::Array(list) => list.iter().map(value_bytes).sum(),
+            Value::Object(object) => payload_bytes(object),
+            _ => 0,
+        }
+    }
+    payload.iter().map(|(key, value)| 16 + key.len() + value_bytes(value)).sum()
+}
+
 /// A point that a search found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scored {

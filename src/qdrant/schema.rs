@@ -49,7 +49,7 @@ impl VectorKind {
         }
     }
 
-    fn describe(self) -> String {
+    pub(super) fn describe(self) -> String {
         let named = |distance: Distance| format!("{distance:?}").to_lowercase();
         match self {
             Self::Dense { size, distance } => format!("{size} numbers, {}", named(distance)),

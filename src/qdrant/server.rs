@@ -12,13 +12,19 @@ use qdrant_client::qdrant as grpc;
 use qdrant_client::{Qdrant, QdrantError};
 use tonic::Code;
 
-use super::point::{Filter, Payload, Point, PointId, Scored, Vector, With};
+use super::point::{Filter, Payload, Point, PointId, Scored, Vector, With, payload_bytes};
 use super::schema::Schema;
 use super::store::{Page, VectorStore};
 use crate::config::QdrantServer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::retry::steadily;
 use crate::store::redact_url;
+
+/// Most bytes of points in one request, about. Servers take any size, proxies before them do not,
+/// and a request is in memory here and there.
+const REQUEST_BYTES_MAX: usize = 16 << 20;
+/// Longest wait that a server which limits its rate is granted between two tries.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// A server; connections are made on first use and shared.
 pub struct Server {
@@ -69,9 +75,18 @@ impl Server {
     {
         steadily(|| {
             let asking = call();
-            async move { asking.await.map_err(|error| explain(&self.place, error)) }
+            async move { self.answered(asking.await).await }
         })
         .await
+    }
+
+    /// The answer; a refusal that says when to come back only after that time.
+    async fn answered<T>(&self, answer: Result<T, QdrantError>) -> Result<T> {
+        if let Err(QdrantError::ResourceExhaustedError { retry_after_seconds, .. }) = &answer {
+            tokio::time::sleep(Duration::from_secs(*retry_after_seconds).min(RETRY_AFTER_MAX))
+                .await;
+        }
+        answer.map_err(|error| explain(&self.place, error))
     }
 
     /// As [`Server::asked`], for a write that must be applied when it returns.
@@ -83,7 +98,7 @@ impl Server {
         steadily(|| {
             let writing = call();
             async move {
-                let done = writing.await.map_err(|error| explain(&self.place, error))?;
+                let done = self.answered(writing.await).await?;
                 if done.is_applied() {
                     return Ok(());
                 }
@@ -122,6 +137,26 @@ impl Applied for grpc::UpdateBatchResponse {
     fn is_applied(&self) -> bool {
         self.result.iter().all(|one| one.status() == grpc::UpdateStatus::Completed)
     }
+}
+
+/// Items in requests of [`REQUEST_BYTES_MAX`], at least one each.
+fn in_requests<T>(items: Vec<T>, bytes: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let mut requests: Vec<Vec<T>> = Vec::new();
+    let mut room = 0;
+    for item in items {
+        let size = bytes(&item);
+        match requests.last_mut().filter(|_| size <= room) {
+            Some(request) => {
+                request.push(item);
+                room -= size;
+            }
+            None => {
+                requests.push(vec![item]);
+                room = REQUEST_BYTES_MAX.saturating_sub(size);
+            }
+        }
+    }
+    requests
 }
 
 /// What went wrong, by gRPC's code. `Internal` and `Unknown` are the client's codes for a
@@ -266,16 +301,16 @@ impl VectorStore for Server {
     }
 
     async fn upsert(&self, collection: &str, points: Vec<Point>) -> Result<()> {
-        if points.is_empty() {
-            return Ok(());
+        for points in in_requests(points, Point::bytes) {
+            let request = grpc::UpsertPoints {
+                collection_name: collection.to_owned(),
+                wait: Some(true),
+                points: points.into_iter().map(convert::point).collect(),
+                ..grpc::UpsertPoints::default()
+            };
+            self.written(|| self.client.upsert_points(request.clone())).await?;
         }
-        let request = grpc::UpsertPoints {
-            collection_name: collection.to_owned(),
-            wait: Some(true),
-            points: points.into_iter().map(convert::point).collect(),
-            ..grpc::UpsertPoints::default()
-        };
-        self.written(|| self.client.upsert_points(request.clone())).await
+        Ok(())
     }
 
     async fn set_payloads(
@@ -283,11 +318,11 @@ impl VectorStore for Server {
         collection: &str,
         payloads: Vec<(PointId, Payload)>,
     ) -> Result<()> {
-        if payloads.is_empty() {
-            return Ok(());
+        for payloads in in_requests(payloads, |(_, payload)| payload_bytes(payload)) {
+            let request = convert::overwrite(collection, payloads);
+            self.written(|| self.client.update_points_batch(request.clone())).await?;
         }
-        let request = convert::overwrite(collection, payloads);
-        self.written(|| self.client.update_points_batch(request.clone())).await
+        Ok(())
     }
 
     async fn delete(&self, collection: &str, ids: &[PointId]) -> Result<()> {
@@ -395,6 +430,17 @@ mod tests {
         assert_eq!(kind(Code::Unauthenticated), ErrorKind::StoreDenied);
         assert_eq!(kind(Code::InvalidArgument), ErrorKind::StoreFailed);
         assert_eq!(kind(Code::NotFound), ErrorKind::StoreFailed);
+    }
+
+    #[test]
+    fn points_go_in_requests_of_a_bounded_size_and_none_is_left_out() {
+        let sizes = [1, REQUEST_BYTES_MAX - 1, 1, 2 * REQUEST_BYTES_MAX, 5];
+        let requests = in_requests(sizes.to_vec(), |size| *size);
+        assert_eq!(
+            requests,
+            [vec![1, REQUEST_BYTES_MAX - 1], vec![1], vec![2 * REQUEST_BYTES_MAX], vec![5]]
+        );
+        assert!(in_requests(Vec::new(), |size: &usize| *size).is_empty());
     }
 
     #[test]

@@ -11,8 +11,9 @@ use crate::config::{Settings, VectorSetting};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Payload fields that are filtered, and their types.
-const INDEXES: [(&str, Index); 10] = [
+const INDEXES: [(&str, Index); 11] = [
     ("entity_type", Index::Keyword),
+    ("embedder", Index::Keyword),
     ("anime_id", Index::Keyword),
     ("anime_ids", Index::Keyword),
     ("type", Index::Keyword),
@@ -92,7 +93,8 @@ impl Target {
     }
 
     /// Makes the collection, behind an alias, where there is none, and its missing indexes; refuses
-    /// one made of something else, with the differences.
+    /// one made of something else, with the differences. Two at once would each make one, and what
+    /// the first has written would be gone: [`super::outbox::ensure`] lets one at a time.
     pub async fn ensure(&self) -> Result<()> {
         let Some(found) = self.store.schema(&self.name).await? else {
             // An adoption that was killed between the removal and the alias had verified this one.

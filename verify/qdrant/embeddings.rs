@@ -181,9 +181,13 @@ async fn endpoint(
                 };
                 let number = counter.fetch_add(1, Ordering::SeqCst);
                 let (status, body) = answer(number, &head, &body);
-                let body = body.to_string();
+                // What is no JSON stands in a text.
+                let body = match body {
+                    Value::String(text) => text,
+                    other => other.to_string(),
+                };
                 let answer = format!(
-                    "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\n\
+                    "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
                      content-length: {}\r\nconnection: close\r\n\r\n{body}",
                     body.len()
                 );
@@ -259,6 +263,19 @@ async fn wrong_answers_of_an_endpoint_are_named_and_denials_are_not_tried_again(
             "more vectors than texts",
         ),
         (200, json!("no"), ErrorKind::StoreFailed, "no list of vectors"),
+        (200, json!("{\"data\": [{\"ind"), ErrorKind::StoreFailed, "no list of vectors"),
+        (
+            200,
+            json!("{\"data\": [{\"index\": 0, \"embedding\": [NaN, 1]}]}"),
+            ErrorKind::StoreFailed,
+            "no list of vectors",
+        ),
+        (
+            200,
+            json!({ "data": [{ "index": 0, "embedding": [1e300, 1] }] }),
+            ErrorKind::StoreFailed,
+            "not finite",
+        ),
     ] {
         let (url, asked) = endpoint(move |_, _, _| (status, body.clone())).await;
         let error = Http::new(&settings(url)).unwrap().embed(&texts(1)).await.unwrap_err();
@@ -266,5 +283,37 @@ async fn wrong_answers_of_an_endpoint_are_named_and_denials_are_not_tried_again(
         assert!(error.detail().contains(says), "{error}");
         assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
         assert_eq!(asked.load(Ordering::SeqCst), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_limits_its_rate_is_asked_again_when_it_said_and_then_answers() {
+    let (url, asked) = endpoint(|number, _, _| match number {
+        0 => (429, json!({})),
+        1 => (500, json!({})),
+        _ => (200, json!({ "data": [{ "index": 0, "embedding": [1, 2] }] })),
+    })
+    .await;
+    let made = Http::new(&settings(url)).unwrap().embed(&texts(1)).await.unwrap();
+    assert_eq!(made[0].vector, [1.0, 2.0]);
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_never_answers_or_is_not_there_is_away_and_not_at_fault() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let place = silent.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((stream, _)) = silent.accept().await {
+            kept.push(stream);
+        }
+    });
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    for (place, says) in [(place, "within 20 ms"), (closed, "at all")] {
+        let settings = Embedding { timeout_ms: 20, ..settings(format!("http://{place}/v1")) };
+        let error = Http::new(&settings).unwrap().embed(&texts(1)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StoreUnreachable, "{error}");
+        assert!(error.detail().contains(says), "{error}");
     }
 }

@@ -12,7 +12,7 @@ use crate::support::toolkit;
 /// A world whose collection is in the state folder, which only one process at a time has open.
 async fn world(count: u64) -> World {
     // The store of the world is put in place by `look`; until then any will do.
-    let mut world = World::new(stores::embedded().store, count).await;
+    let mut world = World::new(stores::embedded(), count).await;
     world.settings.embedding.dimension = 384;
     world
 }

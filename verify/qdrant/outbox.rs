@@ -36,7 +36,7 @@ async fn every_change_reaches_every_store_and_a_second_drain_has_nothing_to_do()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_no_embedded_text_leaves_the_vector_and_one_of_text_makes_another() {
-    let world = World::new(stores::embedded().store, 5).await;
+    let world = World::new(stores::embedded(), 5).await;
     world.drain().await;
     let before = world.point(anime(1)).await.unwrap();
     world.sql(&format!("UPDATE anime SET status = 'ONGOING' WHERE id = '{}'", anime(1))).await;
@@ -67,7 +67,8 @@ async fn vectors_of_other_names_survive_a_change_of_text() {
         sparse: false,
     };
     settings.qdrant.vectors.insert("image_vector".to_owned(), image);
-    let target = toolkit::qdrant::Target::new(stores::embedded().store, &settings).unwrap();
+    let kept = stores::embedded();
+    let target = toolkit::qdrant::Target::new(Arc::clone(&kept.store), &settings).unwrap();
     let world = World::over(database, settings, target, 1).await;
     world.drain().await;
     let mut point = world.point(anime(0)).await.unwrap();
@@ -83,7 +84,7 @@ async fn vectors_of_other_names_survive_a_change_of_text() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deleted_and_merged_entities_lose_their_points() {
-    let world = World::new(stores::embedded().store, 5).await;
+    let world = World::new(stores::embedded(), 5).await;
     world.drain().await;
     world
         .sql(&format!(
@@ -161,7 +162,7 @@ impl Embedder for Fussy {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_poison_row_holds_nobody_up_is_parked_after_its_tries_and_comes_back_on_request() {
-    let mut world = World::new(stores::embedded().store, 20).await;
+    let mut world = World::new(stores::embedded(), 20).await;
     world.embedder = Arc::new(Fussy(Hashed::new(32)));
     for _ in 0..outbox::ATTEMPTS_MAX {
         world.drain().await;
@@ -185,7 +186,7 @@ async fn a_poison_row_holds_nobody_up_is_parked_after_its_tries_and_comes_back_o
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_workers_and_writers_at_once_leave_the_newest_state() {
-    let world = Arc::new(World::new(stores::front().await.store, 30).await);
+    let world = Arc::new(World::new(stores::front().await, 30).await);
     let writers = (0..3_u64).map(|writer| {
         let world = Arc::clone(&world);
         tokio::spawn(async move {
@@ -215,7 +216,7 @@ async fn many_workers_and_writers_at_once_leave_the_newest_state() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outbox_and_a_collection_that_were_lost_are_made_again_from_postgres_alone() {
-    let world = World::new(stores::embedded().store, 10).await;
+    let world = World::new(stores::embedded(), 10).await;
     world.drain().await;
     let (store, name) = (world.target.store(), world.target.name());
     let behind = store.alias(name).await.unwrap().unwrap();
@@ -233,7 +234,7 @@ async fn an_outbox_and_a_collection_that_were_lost_are_made_again_from_postgres_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collection_made_otherwise_is_refused_with_the_difference() {
-    let world = World::new(stores::embedded().store, 1).await;
+    let world = World::new(stores::embedded(), 1).await;
     world.drain().await;
     let mut settings = world.settings.clone();
     settings.embedding.dimension = 48;

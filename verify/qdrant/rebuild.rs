@@ -73,7 +73,7 @@ async fn searches_and_changes_go_on_during_a_rebuild_and_the_new_collection_has_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebuild_removes_points_nobody_has_and_restores_those_somebody_lost_or_changed() {
-    let world = World::new(stores::embedded().store, 10).await;
+    let world = World::new(stores::embedded(), 10).await;
     world.drain().await;
     let (store, name) = (world.target.store(), world.target.name());
     store.delete(name, &[anime(1).into()]).await.unwrap();
@@ -127,7 +127,7 @@ async fn a_collection_of_that_name_is_replaced_only_when_told_to_and_its_vectors
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_rebuild_left_is_removed_and_a_killed_adoption_is_finished() {
-    let world = World::new(stores::embedded().store, 5).await;
+    let world = World::new(stores::embedded(), 5).await;
     world.drain().await;
     let (store, name) = (world.target.store(), world.target.name());
     let left = format!("{name}--left");

@@ -13,6 +13,7 @@ use toolkit::store::{Postgres, sql};
 use toolkit::{Result, migrate};
 use uuid::Uuid;
 
+use super::stores::Store;
 use crate::support::TestDatabase;
 
 pub(super) struct World {
@@ -22,6 +23,23 @@ pub(super) struct World {
     pub(super) target: Target,
     pub(super) embedder: Arc<dyn Embedder>,
     pub(super) stop: Stop,
+    // What the store lives in, after the store.
+    _kept: Option<Store>,
+}
+
+/// A store, with its folder or without.
+pub(super) struct Given(Arc<dyn VectorStore>, Option<Store>);
+
+impl From<Store> for Given {
+    fn from(store: Store) -> Self {
+        Self(Arc::clone(&store.store), Some(store))
+    }
+}
+
+impl From<Arc<dyn VectorStore>> for Given {
+    fn from(store: Arc<dyn VectorStore>) -> Self {
+        Self(store, None)
+    }
 }
 
 pub(super) const OPTIONS: Options = Options { batch: 16, workers: 2 };
@@ -36,12 +54,13 @@ pub(super) fn character(n: u64) -> Uuid {
 
 impl World {
     /// `count` anime, each with a character and an episode.
-    pub(super) async fn new(store: Arc<dyn VectorStore>, count: u64) -> Self {
+    pub(super) async fn new(store: impl Into<Given>, count: u64) -> Self {
+        let Given(store, kept) = store.into();
         let database = TestDatabase::create().await;
         let mut settings = database.settings();
         settings.embedding.dimension = 32;
         let target = Target::new(store, &settings).unwrap();
-        Self::over(database, settings, target, count).await
+        Self { _kept: kept, ..Self::over(database, settings, target, count).await }
     }
 
     pub(super) async fn over(
@@ -55,7 +74,7 @@ impl World {
         migrate::up(&mut conn, &["anime"], &migrate::Options::default()).await.unwrap();
         let embedder = Arc::new(Hashed::new(settings.embedding.dimension));
         let stop = Stop::new();
-        let world = Self { database, postgres, settings, target, embedder, stop };
+        let world = Self { database, postgres, settings, target, embedder, stop, _kept: None };
         world.insert(0..count).await;
         world
     }
@@ -115,7 +134,7 @@ impl World {
     /// Parity, and nothing on its way.
     pub(super) async fn assert_same(&self) -> Report {
         let report = self.parity().await;
-        assert!(report.is_clean() && report.pending == 0, "{report:#?}");
+        assert!(report.is_clean() && report.on_the_way.count == 0, "{report:#?}");
         report
     }
 

@@ -25,12 +25,22 @@ use crate::store::redact_url;
 /// Longest answer taken: 2,048 vectors of 65,536 numbers would be longer, no model's are.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 
+/// Longest wait that an endpoint which limits its rate is granted between two tries.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+
 /// A model behind an endpoint.
 pub struct Http {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     uri: String,
     place: String,
     settings: Embedding,
+}
+
+/// What came back.
+struct Received {
+    status: StatusCode,
+    retry_after: Option<Duration>,
+    body: Bytes,
 }
 
 #[derive(Deserialize)]
@@ -82,25 +92,32 @@ impl Http {
             Error::new(ErrorKind::Config, "the embedding key cannot be sent in a header")
         })?;
         let limit = Duration::from_millis(self.settings.timeout_ms.into());
-        let (status, bytes) = tokio::time::timeout(limit, self.send(request))
+        let answer = tokio::time::timeout(limit, self.send(request))
             .await
             .map_err(|_| self.away(format!("within {} ms", limit.as_millis())))??;
-        if !status.is_success() {
-            return Err(self.refused(status, &bytes));
+        if !answer.status.is_success() {
+            if let Some(wait) = answer.retry_after {
+                tokio::time::sleep(wait.min(RETRY_AFTER_MAX)).await;
+            }
+            return Err(self.refused(answer.status, &answer.body));
         }
-        self.read(&bytes, texts.len())
+        self.read(&answer.body, texts.len())
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes)> {
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Received> {
         let response = self
             .client
             .request(request)
             .await
             .map_err(|error| self.away("at all".to_owned()).because(error))?;
         let status = response.status();
+        // In seconds; the form with a date is not used by these services.
+        let retry_after = response.headers().get("retry-after");
+        let retry_after = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(|error| self.away("to the end".to_owned()).because(error))?;
-        Ok((status, body.to_bytes()))
+        let retry_after = retry_after.map(Duration::from_secs);
+        Ok(Received { status, retry_after, body: body.to_bytes() })
     }
 
     fn away(&self, how: String) -> Error {

@@ -67,6 +67,19 @@ impl Shard {
     }
 }
 
+impl Drop for Shard {
+    /// The engine flushes when it goes, and panics where it cannot: in a folder that was removed
+    /// there is nothing to keep.
+    fn drop(&mut self) {
+        let open = self.open.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if self.path.is_dir() {
+            drop(open);
+        } else {
+            std::mem::forget(open);
+        }
+    }
+}
+
 /// Makes a shard with its indexes, durable, and closes it.
 pub(super) fn make(path: &Path, schema: &Schema) -> Result<()> {
     let made = EdgeShard::new(path, convert::config(schema)).and_then(|shard| {

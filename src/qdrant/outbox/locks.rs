@@ -1,11 +1,13 @@
 //! Locks of points, and what waits for them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
-use sqlx::PgConnection;
+use sqlx::{Connection as _, PgConnection};
 
 use crate::anime::points::Entity;
 use crate::error::Result;
+use crate::qdrant::target::Target;
 
 /// Types and ids as two arrays.
 pub(super) fn arrays(entities: &[Entity]) -> (Vec<&'static str>, Vec<String>) {
@@ -23,6 +25,27 @@ pub(crate) async fn locked(conn: &mut PgConnection, entities: &[Entity]) -> Resu
         .fetch_all(conn)
         .await?;
     rows.iter().map(|(entity_type, id)| Entity::of_row(entity_type, id)).collect()
+}
+
+/// How often a lock that another process has is asked for.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+
+/// [`Target::ensure`], one process at a time.
+pub async fn ensure(conn: &mut PgConnection, target: &Target) -> Result<()> {
+    let mut transaction = conn.begin().await?;
+    loop {
+        let is_free: bool = sqlx::query_scalar(
+            "SELECT pg_try_advisory_xact_lock(hashtextextended('toolkit.qdrant.ensure', 0))",
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        if is_free {
+            break;
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+    target.ensure().await?;
+    Ok(transaction.rollback().await?)
 }
 
 /// Rows that wait for one entity.
@@ -49,6 +72,14 @@ pub(crate) async fn pending(
         waits.version = waits.version.max(version);
     }
     Ok(found)
+}
+
+/// Those of the entities for which anything waits.
+pub(crate) async fn queued(
+    conn: &mut PgConnection,
+    entities: &[Entity],
+) -> Result<HashSet<Entity>> {
+    Ok(pending(conn, entities).await?.into_keys().collect())
 }
 
 /// The newest version of each entity that the outbox knows.

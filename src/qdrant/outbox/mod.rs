@@ -11,21 +11,27 @@
 //! A row that fails while others succeed is tried again later, and parked after
 //! [`ATTEMPTS_MAX`] tries.
 
+use std::time::Duration;
+
 mod batch;
 mod locks;
 mod queue;
 mod rebuild;
 mod worker;
 
-pub use queue::{Status, Troubled, requeue, requeue_all, retry, status};
+pub use locks::ensure;
+pub use queue::{Status, Troubled, prune, requeue, requeue_all, retry, status};
 pub use rebuild::{Plan, Progress, Rebuilt, plan, rebuild};
 pub use worker::{Options, Tally, drain, run};
 
 pub(crate) use batch::{Content, contents, expected, stored_digest};
-pub(crate) use locks::locked;
+pub(crate) use locks::{locked, queued};
 
 /// Tries of a row before it is parked.
 pub const ATTEMPTS_MAX: i32 = 8;
 
-/// The channel a program may notify to have changes picked up at once.
+/// How long a settled row is kept where a newer one of its entity is settled.
+pub const SETTLED_KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// The channel on which every commit with new rows is heard.
 pub const CHANNEL: &str = "qdrant_outbox";

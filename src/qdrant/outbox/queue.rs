@@ -1,11 +1,17 @@
 //! The queue as a person sees it, and ways to put entities into it.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use sqlx::PgConnection;
 
 use super::locks::arrays;
 use crate::anime::points::Entity;
 use crate::error::Result;
+use crate::interrupt::Stop;
+
+/// Rows removed in one transaction.
+const PRUNED_AT_ONCE: i64 = 5_000;
 
 /// How the outbox stands.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -81,6 +87,24 @@ pub async fn retry(conn: &mut PgConnection, rows: Option<&[i64]>) -> Result<u64>
         .execute(conn)
         .await?;
     Ok(done.rows_affected())
+}
+
+/// Removes rows that were settled longer than `age` ago, but never an entity's newest: its version
+/// is what the point is compared with. Returns how many.
+pub async fn prune(conn: &mut PgConnection, age: Duration, stop: &Stop) -> Result<u64> {
+    let mut removed = 0;
+    loop {
+        stop.check()?;
+        let done = sqlx::query(include_str!("../../sql/outbox/prune.sql"))
+            .bind(age.as_secs_f64())
+            .bind(PRUNED_AT_ONCE)
+            .execute(&mut *conn)
+            .await?;
+        removed += done.rows_affected();
+        if done.rows_affected() < PRUNED_AT_ONCE.unsigned_abs() {
+            return Ok(removed);
+        }
+    }
 }
 
 /// Queues entities to be written again, or removed where Postgres has them no more; what a repair

@@ -17,7 +17,7 @@ use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use super::batch::{contents, write};
-use super::locks::locked;
+use super::locks::{ensure, locked};
 use crate::anime::points::{Entity, window};
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
@@ -127,7 +127,7 @@ pub async fn rebuild(
     let mut conn = postgres.dedicated().await?;
     only_one(&mut conn).await?;
     if target.store().schema(target.name()).await?.is_none() {
-        target.ensure().await?;
+        ensure(&mut conn, target).await?;
     }
     let plan = plan(postgres, target).await?;
     if plan.adopts && !adopt {

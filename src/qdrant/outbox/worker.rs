@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use sqlx::postgres::PgListener;
@@ -11,8 +11,8 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::batch::{Content, contents, write};
-use super::locks::locked;
-use super::{ATTEMPTS_MAX, CHANNEL};
+use super::locks::{ensure, locked};
+use super::{ATTEMPTS_MAX, CHANNEL, SETTLED_KEPT, prune};
 use crate::anime::points::Entity;
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
@@ -23,12 +23,17 @@ use crate::store::{Connector, Postgres};
 
 /// Longest wait between two looks at an idle queue, or at a store that is away.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Idle workers remove old settled rows this often.
+const PRUNE_EVERY: Duration = Duration::from_secs(600);
 /// Longest pause while a store is away.
 const AWAY_MAX: Duration = Duration::from_secs(30);
 /// How long a worker waits where all that is due is others'.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// Longest reason kept beside a row, in characters.
 const REASON_MAX: usize = 500;
+
+/// Entities that fail one by one, and nobody succeeds, before the store is at fault.
+const SHARED_MIN: usize = 2;
 
 /// How workers work.
 #[derive(Debug, Clone, Copy)]
@@ -162,6 +167,7 @@ impl Worker {
         let mut listener = None;
         let mut tries = 0;
         let mut is_ensured = false;
+        let mut pruned_at: Option<Instant> = None;
         loop {
             if self.stop.is_requested() {
                 return if is_drain { self.stop.check() } else { Ok(()) };
@@ -193,9 +199,26 @@ impl Worker {
             match looked {
                 Look::Done => {}
                 Look::Others => self.rest(ASK_AGAIN).await,
-                Look::Idle if is_drain => return Ok(()),
-                Look::Idle => self.idle(&mut listener).await,
+                Look::Idle => {
+                    if pruned_at.is_none_or(|at| at.elapsed() >= PRUNE_EVERY) {
+                        pruned_at = Some(Instant::now());
+                        self.prune().await;
+                    }
+                    if is_drain {
+                        return Ok(());
+                    }
+                    self.idle(&mut listener).await;
+                }
             }
+        }
+    }
+
+    /// What could not be removed now is the next time.
+    async fn prune(&mut self) {
+        let Some(conn) = &mut self.conn else { return };
+        if let Err(error) = prune(conn, SETTLED_KEPT, &self.stop).await {
+            tracing::debug!("settled rows stay: {error}");
+            self.conn = None;
         }
     }
 
@@ -229,7 +252,7 @@ impl Worker {
         let looked = stop
             .unless(async {
                 if !*is_ensured {
-                    self.target.ensure().await?;
+                    ensure(connected(&mut self.conn, &self.connector).await?, &self.target).await?;
                     *is_ensured = true;
                 }
                 self.step().await
@@ -243,10 +266,7 @@ impl Worker {
     }
 
     async fn step(&mut self) -> Result<Look> {
-        let conn = match &mut self.conn {
-            Some(conn) => conn,
-            none => none.insert(self.connector.dedicated().await?),
-        };
+        let conn = connected(&mut self.conn, &self.connector).await?;
         let mut transaction = conn.begin().await?;
         let claimed = claim(&mut transaction, self.batch).await?;
         if claimed.is_empty() {
@@ -266,11 +286,14 @@ impl Worker {
         let mut tally = Tally::default();
         // Halves that still have to be tried; one entity that fails is one that failed.
         let mut open = vec![contents.as_slice()];
+        let mut refused: Vec<(&[Content], Error)> = Vec::new();
+        let mut is_any_written = false;
         while let Some(part) = open.pop() {
             let error = match task.write(part).await {
                 Ok(done) => {
                     settle(&mut transaction, part, &mut tally).await?;
                     add(&mut tally, done);
+                    is_any_written = true;
                     continue;
                 }
                 Err(error) => error,
@@ -286,15 +309,33 @@ impl Worker {
             if part.len() > 1 {
                 let (left, right) = part.split_at(part.len() / 2);
                 open.extend([left, right]);
-            } else {
-                tally.failed += 1;
-                fail(&mut transaction, part, &error).await?;
+                continue;
             }
+            // Trouble that may pass and spares nobody is the store's, as of a full disk.
+            let is_shared = refused.len() + 1 >= SHARED_MIN || open.is_empty();
+            if !is_any_written && is_shared && is_passing(&error) {
+                return Err(error);
+            }
+            refused.push((part, error));
+        }
+        for (part, error) in refused {
+            tally.failed += 1;
+            fail(&mut transaction, part, &error).await?;
         }
         transaction.commit().await?;
         self.counters.add(tally);
         Ok(Look::Done)
     }
+}
+
+async fn connected<'c>(
+    conn: &'c mut Option<PgConnection>,
+    connector: &Connector,
+) -> Result<&'c mut PgConnection> {
+    Ok(match conn {
+        Some(conn) => conn,
+        none => none.insert(connector.dedicated().await?),
+    })
 }
 
 fn add(tally: &mut Tally, done: super::batch::Written) {
