@@ -228,7 +228,7 @@ pub struct Flags {
 
     /// Qdrant server, or `embedded` for the engine in this process
     ///
-    /// http://host:6334 or https://..., the gRPC port. The key comes from `QDRANT_API_KEY` or
+    /// `http://host:6334` or `https://...`, the gRPC port. The key comes from `QDRANT_API_KEY` or
     /// toolkit.toml. [environment: `QDRANT_URL`; default: embedded]
     #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
     pub qdrant_url: Option<String>,

@@ -94,7 +94,7 @@ impl Schema {
             match found.vectors.get(name) {
                 None => lines.push(format!("vector {name:?} ({wanted_text}) is missing")),
                 Some(is) if is != wanted => {
-                    lines.push(format!("vector {name:?} is {}, not {wanted_text}", is.describe()))
+                    lines.push(format!("vector {name:?} is {}, not {wanted_text}", is.describe()));
                 }
                 Some(_) => {}
             }

@@ -24,7 +24,7 @@ use crate::store::redact_url;
 /// and a request is in memory here and there.
 const REQUEST_BYTES_MAX: usize = 16 << 20;
 /// Longest wait that a server which limits its rate is granted between two tries.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+const RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
 
 /// A server; connections are made on first use and shared.
 pub struct Server {
@@ -74,7 +74,7 @@ impl Server {
         F: Future<Output = Result<T, QdrantError>> + Send,
     {
         steadily(|| {
-            let asking = call();
+            let asking = Box::pin(call());
             async move { self.answered(asking.await).await }
         })
         .await
@@ -96,7 +96,7 @@ impl Server {
         F: Future<Output = Result<T, QdrantError>> + Send,
     {
         steadily(|| {
-            let writing = call();
+            let writing = Box::pin(call());
             async move {
                 let done = self.answered(writing.await).await?;
                 if done.is_applied() {

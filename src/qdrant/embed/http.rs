@@ -26,7 +26,7 @@ use crate::store::redact_url;
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 
 /// Longest wait that an endpoint which limits its rate is granted between two tries.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+const RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
 
 /// A model behind an endpoint.
 pub struct Http {
@@ -94,7 +94,7 @@ impl Http {
         let limit = Duration::from_millis(self.settings.timeout_ms.into());
         let answer = tokio::time::timeout(limit, self.send(request))
             .await
-            .map_err(|_| self.away(format!("within {} ms", limit.as_millis())))??;
+            .map_err(|_| self.away(&format!("within {} ms", limit.as_millis())))??;
         if !answer.status.is_success() {
             if let Some(wait) = answer.retry_after {
                 tokio::time::sleep(wait.min(RETRY_AFTER_MAX)).await;
@@ -109,18 +109,18 @@ impl Http {
             .client
             .request(request)
             .await
-            .map_err(|error| self.away("at all".to_owned()).because(error))?;
+            .map_err(|error| self.away("at all").because(error))?;
         let status = response.status();
         // In seconds; the form with a date is not used by these services.
         let retry_after = response.headers().get("retry-after");
         let retry_after = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-        let body = body.map_err(|error| self.away("to the end".to_owned()).because(error))?;
+        let body = body.map_err(|error| self.away("to the end").because(error))?;
         let retry_after = retry_after.map(Duration::from_secs);
         Ok(Received { status, retry_after, body: body.to_bytes() })
     }
 
-    fn away(&self, how: String) -> Error {
+    fn away(&self, how: &str) -> Error {
         Error::new(
             ErrorKind::StoreUnreachable,
             format!("the embedding endpoint {} does not answer {how}", self.place),

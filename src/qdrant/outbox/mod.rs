@@ -31,7 +31,7 @@ pub(crate) use locks::{locked, queued};
 pub const ATTEMPTS_MAX: i32 = 8;
 
 /// How long a settled row is kept where a newer one of its entity is settled.
-pub const SETTLED_KEPT: Duration = Duration::from_secs(24 * 3600);
+pub const SETTLED_KEPT: Duration = Duration::from_hours(24);
 
 /// The channel on which every commit with new rows is heard.
 pub const CHANNEL: &str = "qdrant_outbox";

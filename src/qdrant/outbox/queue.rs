@@ -51,11 +51,13 @@ pub struct Troubled {
     pub queued_at: String,
 }
 
+/// Number, type, id, version, tries, whether parked, why, since when.
+type Row = (i64, String, String, i64, i32, bool, String, String);
+
 /// How the outbox stands, with at most `limit` rows that failed.
 pub async fn status(conn: &mut PgConnection, limit: u32) -> Result<Status> {
     let (pending, entities, waiting, parked, oldest): (i64, i64, i64, i64, Option<f64>) =
         sqlx::query_as(include_str!("../../sql/outbox/status.sql")).fetch_one(&mut *conn).await?;
-    type Row = (i64, String, String, i64, i32, bool, String, String);
     let rows: Vec<Row> = sqlx::query_as(include_str!("../../sql/outbox/troubled.sql"))
         .bind(i64::from(limit))
         .fetch_all(conn)

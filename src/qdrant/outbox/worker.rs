@@ -24,7 +24,7 @@ use crate::store::{Connector, Postgres};
 /// Longest wait between two looks at an idle queue, or at a store that is away.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Idle workers remove old settled rows this often.
-const PRUNE_EVERY: Duration = Duration::from_secs(600);
+const PRUNE_EVERY: Duration = Duration::from_mins(10);
 /// Longest pause while a store is away.
 const AWAY_MAX: Duration = Duration::from_secs(30);
 /// How long a worker waits where all that is due is others'.

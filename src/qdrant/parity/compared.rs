@@ -19,7 +19,7 @@ const ON_ITS_WAY: &str = "on its way: its outbox row waits for `toolkit outbox d
 impl Report {
     /// As slices and differences; `place` is where the points are. At most `differences_max`
     /// differing points are named.
-    pub fn compared(&self, place: String, differences_max: usize) -> Compared {
+    pub fn compared(&self, place: &str, differences_max: usize) -> Compared {
         let units = self.counts.iter().filter(|(name, counts)| {
             // Points of no known type are worth a line only if there are any.
             *name != "other" || **counts != Counts::default()

@@ -209,7 +209,8 @@ fn is_same_but_for_length(made: &[f32], stored: &[f32]) -> bool {
     let greatest = made.iter().zip(stored).max_by(|(a, _), (b, _)| a.abs().total_cmp(&b.abs()));
     let Some((made, is)) = greatest else { return false };
     let length = made / is;
-    if !((length - 1.0).abs() <= LENGTH_TOLERANCE) {
+    let is_near = (length - 1.0).abs() <= LENGTH_TOLERANCE;
+    if !is_near {
         return false;
     }
     // The quotient says the length but for its last bits.

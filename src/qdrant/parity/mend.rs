@@ -7,7 +7,7 @@ use crate::anime::points::Entity;
 use crate::error::Result;
 use crate::qdrant::PAGE;
 use crate::qdrant::outbox::{locked, requeue};
-use crate::qdrant::parity::{Reason, Report};
+use crate::qdrant::parity::{Extra, Reason, Report};
 use crate::qdrant::point::{PointId, With};
 use crate::qdrant::target::Target;
 use crate::store::Postgres;
@@ -16,7 +16,7 @@ impl Report {
     /// The listed differences as what the outbox takes; what is on its way is there already.
     pub fn to_requeue(&self) -> Vec<Entity> {
         let stale = self.stale.first.iter().map(|stale| stale.entity);
-        let extra = self.extra.first.iter().filter_map(|extra| extra.entity());
+        let extra = self.extra.first.iter().filter_map(Extra::entity);
         self.missing.first.iter().copied().chain(stale).chain(extra).collect()
     }
 
