@@ -10,6 +10,7 @@
 //! second is an error.
 
 mod accounts;
+mod against;
 mod difference;
 mod fold;
 mod independent;
@@ -32,6 +33,8 @@ mod verify;
 mod walk;
 
 pub(crate) use accounts::Accounts;
+pub use against::{Against, Compared, StoreResult};
+pub(crate) use difference::shorten_pair;
 pub use difference::{Difference, Kind};
 pub use independent::{Independent, IndependentResult};
 pub use junit::junit;
