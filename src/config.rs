@@ -13,6 +13,8 @@
 //! | pooled connections | | `TOOLKIT_CONNECTIONS_MAX` | `connections_max` | 8 |
 //! | server programs | | `TOOLKIT_POSTGRES_BIN_DIR` | `postgres_bin_dir` | searched |
 //!
+//! Those of the vector store and of embeddings: see [`Qdrant`] and [`Embedding`].
+//!
 //! An empty environment variable counts as not set. Relative paths in `toolkit.toml` start at
 //! that file's folder, all others at the working folder.
 
@@ -26,6 +28,11 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, ErrorKind, Result};
+
+mod qdrant;
+
+pub use qdrant::{Embedding, Qdrant, QdrantServer, VectorSetting};
+use qdrant::{EmbeddingFile, QdrantFile};
 
 /// Name of the settings file looked for in the working folder.
 pub const FILE_NAME: &str = "toolkit.toml";
@@ -101,6 +108,10 @@ pub struct Settings {
     pub connections_max: u32,
     /// Folder of `postgres`, `initdb` and `pg_ctl` for the private cluster; searched if none.
     pub postgres_bin_dir: Option<PathBuf>,
+    /// The vector store, its collection and how it is written.
+    pub qdrant: Qdrant,
+    /// Where embeddings come from.
+    pub embedding: Embedding,
 }
 
 impl Settings {
@@ -117,6 +128,8 @@ impl Settings {
             connect_timeout_ms: 10_000,
             connections_max: 8,
             postgres_bin_dir: None,
+            qdrant: Qdrant::default(),
+            embedding: Embedding::default(),
         }
     }
 
@@ -145,6 +158,17 @@ impl Settings {
             .map(PathBuf::from)
             .or(file.postgres_bin_dir)
             .map(from_cwd);
+        settings.qdrant = Qdrant::resolve(
+            flags.qdrant_url.clone().or(env("QDRANT_URL")?).or(file.qdrant_url),
+            env("QDRANT_API_KEY")?.or(file.qdrant_api_key),
+            file.qdrant,
+        )?;
+        settings.embedding = Embedding::resolve(
+            env("TOOLKIT_EMBEDDING_URL")?,
+            env("TOOLKIT_EMBEDDING_MODEL")?,
+            env("TOOLKIT_EMBEDDING_API_KEY")?,
+            file.embedding,
+        )?;
         for (slot, name, in_file) in [
             (
                 &mut settings.statement_timeout_ms,
@@ -201,6 +225,13 @@ pub struct Flags {
     /// environment or toolkit.toml for passwords. [environment: `DATABASE_URL`; default: embedded]
     #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
     pub database_url: Option<String>,
+
+    /// Qdrant server, or `embedded` for the engine in this process
+    ///
+    /// `http://host:6334` or `https://...`, the gRPC port. The key comes from `QDRANT_API_KEY` or
+    /// toolkit.toml. [environment: `QDRANT_URL`; default: embedded]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
+    pub qdrant_url: Option<String>,
 
     /// Settings file [environment: `TOOLKIT_CONFIG`; default: toolkit.toml here, if present]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
@@ -297,6 +328,12 @@ struct File {
     connect_timeout_ms: Option<u32>,
     connections_max: Option<u32>,
     postgres_bin_dir: Option<PathBuf>,
+    qdrant_url: Option<String>,
+    qdrant_api_key: Option<String>,
+    #[serde(default)]
+    qdrant: QdrantFile,
+    #[serde(default)]
+    embedding: EmbeddingFile,
 }
 
 impl File {

@@ -10,6 +10,7 @@
 //! | [`error`] | the one error with its kind, detail, advice and cause |
 //! | [`whole_file`] | files that are written whole or not at all |
 //! | [`interrupt`] | the wish to stop, as a token long work looks at |
+//! | [`retry`] | the one retry policy |
 //! | [`store`] | connections: Postgres by URL or embedded, `SQLite` read-only |
 //! | [`pack`] | `pack.toml`: parse, validate, compile into typed plans |
 //! | [`migrate`] | versioned migrations over refinery's traits |
@@ -28,6 +29,7 @@
 //! | [`live`] | for Rust applications in mid-migration: writer, router, shadow reads |
 //! | [`maintain`] | partitions ahead, retention, what waits for VACUUM or ANALYZE |
 //! | [`repair`] | reviewable repair plans and their execution |
+//! | [`qdrant`] | a collection that follows Postgres: stores, embeddings, outbox, rebuild, parity |
 //! | [`anime`] | the pack `anime`: entries to rows, update policy, resolver, sidecar |
 //! | [`doctor`] | what stands in the way: server, machine, source files, phase |
 //! | [`query`] | named questions of a pack's documents, answered inside limits |
@@ -60,8 +62,10 @@ pub mod pack;
 pub mod parity;
 pub mod phase;
 pub mod preflight;
+pub mod qdrant;
 pub mod query;
 pub mod repair;
+pub mod retry;
 pub mod source;
 pub mod store;
 pub mod unified;

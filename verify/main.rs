@@ -45,6 +45,8 @@ mod parity;
 mod parity_report;
 mod phase;
 mod preflight;
+#[cfg(feature = "embedded-qdrant")]
+mod qdrant;
 mod rejects;
 mod repair;
 mod reverse;

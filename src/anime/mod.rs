@@ -5,6 +5,7 @@
 //! | [`entry`] | reads one entry of an artifact in the target's terms |
 //! | [`urls`], [`vocabulary`] | platforms' urls, relations, formats, states |
 //! | [`policy`] | what an artifact may change, and what a person decides |
+//! | [`points`] | what the Qdrant collection holds of an entity |
 //! | `store` | a group of entries in one transaction |
 //! | [`ingest`] | a run: read, write, checkpoint, resolve |
 //! | [`resolve`] | edges find their targets |
@@ -17,6 +18,7 @@
 pub mod doc;
 pub mod entry;
 pub mod ingest;
+pub mod points;
 pub mod policy;
 pub mod resolve;
 pub mod review;

@@ -41,6 +41,7 @@ mod unchanged;
 pub mod unconditional;
 mod write;
 
+pub(crate) use crate::retry::{is_passing, pause};
 pub use chunk::{ChunkLimits, OutputRows, RowRef};
 pub use counts::{Counts, RowCounts};
 pub(crate) use merge::is_about_data;
@@ -48,7 +49,6 @@ pub use merge::{Refused, Superseded, Written, merge};
 pub(crate) use pack_lock::{release_exclusive, require_exclusive};
 pub use prepare::{Options, Preparation, StreamPreparation, default_workers, prepare};
 pub use retry::{LeftAlone, RefusedAgain, Retry, RetryOptions, retry};
-pub(crate) use stream::{is_passing, pause};
 pub(crate) use write::{Recorded, SETTINGS, record_ledger, record_rejects, to_json};
 
 pub use run::{Event, Report, StreamReport, run};

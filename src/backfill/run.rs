@@ -19,11 +19,12 @@ use crate::backfill::prepare::{Preparation, StreamPreparation};
 use crate::backfill::snapshot::settle;
 use crate::backfill::spans::{self, Extent};
 use crate::backfill::start::{Role, Started, start};
-use crate::backfill::stream::{Work, copy, is_passing, pause};
+use crate::backfill::stream::{Work, copy};
 use crate::backfill::write::Sifting;
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
 use crate::pack::units::InferredUnit;
+use crate::retry::{is_passing, pause};
 use crate::source::StreamSource;
 use crate::store::{Connector, Postgres};
 

@@ -14,27 +14,15 @@ use crate::backfill::lease::{Field, Lease, RENEW_EVERY, Taken, Worker, renew, ta
 use crate::backfill::run::Event;
 use crate::backfill::write::{Place, Sifting, write_chunk};
 use crate::derive::Deriver;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::interrupt::Stop;
 use crate::pack::{OpenedPack, join_error};
+use crate::retry::{is_passing, pause};
 use crate::source::{Position, StreamSource};
 use crate::store::Connector;
 
-/// Tries without a chunk between them while the store is away: 25 seconds of waiting in all.
-const TRIES_MAX: u32 = 6;
-
 /// How long a worker waits before it asks again, while all chunks are others'.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
-
-/// Whether trying again, after a while and with a new connection, can help.
-pub(crate) fn is_passing(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::StoreUnreachable | ErrorKind::StoreConflict | ErrorKind::Busy)
-}
-
-/// The pause before a try, longer from try to try; None: that was enough of them.
-pub(crate) fn pause(tries: u32) -> Option<Duration> {
-    (tries < TRIES_MAX).then(|| Duration::from_millis(200 << tries))
-}
 
 /// A source to copy, as all workers of this process see it.
 pub(super) struct Work {

@@ -19,6 +19,7 @@ pub mod embedded;
 pub mod ledger;
 pub mod maintain;
 pub mod migrate;
+pub mod outbox;
 pub mod output;
 pub mod pack;
 pub mod parity;
@@ -146,6 +147,8 @@ enum Command {
     Parity(parity::Args),
     /// Check later whether what was proved still holds
     Certificate(certificate::Args),
+    /// Bring changes to the Qdrant collection: follow, drain, rebuild
+    Outbox(outbox::Args),
     /// Where a pack stands between SQLite and Postgres: status, advance, rollback, history, accept
     Phase(phase::Args),
     /// Make differences good: a plan to review, then its execution
@@ -179,6 +182,7 @@ impl Command {
             Self::VerifyParity(args) => verify_parity::run(args, settings, output).await,
             Self::Parity(args) => parity::run(args, settings, output).await,
             Self::Certificate(args) => certificate::run(args, settings, output).await,
+            Self::Outbox(args) => outbox::run(args, settings, output).await,
             Self::Phase(args) => phase::run(args, settings, output).await,
             Self::Repair(args) => repair::run(args, settings, output).await,
             Self::Query(args) => query::run(args, settings, output).await,

@@ -51,7 +51,7 @@ impl Kind {
 }
 
 /// One difference: a row, or one column of a row.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
     /// Stream.
     pub stream: String,
@@ -171,7 +171,7 @@ fn redacted(text: &str, redactor: &Redactor) -> String {
 pub(super) const CUT: &str = "...";
 
 /// Both values, cut to the same window around the first character in which they differ.
-pub(super) fn shorten_pair(
+pub(crate) fn shorten_pair(
     left: Option<String>,
     right: Option<String>,
 ) -> (Option<String>, Option<String>) {

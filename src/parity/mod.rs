@@ -10,6 +10,7 @@
 //! second is an error.
 
 mod accounts;
+mod against;
 mod chosen;
 mod difference;
 mod fold;
@@ -34,6 +35,8 @@ mod walk;
 
 pub(crate) use accounts::Accounts;
 pub use chosen::{ChosenRun, WantedFor, chosen_run};
+pub use against::{Against, Compared, StoreResult};
+pub(crate) use difference::shorten_pair;
 pub use difference::{Difference, Kind};
 pub use independent::{Independent, IndependentResult};
 pub use junit::junit;

@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::interrupt::Stop;
 use crate::pack::{OpenedPack, join_error};
 use crate::parity::accounts::Accounts;
+use crate::parity::against::Against;
 use crate::parity::difference::{Difference, Kind};
 use crate::parity::fold::{Side, SourceFold, Wanted, fold_source};
 use crate::parity::independent::{Independent, SecondReading};
@@ -110,6 +111,7 @@ impl Passes<'_> {
     fn unit_result(&self, unit: usize, source: u64, target: u64, found: &Resolution) -> UnitResult {
         UnitResult {
             target: self.opened.plan.units[unit].name.clone(),
+            against: Against::Source,
             source_rows: source,
             target_rows: target,
             missing: found.count(Kind::Missing),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::parity::against::{Against, StoreResult};
 use crate::parity::difference::Difference;
 use crate::parity::independent::IndependentResult;
 use crate::parity::settle::Settling;
@@ -34,6 +35,9 @@ pub struct Report {
     pub level: String,
     /// Where the target's digests were made: `client` or `server`.
     pub digests: String,
+    /// What was compared with Postgres: `source`, `sidecar`, `qdrant`.
+    #[serde(default = "sources_alone")]
+    pub against: Vec<Against>,
     /// The verdict.
     pub verdict: Verdict,
     /// Per stream: how its records are accounted for.
@@ -68,8 +72,15 @@ pub struct Report {
     /// Of a verification of live stores: what became of rows that differed at first.
     #[serde(default)]
     pub settling: Option<Settling>,
+    /// The stores besides the sources that were compared.
+    #[serde(default)]
+    pub stores: Vec<StoreResult>,
     /// Seconds from start to end.
     pub seconds: f64,
+}
+
+pub(super) fn sources_alone() -> Vec<Against> {
+    vec![Against::Source]
 }
 
 /// Rows of a slice that were not compared, because retention removes such rows from the target.
@@ -147,10 +158,14 @@ pub struct Recorded {
 }
 
 /// One slice of a target table.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct UnitResult {
     /// Slice.
     pub target: String,
+    /// What it was compared with. Of a store besides the sources, the side of the source is
+    /// Postgres, and that of the target the store.
+    #[serde(default)]
+    pub against: Against,
     /// Rows the source yields.
     pub source_rows: u64,
     /// Rows the target holds.
@@ -187,7 +202,7 @@ impl UnitResult {
 }
 
 /// What a sample says about the whole.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SampleBound {
     /// Keys sampled, uniformly over the keys of both sides.
     pub n: u64,

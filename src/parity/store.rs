@@ -6,17 +6,44 @@ use sqlx::postgres::PgConnection;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::OpenedPack;
+use crate::parity::difference::Difference;
 use crate::parity::report::{Report, Verdict};
+use crate::source::discover::Input;
 
 /// Differences sent at once.
 const AT_ONCE: usize = 1000;
 
+/// What a result is stored with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stored<'a> {
+    pub(crate) settings: &'a serde_json::Value,
+    /// The snapshot that was read, as Postgres prints it.
+    pub(crate) snapshot: &'a str,
+    pub(crate) inputs: &'a [Input],
+    pub(crate) pack_version: i32,
+    pub(crate) pack_fingerprint: &'a str,
+}
+
+impl<'a> Stored<'a> {
+    pub(super) fn of(
+        opened: &'a OpenedPack,
+        settings: &'a serde_json::Value,
+        snapshot: &'a str,
+    ) -> Self {
+        Self {
+            settings,
+            snapshot,
+            inputs: &opened.discovered.inputs,
+            pack_version: opened.plan.version,
+            pack_fingerprint: &opened.plan.fingerprint,
+        }
+    }
+}
+
 /// Stores the result of a verification in one transaction.
-pub(super) async fn store(
+pub(crate) async fn store_report(
     conn: &mut PgConnection,
-    opened: &OpenedPack,
-    settings: &serde_json::Value,
-    snapshot: &str,
+    stored: Stored<'_>,
     report: &Report,
 ) -> Result<()> {
     let mut tx = conn.begin().await?;
@@ -37,9 +64,11 @@ pub(super) async fn store(
         "changing_triggers": report.changing_triggers,
         "snapshot_at": report.snapshot_at,
         "settling": report.settling,
+        "against": report.against,
+        "stores": report.stores,
         "seconds": report.seconds,
-        "pack_version": opened.plan.version,
-        "pack_fingerprint": opened.plan.fingerprint,
+        "pack_version": stored.pack_version,
+        "pack_fingerprint": stored.pack_fingerprint,
         "encoding_version": crate::canonical::ENCODING_VERSION,
     });
     sqlx::query(include_str!("../sql/parity/insert_run.sql"))
@@ -49,21 +78,37 @@ pub(super) async fn store(
         .bind(verdict)
         .bind(report.seconds)
         .bind(env!("CARGO_PKG_VERSION"))
-        .bind(text(settings)?)
-        .bind(text(&opened.discovered.inputs)?)
+        .bind(text(stored.settings)?)
+        .bind(text(&stored.inputs)?)
         .bind(&report.snapshot_lsn)
-        .bind(snapshot)
+        .bind(stored.snapshot)
         .bind(text(&totals)?)
         .bind(text(&report.streams)?)
+        .bind(against(report))
         .execute(&mut *tx)
         .await?;
-    for part in report.differences.chunks(AT_ONCE) {
-        let strings = |get: fn(&crate::parity::Difference) -> Option<String>| {
+    store_differences(&mut tx, &report.run_id, &report.differences).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+fn against(report: &Report) -> String {
+    let names: Vec<&str> = report.against.iter().map(|against| against.name()).collect();
+    names.join(",")
+}
+
+async fn store_differences(
+    conn: &mut PgConnection,
+    run_id: &str,
+    differences: &[Difference],
+) -> Result<()> {
+    for part in differences.chunks(AT_ONCE) {
+        let strings = |get: fn(&Difference) -> Option<String>| {
             part.iter().map(get).map(|value| value.map(without_nul)).collect::<Vec<_>>()
         };
         let keys = part.iter().map(|d| text(&d.key)).collect::<Result<Vec<_>>>()?;
         sqlx::query(include_str!("../sql/parity/insert_differences.sql"))
-            .bind(&report.run_id)
+            .bind(run_id)
             .bind(part.iter().map(|d| d.stream.clone()).collect::<Vec<_>>())
             .bind(part.iter().map(|d| d.target.clone()).collect::<Vec<_>>())
             .bind(part.iter().map(|d| d.kind.name().to_owned()).collect::<Vec<_>>())
@@ -75,10 +120,9 @@ pub(super) async fn store(
             .bind(strings(|d| d.target_digest.clone()))
             .bind(strings(|d| d.locator.clone()))
             .bind(part.iter().map(|d| d.corrected).collect::<Vec<_>>())
-            .execute(&mut *tx)
+            .execute(&mut *conn)
             .await?;
     }
-    tx.commit().await?;
     Ok(())
 }
 

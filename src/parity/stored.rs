@@ -6,10 +6,12 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::parity::against::{Against, StoreResult};
 use crate::parity::difference::{Difference, Kind};
 use crate::parity::independent::IndependentResult;
 use crate::parity::report::{
     LeftOut, OutsideSlices, Report, StreamResult, UnitResult, UnmappedColumns, Verdict,
+    sources_alone,
 };
 use crate::parity::settle::Settling;
 use crate::source::discover::Input;
@@ -98,6 +100,10 @@ pub struct PastRun {
 struct Totals {
     #[serde(default)]
     settling: Option<Settling>,
+    #[serde(default = "sources_alone")]
+    against: Vec<Against>,
+    #[serde(default)]
+    stores: Vec<StoreResult>,
     #[serde(default)]
     differing_rows: u64,
     #[serde(default)]
@@ -197,6 +203,8 @@ fn report_of(
         snapshot_lsn: header.try_get("lsn")?,
         snapshot_at: totals.snapshot_at,
         settling: totals.settling,
+        against: totals.against,
+        stores: totals.stores,
         seconds: totals.seconds.or(stored_seconds).unwrap_or_default(),
     })
 }

@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
 use crate::pack::{OpenedPack, join_error};
 use crate::parity::accounts::Accounts;
+use crate::parity::against::Against;
 use crate::parity::difference::{Difference, Kind};
 use crate::parity::independent::{Independent, IndependentResult};
 use crate::parity::marks::Marks;
@@ -151,7 +152,8 @@ pub async fn verify(
             _ => serde_json::Value::Null,
         },
     });
-    store::store(&mut conn, &opened, &settings, &snapshot, &report).await?;
+    let stored = store::Stored::of(&opened, &settings, &snapshot);
+    store::store_report(&mut conn, stored, &report).await?;
     Ok(report)
 }
 
@@ -271,6 +273,8 @@ pub(super) async fn examine_following(
         snapshot_lsn: lsn,
         snapshot_at,
         settling: None,
+        against: vec![Against::Source],
+        stores: Vec::new(),
         seconds: started.elapsed().as_secs_f64(),
     };
     let records = found.tallies.into();

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 
 use super::embedded::{Embedded, Lease};
@@ -165,6 +165,17 @@ impl Connector {
         let mut connection = connect_once(&self.options, self.connect_timeout).await?;
         self.session.pin(&mut connection).await?;
         Ok(connection)
+    }
+
+    /// A connection that hears what is notified on `channel`.
+    pub async fn listen(&self, channel: &str) -> Result<PgListener> {
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(self.connect_timeout)
+            .connect_lazy_with(self.options.clone());
+        let mut listener = PgListener::connect_with(&pool).await?;
+        listener.listen(channel).await?;
+        Ok(listener)
     }
 }
 

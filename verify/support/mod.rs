@@ -122,7 +122,10 @@ pub(crate) fn toolkit() -> Command {
 pub(crate) fn cleaned(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if ["PG", "TOOLKIT_", "DATABASE_URL"].iter().any(|prefix| text.starts_with(prefix)) {
+        if ["PG", "QDRANT_", "TOOLKIT_", "DATABASE_URL"]
+            .iter()
+            .any(|prefix| text.starts_with(prefix))
+        {
             command.env_remove(&name);
         }
     }

@@ -1,5 +1,6 @@
 //! Counts and rates, per table and per stream.
 
+use crate::parity::against::Against;
 use crate::parity::limits::{bound_text, thousands};
 use crate::parity::page::{anchor, escape, slice};
 use crate::parity::report::{Report, StreamResult, UnitResult};
@@ -59,6 +60,7 @@ fn tables(report: &Report) -> String {
     let sum = |number: fn(&UnitResult) -> u64| report.units.iter().map(number).sum();
     let total = UnitResult {
         target: "All tables".to_owned(),
+        against: Against::Source,
         source_rows: sum(|unit| unit.source_rows),
         target_rows: sum(|unit| unit.target_rows),
         missing: sum(|unit| unit.missing),
