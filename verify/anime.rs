@@ -2,6 +2,7 @@
 
 mod ingestion;
 mod leaves;
+mod parity;
 mod policy;
 mod projections;
 mod resolver;

@@ -7,6 +7,7 @@
 //! | [`policy`] | what an artifact may change, and what a person decides |
 //! | `store` | a group of entries in one transaction |
 //! | [`ingest`] | a run: read, write, checkpoint, resolve |
+//! | [`parity`] | every value of every entry is in Postgres, or accounted for |
 //! | [`resolve`] | edges find their targets |
 //! | [`review`] | the queue of changes that wait for a person |
 //! | [`sidecar`] | the ingestion state as a file beside the artifact |
@@ -17,6 +18,7 @@
 pub mod doc;
 pub mod entry;
 pub mod ingest;
+pub mod parity;
 pub mod policy;
 pub mod resolve;
 pub mod review;

@@ -39,6 +39,7 @@ mod rejects_retry;
 mod report_file;
 mod self_test;
 mod signals;
+mod verify_documents;
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;

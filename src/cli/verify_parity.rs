@@ -65,6 +65,12 @@ there is, and prints how many of how many were found; it also makes changes that
 plants bugs in the casts. Exit 1 if anything was missed, or reported without being there. The role
 must be allowed to create databases; the private cluster's is.
 
+The pack anime compares artifacts, entry by entry: heard again, an entry must change no row and
+propose nothing that the review queue has not. Rows beyond an entry are differences where nothing
+else was ever heard of the anime; else other artifacts told them, and they are counted. The second
+way looks for every leaf of an entry among the rows of its anime. What differs is made good by
+`toolkit backfill --again` and `toolkit review`.
+
 Exit codes: 0 parity, 1 differences, 2 could not check.
 
 Examples:
@@ -74,6 +80,7 @@ Examples:
   toolkit verify-parity --pack unified --source /data/app --settle 30
   toolkit verify-parity --pack unified --source /data/app --report parity.html --report p.junit.xml
   toolkit --format json verify-parity --pack unified --source /data/app | jq .differences
+  toolkit verify-parity --pack anime --source anime_database.json
   toolkit verify-parity --self-test")]
 pub struct Args {
     /// Built-in pack, or the folder of your own pack.toml
@@ -81,13 +88,13 @@ pub struct Args {
     pack: Option<String>,
     /// Folder (searched with its subfolders) or file with the pack's sources; may be repeated
     #[arg(long, required_unless_present_any = ["snapshot", "self_test"], value_name = "PATH")]
-    source: Vec<PathBuf>,
+    pub(super) source: Vec<PathBuf>,
     /// Compare with the copy that the newest backfill read, instead of the sources
     #[arg(long, conflicts_with = "source")]
-    snapshot: bool,
+    pub(super) snapshot: bool,
     /// Only what this stream feeds; may be repeated
     #[arg(long, value_name = "NAME")]
-    stream: Vec<String>,
+    pub(super) stream: Vec<String>,
     /// How thoroughly
     #[arg(long, value_enum, default_value_t = LevelName::Full)]
     level: LevelName,
@@ -99,25 +106,25 @@ pub struct Args {
     seed: Option<u64>,
     /// Read every record a second way, without the casts, instead of 1,000 per stream
     #[arg(long)]
-    independent: bool,
+    pub(super) independent: bool,
     /// Stores that change meanwhile: read what differs again until it agrees, for so many seconds
     /// at most [default with --settle alone: 10]
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "10",
           value_parser = clap::value_parser!(u32).range(1..=86_400))]
-    settle: Option<u32>,
+    pub(super) settle: Option<u32>,
     /// Differing rows that are named; all are counted
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    max_differences: u32,
+    pub(super) max_differences: u32,
     /// Where Postgres rows are hashed at level full: in the server (least network), in the client
     /// (fastest on one host); auto: client for the private cluster, sockets and loopback
     #[arg(long, value_enum, default_value_t = DigestName::Auto)]
     digest: DigestName,
     /// Write the result to this file as well: .html (a page), .json or .junit.xml; may be repeated
     #[arg(long, value_name = "FILE", value_parser = report_file::parse)]
-    report: Vec<ReportFile>,
+    pub(super) report: Vec<ReportFile>,
     /// If nothing differs, write a certificate to this file; only for whole packs at level full
     #[arg(long, value_name = "FILE", conflicts_with = "stream")]
-    certificate: Option<PathBuf>,
+    pub(super) certificate: Option<PathBuf>,
     /// Verify the verifier: plant drift of every class in data of its own, and see it found
     #[arg(long, conflicts_with_all = [
         "pack", "source", "snapshot", "stream", "level", "n", "independent", "max_differences",
@@ -143,6 +150,21 @@ enum LevelName {
     Full,
 }
 
+impl Args {
+    /// How thoroughly, with the seed of a sample.
+    pub(super) fn level(&self, output: &Output) -> Level {
+        match self.level {
+            LevelName::Counts => Level::Counts,
+            LevelName::Full => Level::Full,
+            LevelName::Sample => {
+                let seed = self.seed.unwrap_or_else(rand::random);
+                output.note(format!("sampling with --seed {seed}"));
+                Level::Sample { n: self.n as usize, seed }
+            }
+        }
+    }
+}
+
 /// Runs the command.
 pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Outcome> {
     let Some(pack) = &args.pack else {
@@ -156,6 +178,9 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
             .advice("only a comparison of every row proves what a certificate says"));
     }
     report_file::check(&args.report, args.certificate.as_deref())?;
+    if pack.manifest.documents.is_some() {
+        return super::verify_documents::run(&args, &pack, settings, output).await;
+    }
     let postgres = Postgres::connect(settings).await?;
     let found = with_postgres(&args, pack, settings, output, &postgres).await;
     let closed = postgres.close().await;
@@ -181,15 +206,7 @@ async fn with_postgres(
     } else {
         args.source.clone()
     };
-    let level = match args.level {
-        LevelName::Counts => Level::Counts,
-        LevelName::Full => Level::Full,
-        LevelName::Sample => {
-            let seed = args.seed.unwrap_or_else(rand::random);
-            output.note(format!("sampling with --seed {seed}"));
-            Level::Sample { n: args.n as usize, seed }
-        }
-    };
+    let level = args.level(output);
     let options = Options {
         level,
         streams: args.stream.clone(),
@@ -333,6 +350,20 @@ fn left_out(report: &parity::Report) -> Vec<String> {
         .filter(|(count, ..)| *count > 0)
         .map(|(count, what, command)| format!("of the source {count} {what}: `{command}`"))
         .collect();
+    if let Some(documents) = report.documents {
+        for (count, what) in [
+            (
+                documents.reviewed,
+                "are otherwise in Postgres by the update policy: `toolkit review list --state all`, \
+                 `toolkit ledger list --pack anime`",
+            ),
+            (documents.elsewhere, "in Postgres come from other artifacts, or newer entries"),
+        ] {
+            if count > 0 {
+                lines.push(format!("{count} values and rows {what}"));
+            }
+        }
+    }
     if let Some(settling) = report.settling.filter(|settling| settling.differed > 0) {
         lines.push(format!(
             "{} rows differed at first; {} agreed when they were read again ({} more readings), {} \
@@ -507,6 +538,10 @@ fn verdict(report: &parity::Report) -> String {
         }
         Verdict::Clean if report.level == "sample" => {
             format!("NO DIFFERENCE in the sample of {} slices", report.units.len())
+        }
+        Verdict::Clean if report.documents.is_some() => {
+            let read: u64 = report.streams.iter().map(|stream| stream.read).sum();
+            format!("PARITY: every value of all {read} entries is in Postgres or accounted for")
         }
         Verdict::Clean => format!(
             "PARITY: all {rows} rows of {} slices are equal, byte for byte in canonical form",

@@ -164,7 +164,7 @@ fn redacted(text: &str, redactor: &Redactor) -> String {
 pub(super) const CUT: &str = "...";
 
 /// Both values, cut to the same window around the first character in which they differ.
-pub(super) fn shorten_pair(
+pub(crate) fn shorten_pair(
     left: Option<String>,
     right: Option<String>,
 ) -> (Option<String>, Option<String>) {

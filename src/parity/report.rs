@@ -66,8 +66,20 @@ pub struct Report {
     /// Of a verification of live stores: what became of rows that differed at first.
     #[serde(default)]
     pub settling: Option<Settling>,
+    /// Of a pack of documents: what Postgres rightly holds beside, or instead of, what they say.
+    #[serde(default)]
+    pub documents: Option<Documents>,
     /// Seconds from start to end.
     pub seconds: f64,
+}
+
+/// What Postgres rightly holds beside, or instead of, what documents say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Documents {
+    /// Values and rows that the update policy kept, as the review queue or the ledger accounts for.
+    pub reviewed: u64,
+    /// Values and rows that documents other than the compared entry told.
+    pub elsewhere: u64,
 }
 
 /// Rows of a slice that were not compared, because retention removes such rows from the target.

@@ -7,16 +7,42 @@ use sqlx::postgres::PgConnection;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::OpenedPack;
 use crate::parity::report::{Report, Verdict};
+use crate::source::discover::Input;
 
 /// Differences sent at once.
 const AT_ONCE: usize = 1000;
 
+/// What a result is stored with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stored<'a> {
+    pub(crate) settings: &'a serde_json::Value,
+    /// The snapshot that was read, as Postgres prints it.
+    pub(crate) snapshot: &'a str,
+    pub(crate) inputs: &'a [Input],
+    pub(crate) pack_version: i32,
+    pub(crate) pack_fingerprint: &'a str,
+}
+
+impl<'a> Stored<'a> {
+    pub(super) fn of(
+        opened: &'a OpenedPack,
+        settings: &'a serde_json::Value,
+        snapshot: &'a str,
+    ) -> Self {
+        Self {
+            settings,
+            snapshot,
+            inputs: &opened.discovered.inputs,
+            pack_version: opened.plan.version,
+            pack_fingerprint: &opened.plan.fingerprint,
+        }
+    }
+}
+
 /// Stores the result of a verification in one transaction.
-pub(super) async fn store(
+pub(crate) async fn store_report(
     conn: &mut PgConnection,
-    opened: &OpenedPack,
-    settings: &serde_json::Value,
-    snapshot: &str,
+    stored: Stored<'_>,
     report: &Report,
 ) -> Result<()> {
     let mut tx = conn.begin().await?;
@@ -37,9 +63,10 @@ pub(super) async fn store(
         "changing_triggers": report.changing_triggers,
         "snapshot_at": report.snapshot_at,
         "settling": report.settling,
+        "documents": report.documents,
         "seconds": report.seconds,
-        "pack_version": opened.plan.version,
-        "pack_fingerprint": opened.plan.fingerprint,
+        "pack_version": stored.pack_version,
+        "pack_fingerprint": stored.pack_fingerprint,
         "encoding_version": crate::canonical::ENCODING_VERSION,
     });
     sqlx::query(include_str!("../sql/parity/insert_run.sql"))
@@ -49,10 +76,10 @@ pub(super) async fn store(
         .bind(verdict)
         .bind(report.seconds)
         .bind(env!("CARGO_PKG_VERSION"))
-        .bind(text(settings)?)
-        .bind(text(&opened.discovered.inputs)?)
+        .bind(text(stored.settings)?)
+        .bind(text(&stored.inputs)?)
         .bind(&report.snapshot_lsn)
-        .bind(snapshot)
+        .bind(stored.snapshot)
         .bind(text(&totals)?)
         .bind(text(&report.streams)?)
         .execute(&mut *tx)

@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::parity::difference::{Difference, Kind};
 use crate::parity::independent::IndependentResult;
 use crate::parity::report::{
-    LeftOut, OutsideSlices, Report, StreamResult, UnitResult, UnmappedColumns, Verdict,
+    Documents, LeftOut, OutsideSlices, Report, StreamResult, UnitResult, UnmappedColumns, Verdict,
 };
 use crate::parity::settle::Settling;
 use crate::source::discover::Input;
@@ -98,6 +98,8 @@ pub struct PastRun {
 struct Totals {
     #[serde(default)]
     settling: Option<Settling>,
+    #[serde(default)]
+    documents: Option<Documents>,
     #[serde(default)]
     differing_rows: u64,
     #[serde(default)]
@@ -206,6 +208,7 @@ fn report_of(
         snapshot_lsn: header.try_get("lsn")?,
         snapshot_at: totals.snapshot_at,
         settling: totals.settling,
+        documents: totals.documents,
         seconds: totals.seconds.or(stored_seconds).unwrap_or_default(),
     })
 }

@@ -41,7 +41,7 @@ pub enum Level {
 }
 
 impl Level {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Counts => "counts",
             Self::Sample { .. } => "sample",
@@ -134,7 +134,8 @@ pub async fn verify(
             _ => serde_json::Value::Null,
         },
     });
-    store::store(&mut conn, &opened, &settings, &snapshot, &report).await?;
+    let stored = store::Stored::of(&opened, &settings, &snapshot);
+    store::store_report(&mut conn, stored, &report).await?;
     Ok(report)
 }
 
@@ -219,6 +220,7 @@ pub(super) async fn examine(
         snapshot_lsn: lsn,
         snapshot_at,
         settling: None,
+        documents: None,
         seconds: started.elapsed().as_secs_f64(),
     };
     Ok(Examined { report, snapshot })

@@ -153,6 +153,7 @@ pub async fn plan(
                 .advice("`toolkit verify-parity` prints its run id; `latest` is the newest one")
         })?;
     let run_id: String = header.try_get("run_id")?;
+    refuse_documents(header.try_get("pack")?)?;
     check_streams(conn, &run_id, sides).await?;
     let mut plan = Plan {
         format_version: FORMAT_VERSION,
@@ -198,6 +199,18 @@ pub async fn plan(
         });
     }
     Ok(plan)
+}
+
+/// Rows of documents are many to a record, and the update policy decides which side is right.
+fn refuse_documents(pack: &str) -> Result<()> {
+    if pack != crate::anime::PACK {
+        return Ok(());
+    }
+    let detail = format!("a repair plan is of rows, and the pack {pack} holds documents");
+    Err(Error::new(ErrorKind::Usage, detail).advice(format!(
+        "`toolkit backfill --pack {pack} --source FILE --again` fills in what is missing and \
+         proposes what differs; `toolkit review accept` makes it what the artifact says"
+    )))
 }
 
 /// A misspelt stream would be taken from the other side.
