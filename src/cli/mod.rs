@@ -13,6 +13,7 @@ pub mod backfill;
 mod backfill_documents;
 pub mod certificate;
 pub mod demo;
+mod demo_anime;
 pub mod dual_write;
 pub mod embedded;
 pub mod ledger;
@@ -40,6 +41,7 @@ mod rejects_retry;
 mod report_file;
 mod self_test;
 mod signals;
+mod verify_documents;
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;

@@ -42,7 +42,7 @@ pub enum Level {
 }
 
 impl Level {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Counts => "counts",
             Self::Sample { .. } => "sample",
@@ -223,6 +223,7 @@ pub(super) async fn examine(
         settling: None,
         against: vec![Against::Source],
         stores: Vec::new(),
+        documents: None,
         seconds: started.elapsed().as_secs_f64(),
     };
     Ok(Examined { report, snapshot })

@@ -34,7 +34,8 @@ pub struct Applied {
 }
 
 impl Applied {
-    fn of(plan: &Plan) -> Self {
+    /// Of a plan of which nothing was carried out yet.
+    pub fn of(plan: &Plan) -> Self {
         let kept = plan.actions.iter().filter(|action| action.operation == Operation::Keep);
         Self {
             parity_run: plan.parity_run.clone(),
@@ -113,7 +114,7 @@ async fn carry_out(
     let source = Source::read(&mut conn, &opened, plan, stop).await?;
     let mut work = Work { opened: &opened, source: &source, writes, applied: Applied::of(plan) };
     let mut pending: Vec<&Action> =
-        plan.actions.iter().filter(|action| action.operation != Operation::Keep).collect();
+        plan.actions.iter().filter(|action| action.operation.is_of_rows()).collect();
     loop {
         let tried = pending.len();
         let refused = work.pass(&mut conn, &pending, stop).await?;

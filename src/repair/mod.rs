@@ -8,6 +8,8 @@
 mod apply;
 mod group;
 mod plan;
+mod requeue;
 
 pub use apply::{Applied, Fate, Outcome, apply, rehearse};
 pub use plan::{Action, Operation, Plan, Side, Sides, plan, read_plan, write_plan};
+pub use requeue::{points_of, requeue};
