@@ -251,7 +251,7 @@ fn start_logs(settings: &Settings) {
     };
     // sqlx logs statements and connection parameters; neither may reach a log.
     let text = std::env::var("TOOLKIT_LOG").unwrap_or_else(|_| default.to_owned());
-    let filter = EnvFilter::builder().parse_lossy(format!("{text},sqlx=error"));
+    let filter = EnvFilter::builder().parse_lossy(format!("{text},sqlx=error,qdrant_edge=error"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match settings.log_format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

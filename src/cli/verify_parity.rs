@@ -547,8 +547,14 @@ fn difference_text(difference: &Difference) -> String {
         difference.stream,
         key.join(", ")
     );
-    let (left, right) = Against::of_stream(&difference.stream, &difference.target).sides();
+    let against = Against::of_stream(&difference.stream, &difference.target);
+    let (left, right) = against.sides();
+    let is_bare = difference.source_value.is_none() && difference.target_value.is_none();
     match (difference.kind, &difference.column) {
+        // Only digests are at hand.
+        (Kind::Changed, Some(column)) if is_bare && against == Against::Sidecar => {
+            format!("{head}\n            {column}")
+        }
         (Kind::Changed, Some(column)) => format!(
             "{head}\n            column {column}\n              {:<9} {}\n              {:<9} {}",
             format!("{left}:"),

@@ -97,7 +97,7 @@ async fn three_stores_agree_after_ingestion_and_what_is_changed_behind_them_is_f
     assert!(season["source_value"] != season["target_value"]);
 
     let run = found["run_id"].as_str().unwrap();
-    let shown = hold(&world, &["parity", "show", run], 1);
+    let shown = hold(&world, &["parity", "report", "--run", run, "--report", "found.html"], 1);
     assert!(shown.contains("qdrant.anime"), "{shown}");
     let plan = hold(&world, &["repair", "plan", "--run", run, "--out", "plan.json"], 0);
     assert!(plan.contains("requeue") && plan.contains("sidecar write"), "{plan}");
