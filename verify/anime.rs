@@ -1,7 +1,10 @@
 //! The pack `anime`: artifacts become rows, nothing of them is lost, nothing regresses.
 
+#[cfg(feature = "embedded-qdrant")]
+mod derived;
 mod ingestion;
 mod leaves;
+mod parity;
 mod policy;
 mod projections;
 mod resolver;

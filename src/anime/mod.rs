@@ -8,16 +8,20 @@
 //! | [`points`] | what the Qdrant collection holds of an entity |
 //! | `store` | a group of entries in one transaction |
 //! | [`ingest`] | a run: read, write, checkpoint, resolve |
+//! | [`parity`] | every value of every entry is in Postgres, or accounted for |
 //! | [`resolve`] | edges find their targets |
 //! | [`review`] | the queue of changes that wait for a person |
+//! | [`derived`] | sidecars and the collection, compared with Postgres |
 //! | [`sidecar`] | the ingestion state as a file beside the artifact |
 //!
 //! The outbox and the graph's edges are written by triggers of the schema, in the transaction of
 //! whatever changes their rows.
 
+pub mod derived;
 pub mod doc;
 pub mod entry;
 pub mod ingest;
+pub mod parity;
 pub mod points;
 pub mod policy;
 pub mod resolve;

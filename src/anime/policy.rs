@@ -77,7 +77,7 @@ pub fn merge(stored: &Doc, said: &Doc, policy: &Policy, voice: Voice) -> Merged 
         let (before, after) = (stored.get(field), said.get(field));
         let rule = Rule::of(policy, field);
         if rule.misses(after) {
-            if !rule.misses(before) && voice == Voice::Newer {
+            if !rule.misses(before) && !is_default(field, before) && voice == Voice::Newer {
                 merged.propose(field, "vanished", before, after);
             }
             continue;
@@ -186,6 +186,11 @@ impl Rule {
             merged.propose(field, reason, Some(before), Some(after));
         }
     }
+}
+
+/// Whether a value is what its column has when nothing was said.
+fn is_default(field: &str, value: Option<&Json>) -> bool {
+    matches!(field, "filler" | "recap") && value == Some(&Json::Bool(false))
 }
 
 /// Whether a title is one of the names the anime has already.

@@ -120,6 +120,8 @@ impl Differences {
 pub struct Parity {
     /// The sidecar.
     pub file: PathBuf,
+    /// SHA-256 of the sidecar; equal state gives equal bytes.
+    pub sha256: String,
     /// Whether the artifact is the one the sidecar was written beside.
     pub is_of_artifact: bool,
     /// By id of the run.
@@ -138,6 +140,7 @@ impl Parity {
 
 /// What a sidecar holds, each line as Postgres would print it.
 struct Sidecar {
+    sha256: String,
     artifact_sha256: String,
     runs: Vec<(i64, String)>,
     digests: BTreeMap<String, [u8; 32]>,
@@ -153,15 +156,18 @@ pub async fn check(conn: &mut PgConnection, artifact: &Path, path: &Path) -> Res
     })
     .await
     .map_err(crate::pack::join_error)??;
+    let mut tx = conn.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     let mut runs = Differences::default();
     let mut in_file: BTreeMap<String, [u8; 32]> =
         sidecar.runs.iter().map(|(id, line)| (id.to_string(), sha256(line.as_bytes()))).collect();
-    compare(conn, RUNS, "id", &mut in_file, &mut runs).await?;
+    compare(&mut tx, RUNS, "id", &mut in_file, &mut runs).await?;
     let mut anime = Differences::default();
     let mut in_file = sidecar.digests;
-    compare(conn, STATES, "anime_id", &mut in_file, &mut anime).await?;
+    compare(&mut tx, STATES, "anime_id", &mut in_file, &mut anime).await?;
     let is_of_artifact = sha256_now == sidecar.artifact_sha256;
-    Ok(Parity { file: path.to_path_buf(), is_of_artifact, runs, anime })
+    tx.rollback().await?;
+    let sha256 = sidecar.sha256;
+    Ok(Parity { file: path.to_path_buf(), sha256, is_of_artifact, runs, anime })
 }
 
 async fn compare(
@@ -208,11 +214,15 @@ fn read(path: &Path, on_anime: &mut dyn FnMut(&str, String) -> Result<()>) -> Re
     let file = SourceFile {
         path: path.to_path_buf(),
         relative: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        sha256: sha256_of_file,
+        sha256: sha256_of_file.clone(),
         size_bytes,
     };
-    let mut sidecar =
-        Sidecar { artifact_sha256: String::new(), runs: Vec::new(), digests: BTreeMap::new() };
+    let mut sidecar = Sidecar {
+        sha256: sha256_of_file,
+        artifact_sha256: String::new(),
+        runs: Vec::new(),
+        digests: BTreeMap::new(),
+    };
     let head = |sidecar: &mut Sidecar, root: &Json| -> Result<()> {
         let text = |name: &str| root.get(name).and_then(Json::as_str).unwrap_or_default();
         if text("format") != FORMAT || root.get("version").and_then(Json::as_i64) != Some(VERSION) {
@@ -243,7 +253,9 @@ fn read(path: &Path, on_anime: &mut dyn FnMut(&str, String) -> Result<()>) -> Re
         }
         let line = canonical(element);
         let id = key_of(element, "anime_id")?;
-        sidecar.digests.insert(id.clone(), sha256(line.as_bytes()));
+        if sidecar.digests.insert(id.clone(), sha256(line.as_bytes())).is_some() {
+            return Err(broken(&format!("{id} is in it twice")));
+        }
         on_anime(&id, line)?;
         Ok(Flow::Continue)
     })?;

@@ -1,11 +1,11 @@
 //! A group of entries in one transaction: who they are, what is stored of them, what changes.
 
-mod characters;
-mod edges;
-mod identity;
-mod load;
+pub(super) mod characters;
+pub(super) mod edges;
+pub(super) mod identity;
+pub(super) mod load;
 mod rows;
-mod write;
+pub(super) mod write;
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -28,6 +28,8 @@ pub(super) struct Artifact {
     pub(super) run: i64,
     /// When it says it was made, as it says it.
     pub(super) date: Option<String>,
+    /// Whether known entries are heard again.
+    pub(super) again: bool,
 }
 
 /// What became of an entry.

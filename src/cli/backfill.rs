@@ -122,6 +122,10 @@ pub struct Args {
     /// Switch the targets' own triggers off while their rows are written (needs the tables' owner)
     #[arg(long)]
     pub(super) disable_triggers: bool,
+    /// Of the pack anime: hear entries again whose canonical JSON is known; what Postgres lacks is
+    /// filled in, what it holds otherwise waits in `toolkit review`
+    #[arg(long)]
+    pub(super) again: bool,
     /// Rejects that still count as success: a number, or a percentage of the records read
     #[arg(long, value_name = "N|P%", default_value = "0", value_parser = tolerance)]
     pub(super) max_rejects: Tolerance,
@@ -170,6 +174,10 @@ impl Tolerance {
 /// Runs the command.
 pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Outcome> {
     let pack = Pack::find(&args.pack)?;
+    if args.again && pack.manifest.documents.is_none() {
+        return Err(Error::new(ErrorKind::Usage, "--again is for packs of documents")
+            .advice("a backfill of tables reads every record each time"));
+    }
     if pack.manifest.documents.is_some() {
         return backfill_documents::run(&args, &pack, settings, output).await;
     }

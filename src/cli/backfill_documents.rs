@@ -56,6 +56,7 @@ async fn with_postgres(
     let default = Options::default();
     let options = Options {
         restart: args.restart,
+        again: args.again,
         entries_max: args.chunk_records.map_or(default.entries_max, |n| n as usize),
         ..default
     };

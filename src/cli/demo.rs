@@ -7,7 +7,7 @@ use sqlx::postgres::PgConnection;
 
 use super::{Outcome, Output, Report};
 use crate::backfill::{self, Options as BackfillOptions};
-use crate::config::{Database, Format, Settings};
+use crate::config::{Database, Embedding, Format, Qdrant, Settings};
 use crate::demo::{Generated, Shape, generate};
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
@@ -21,7 +21,8 @@ use crate::store::Postgres;
 Generates the state of a small paper-analysis application (five SQLite files, JSON reports and
 manifests) with the dirt such files really have, and takes it through the whole job on a private
 PostgreSQL server: migrate, backfill, verify; then three rows are tampered with, found, repaired,
-and verified again. Everything happens in a scratch folder that is removed at the end. Exit 0 means
+and verified again. Then an artifact of the pack anime goes in, and the artifact, its sidecar and
+its Qdrant collection are proved the same as Postgres. Everything happens in a scratch folder that is removed at the end. Exit 0 means
 that every step came out as it tells.")]
 pub struct Args {
     /// Seed of the generated data; the same seed gives the same bytes
@@ -41,6 +42,8 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
     own.database = Database::Embedded;
     own.state_dir = folder.join("state");
     own.format = Format::Table;
+    own.qdrant = Qdrant::default();
+    own.embedding = Embedding::default();
     let story = Story { settings: own, folder: folder.clone(), output };
     let outcome = story.tell(args.seed).await;
     if args.keep {
@@ -57,17 +60,17 @@ fn open_to_server_user(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-struct Story<'a> {
-    settings: Settings,
-    folder: PathBuf,
-    output: &'a Output,
+pub(super) struct Story<'a> {
+    pub(super) settings: Settings,
+    pub(super) folder: PathBuf,
+    pub(super) output: &'a Output,
 }
 
 impl Story<'_> {
     async fn tell(&self, seed: u64) -> Result<Outcome> {
         let generated = self.generate(seed)?;
         let postgres = Postgres::connect(&self.settings).await?;
-        let told = self.chapters(&postgres, &generated).await;
+        let told = self.chapters(&postgres, &generated, seed).await;
         let closed = postgres.close().await;
         told?;
         closed?;
@@ -79,7 +82,7 @@ impl Story<'_> {
         Ok(Outcome::Success)
     }
 
-    async fn chapters(&self, postgres: &Postgres, generated: &Generated) -> Result<()> {
+    async fn chapters(&self, postgres: &Postgres, generated: &Generated, seed: u64) -> Result<()> {
         self.migrate(postgres).await?;
         let source = &generated.folder;
         self.backfill(postgres, source).await?;
@@ -93,7 +96,7 @@ impl Story<'_> {
         let report = self.expect(postgres, source, 3).await?;
         self.repair(postgres, source, &report.run_id).await?;
         self.expect(postgres, source, 0).await?;
-        Ok(())
+        self.anime(postgres, seed).await
     }
 
     fn generate(&self, seed: u64) -> Result<Generated> {
@@ -232,12 +235,12 @@ impl Story<'_> {
         Ok(())
     }
 
-    fn chapter(&self, title: &str, command: &str, text: &str) -> Result<()> {
+    pub(super) fn chapter(&self, title: &str, command: &str, text: &str) -> Result<()> {
         let rule = "-".repeat(78);
         self.say(format!("\n{rule}\n{title}\n    {command}\n{rule}\n{text}\n"))
     }
 
-    fn say(&self, text: impl std::fmt::Display) -> Result<()> {
+    pub(super) fn say(&self, text: impl std::fmt::Display) -> Result<()> {
         self.output.line(text)
     }
 }

@@ -13,6 +13,7 @@ pub mod backfill;
 mod backfill_documents;
 pub mod certificate;
 pub mod demo;
+mod demo_anime;
 pub mod doctor;
 pub mod dual_write;
 pub mod embedded;
@@ -42,6 +43,7 @@ mod rejects_retry;
 mod report_file;
 mod self_test;
 mod signals;
+mod verify_documents;
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -254,7 +256,7 @@ fn start_logs(settings: &Settings) {
     };
     // sqlx logs statements and connection parameters; neither may reach a log.
     let text = std::env::var("TOOLKIT_LOG").unwrap_or_else(|_| default.to_owned());
-    let filter = EnvFilter::builder().parse_lossy(format!("{text},sqlx=error"));
+    let filter = EnvFilter::builder().parse_lossy(format!("{text},sqlx=error,qdrant_edge=error"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match settings.log_format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

@@ -8,7 +8,7 @@ use clap::Subcommand;
 use super::{Outcome, Output, Report, output};
 use crate::backfill::newest_snapshot;
 use crate::config::Settings;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::pack::Pack;
 use crate::phase::{self, Work};
 use crate::repair::{self, Applied, Fate, Operation, Plan};
@@ -26,6 +26,9 @@ of 500 are committed together, each compared again before the commit.
 
 `--run latest` is the newest verification at level full or sample, of --pack if several packs have
 one, and it is said which one that was.
+
+Points that differ (`verify-parity --against qdrant`) are queued in the outbox, whose workers write
+them anew from Postgres; that needs no source.
 
 Where Postgres is right and the source is wrong, say --side target (or --side STREAM=target): those
 rows are listed as kept and stay as they are. A repair never writes to a source.
@@ -61,8 +64,8 @@ enum Action {
     Apply {
         /// The plan
         file: PathBuf,
-        /// Folder or file with the pack's sources; may be repeated
-        #[arg(long, required_unless_present = "snapshot", value_name = "PATH")]
+        /// Folder or file with the pack's sources; may be repeated. Not needed for points alone
+        #[arg(long, value_name = "PATH")]
         source: Vec<PathBuf>,
         /// Read the copy that the newest backfill made and read, instead of the sources: for a plan
         /// from `verify-parity --snapshot`
@@ -101,28 +104,52 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
             let pack = Pack::find(pack.as_deref().unwrap_or(&plan.pack))?;
             let postgres = Postgres::connect(settings).await?;
             phase::require(&postgres, pack.name(), Work::Repair).await?;
-            // Held until the end: the copy is there as long as somebody reads it.
-            let copy = if snapshot {
-                Some(newest_snapshot(&postgres, &settings.state_dir, pack.name()).await?)
-            } else {
-                None
-            };
-            let roots = match &copy {
-                Some(copy) => {
-                    output.note(format!("reading the copy in {}", copy.folder().display()));
-                    copy.roots()
+            let mut applied = Applied::of(&plan);
+            if plan.actions.iter().any(|action| action.operation.is_of_rows()) {
+                if source.is_empty() && !snapshot {
+                    return Err(Error::new(
+                        ErrorKind::Usage,
+                        "the plan repairs rows: name --source, or say --snapshot",
+                    )
+                    .advice("the folder or file that was verified"));
                 }
-                None => source,
-            };
-            let opened = crate::pack::open_as_recorded(settings, &postgres, pack, &roots).await?;
-            let opened = Arc::new(opened);
-            let applied = if dry_run {
-                repair::rehearse(&postgres, opened, &plan, output.stop()).await?
-            } else {
-                repair::apply(&postgres, opened, &plan, output.stop()).await?
-            };
+                // Held until the end: the copy is there as long as somebody reads it.
+                let copy = if snapshot {
+                    Some(newest_snapshot(&postgres, &settings.state_dir, pack.name()).await?)
+                } else {
+                    None
+                };
+                let roots = match &copy {
+                    Some(copy) => {
+                        output.note(format!("reading the copy in {}", copy.folder().display()));
+                        copy.roots()
+                    }
+                    None => source,
+                };
+                let opened =
+                    crate::pack::open_as_recorded(settings, &postgres, pack, &roots).await?;
+                let opened = Arc::new(opened);
+                applied = if dry_run {
+                    repair::rehearse(&postgres, opened, &plan, output.stop()).await?
+                } else {
+                    repair::apply(&postgres, opened, &plan, output.stop()).await?
+                };
+            }
+            let mut points = repair::points_of(&plan) as u64;
+            if points > 0 {
+                if !dry_run {
+                    let requeued = repair::requeue(settings, &postgres, &plan);
+                    points = output.stop().unless(requeued).await?;
+                }
+                applied.repaired.insert(Operation::Requeue.name().to_owned(), points);
+            }
             postgres.close().await?;
             output.report(&applied)?;
+            if points > 0 && !dry_run {
+                output.note(
+                    "queued points are written by `toolkit outbox drain`, or by a worker that runs",
+                );
+            }
             if dry_run {
                 output.note("a dry run: these rows would be repaired; no changes were made");
             }
@@ -158,6 +185,10 @@ impl Report for Plan {
             text.push_str(&format!("\n{kind}: {rows}, not repairable this way"));
             text.push_str(match kind.as_str() {
                 "unaccounted" => "; run the backfill again, so that it records them",
+                kind if kind.ends_with(" of sidecar") => "; `toolkit sidecar write` writes it anew",
+                kind if kind.ends_with(" of qdrant") => {
+                    "; `toolkit outbox rebuild` leaves them out"
+                }
                 _ => "; remove the wrong rows by hand",
             });
         }
@@ -175,15 +206,20 @@ impl Report for Plan {
 
 impl Report for Applied {
     fn text(&self) -> String {
-        let total: u64 = self.repaired.values().sum();
+        let queued = self.repaired.get(Operation::Requeue.name()).copied().unwrap_or_default();
+        let total = self.repaired.values().sum::<u64>() - queued;
         let parts: Vec<String> = self
             .repaired
             .iter()
+            .filter(|(operation, _)| *operation != Operation::Requeue.name())
             .map(|(operation, rows)| format!("{rows} by {operation}"))
             .collect();
         let mut text = format!("{} repaired", output::count(total, "row"));
         if !parts.is_empty() {
             text.push_str(&format!(" ({}), each compared again", parts.join(", ")));
+        }
+        if queued > 0 {
+            text.push_str(&format!("\n{queued} points queued in the outbox"));
         }
         if self.kept > 0 {
             text.push_str(&format!("\n{} kept as Postgres holds them{KEPT}", self.kept));

@@ -13,8 +13,8 @@ use crate::config::Settings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::{OpenedPack, Pack, join_error};
 use crate::parity::{
-    self, Difference, Digests, Independent, Kind, Level, Options, Settle, StoredRun, UnitResult,
-    Verdict, stored_run,
+    self, Against, Difference, Digests, Independent, Kind, Level, Options, Settle, StoredRun,
+    UnitResult, Verdict, stored_run,
 };
 use crate::store::Postgres;
 
@@ -65,6 +65,19 @@ there is, and prints how many of how many were found; it also makes changes that
 plants bugs in the casts. Exit 1 if anything was missed, or reported without being there. The role
 must be allowed to create databases; the private cluster's is.
 
+The pack anime compares artifacts, entry by entry: heard again, an entry must change no row and
+propose nothing that the review queue has not. Rows beyond an entry are differences where nothing
+else was ever heard of the anime; else other artifacts told them, and they are counted. The second
+way looks for every leaf of an entry among the rows of its anime. What differs is made good by
+`toolkit backfill --again` and `toolkit review`.
+
+--against compares Postgres with what is derived from it, alone or besides the sources: the sidecar
+(ingestion state, entry by entry) and the Qdrant collection (ids in both directions, payloads and
+their digests, versions, of every vector presence, dimension and length; vectors of the offline
+embedder are made anew and compared bit by bit). Postgres is right: missing is in Postgres alone,
+extra in the other store alone. What waits in the outbox differs too, and is marked as on its way;
+--settle SECONDS gives it time. `toolkit repair plan` queues points that differ in the outbox.
+
 Exit codes: 0 parity, 1 differences, 2 could not check.
 
 Examples:
@@ -73,21 +86,27 @@ Examples:
   toolkit verify-parity --pack unified --snapshot
   toolkit verify-parity --pack unified --source /data/app --settle 30
   toolkit verify-parity --pack unified --source /data/app --report parity.html --report p.junit.xml
+  toolkit verify-parity --pack anime --source anime_database.json --against source,sidecar,qdrant
   toolkit --format json verify-parity --pack unified --source /data/app | jq .differences
+  toolkit verify-parity --pack anime --source anime_database.json
   toolkit verify-parity --self-test")]
 pub struct Args {
     /// Built-in pack, or the folder of your own pack.toml
     #[arg(long, required_unless_present = "self_test")]
     pack: Option<String>,
     /// Folder (searched with its subfolders) or file with the pack's sources; may be repeated
-    #[arg(long, required_unless_present_any = ["snapshot", "self_test"], value_name = "PATH")]
-    source: Vec<PathBuf>,
+    #[arg(long, required_unless_present_any = ["snapshot", "self_test", "against"], value_name = "PATH")]
+    pub(super) source: Vec<PathBuf>,
+    /// What Postgres is compared with: its sources, and of the pack anime the sidecar beside the
+    /// source and the Qdrant collection; any of them, comma separated [default: source]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "STORES")]
+    pub(super) against: Vec<AgainstName>,
     /// Compare with the copy that the newest backfill read, instead of the sources
     #[arg(long, conflicts_with = "source")]
-    snapshot: bool,
+    pub(super) snapshot: bool,
     /// Only what this stream feeds; may be repeated
     #[arg(long, value_name = "NAME")]
-    stream: Vec<String>,
+    pub(super) stream: Vec<String>,
     /// How thoroughly
     #[arg(long, value_enum, default_value_t = LevelName::Full)]
     level: LevelName,
@@ -99,29 +118,29 @@ pub struct Args {
     seed: Option<u64>,
     /// Read every record a second way, without the casts, instead of 1,000 per stream
     #[arg(long)]
-    independent: bool,
+    pub(super) independent: bool,
     /// Stores that change meanwhile: compare them again until what differs agrees, for so many seconds
     /// at most [default with --settle alone: 10]
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "10",
           value_parser = clap::value_parser!(u32).range(1..=86_400))]
-    settle: Option<u32>,
+    pub(super) settle: Option<u32>,
     /// Differing rows that are named; all are counted
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    max_differences: u32,
+    pub(super) max_differences: u32,
     /// Where Postgres rows are hashed at level full: in the server (least network), in the client
     /// (fastest on one host); auto: client for the private cluster, sockets and loopback
     #[arg(long, value_enum, default_value_t = DigestName::Auto)]
     digest: DigestName,
     /// Write the result to this file as well: .html (a page), .json or .junit.xml; may be repeated
     #[arg(long, value_name = "FILE", value_parser = report_file::parse)]
-    report: Vec<ReportFile>,
+    pub(super) report: Vec<ReportFile>,
     /// If nothing differs, write a certificate to this file; only for whole packs at level full
     #[arg(long, value_name = "FILE", conflicts_with = "stream")]
-    certificate: Option<PathBuf>,
+    pub(super) certificate: Option<PathBuf>,
     /// Verify the verifier: plant drift of every class in data of its own, and see it found
     #[arg(long, conflicts_with_all = [
         "pack", "source", "snapshot", "stream", "level", "n", "independent", "max_differences",
-        "digest", "report", "certificate", "settle",
+        "digest", "report", "certificate", "settle", "against",
     ])]
     self_test: bool,
     /// Tries this class of drift alone, and expects it without planting it, to see that fail
@@ -137,10 +156,46 @@ enum DigestName {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum AgainstName {
+    Source,
+    Sidecar,
+    Qdrant,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum LevelName {
     Counts,
     Sample,
     Full,
+}
+
+impl Args {
+    /// What Postgres is compared with, each once, the sources first.
+    pub(super) fn against(&self) -> Vec<Against> {
+        let is_wanted = |against: &Against| match against {
+            Against::Source => self.against.is_empty() || self.names(AgainstName::Source),
+            Against::Sidecar => self.names(AgainstName::Sidecar),
+            Against::Qdrant => self.names(AgainstName::Qdrant),
+        };
+        Against::ALL.into_iter().filter(is_wanted).collect()
+    }
+
+    fn names(&self, wanted: AgainstName) -> bool {
+        self.against.contains(&wanted)
+    }
+
+    /// How thoroughly, with the seed of a sample.
+    pub(super) fn level(&self, output: &Output) -> Level {
+        match self.level {
+            LevelName::Counts => Level::Counts,
+            LevelName::Full => Level::Full,
+            LevelName::Sample => {
+                let seed = self.seed.unwrap_or_else(rand::random);
+                output.note(format!("sampling with --seed {seed}"));
+                Level::Sample { n: self.n as usize, seed }
+            }
+        }
+    }
 }
 
 /// Runs the command.
@@ -156,6 +211,18 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
             .advice("only a comparison of every row proves what a certificate says"));
     }
     report_file::check(&args.report, args.certificate.as_deref())?;
+    if pack.manifest.documents.is_none() && args.against() != [Against::Source] {
+        let detail = format!("the pack {} has neither sidecar nor collection", pack.name());
+        return Err(Error::new(ErrorKind::Usage, detail)
+            .advice("of the built-in packs anime has both; leave --against out"));
+    }
+    if args.source.is_empty() && !args.snapshot && args.against() != [Against::Qdrant] {
+        return Err(Error::new(ErrorKind::Usage, "no --source was named")
+            .advice("the source, and the sidecar beside it, are found by it"));
+    }
+    if pack.manifest.documents.is_some() {
+        return super::verify_documents::run(&args, &pack, settings, output).await;
+    }
     let postgres = Postgres::connect(settings).await?;
     let found = with_postgres(&args, pack, settings, output, &postgres).await;
     let closed = postgres.close().await;
@@ -181,15 +248,7 @@ async fn with_postgres(
     } else {
         args.source.clone()
     };
-    let level = match args.level {
-        LevelName::Counts => Level::Counts,
-        LevelName::Full => Level::Full,
-        LevelName::Sample => {
-            let seed = args.seed.unwrap_or_else(rand::random);
-            output.note(format!("sampling with --seed {seed}"));
-            Level::Sample { n: args.n as usize, seed }
-        }
-    };
+    let level = args.level(output);
     let options = Options {
         level,
         streams: args.stream.clone(),
@@ -250,8 +309,10 @@ async fn certify(
 impl Report for parity::Report {
     fn text(&self) -> String {
         let mut text = units_table(&self.units).to_string();
-        text.push_str("\n\n");
-        text.push_str(&streams_table(self).to_string());
+        if !self.streams.is_empty() {
+            text.push_str("\n\n");
+            text.push_str(&streams_table(self).to_string());
+        }
         if !self.differences.is_empty() {
             text.push_str("\n\n");
             text.push_str(&differences_text(&self.differences));
@@ -305,6 +366,12 @@ impl Report for parity::Report {
         for line in left_out(self) {
             text.push_str(&format!("\n\n{line}"));
         }
+        for store in &self.stores {
+            text.push_str(&format!("\n\nagainst {}: {}", store.against.name(), store.place));
+            for note in &store.notes {
+                text.push_str(&format!("\n  {note}"));
+            }
+        }
         text.push_str(&format!("\n\n{}", verdict(self)));
         text
     }
@@ -342,6 +409,20 @@ fn left_out(report: &parity::Report) -> Vec<String> {
         .filter(|(count, ..)| *count > 0)
         .map(|(count, what, command)| format!("of the source {count} {what}: `{command}`"))
         .collect();
+    if let Some(documents) = report.documents {
+        for (count, what) in [
+            (
+                documents.reviewed,
+                "are otherwise in Postgres by the update policy: `toolkit review list --state all`, \
+                 `toolkit ledger list --pack anime`",
+            ),
+            (documents.elsewhere, "in Postgres come from other artifacts, or newer entries"),
+        ] {
+            if count > 0 {
+                lines.push(format!("{count} values and rows {what}"));
+            }
+        }
+    }
     if let Some(settling) = report.settling.filter(|settling| settling.differed > 0) {
         lines.push(format!(
             "{} differed at first: {} agreed when read again ({}), still changing: {}",
@@ -495,11 +576,23 @@ fn difference_text(difference: &Difference) -> String {
         difference.stream,
         key.join(", ")
     );
+    let against = Against::of_stream(&difference.stream, &difference.target);
+    let (left, right) = against.sides();
+    let is_bare = difference.source_value.is_none() && difference.target_value.is_none();
     match (difference.kind, &difference.column) {
+        // Only digests are at hand.
+        (Kind::Changed, Some(column)) if is_bare && against == Against::Sidecar => {
+            format!("{head}\n            {column}")
+        }
         (Kind::Changed, Some(column)) => format!(
-            "{head}\n            column {column}\n              {} {}\n              postgres: {}",
-            if difference.corrected { "correction, not the source:" } else { "source:  " },
+            "{head}\n            column {column}\n              {:<9} {}\n              {:<9} {}",
+            if difference.corrected {
+                "correction, not the source:".to_owned()
+            } else {
+                format!("{left}:")
+            },
             shown(difference.source_value.as_deref()),
+            format!("{right}:"),
             shown(difference.target_value.as_deref())
         ),
         (Kind::Miscast, Some(column)) => format!(
@@ -528,6 +621,24 @@ fn shown(value: Option<&str>) -> String {
     value.map_or_else(|| "NULL".to_owned(), |text| format!("'{}'", escaped(text)))
 }
 
+/// What is equal where more than the sources, or something else, was compared.
+fn clean_of_stores(report: &parity::Report) -> String {
+    let parts: Vec<String> = report
+        .against
+        .iter()
+        .map(|against| {
+            let units = report.units.iter().filter(|unit| unit.against == *against);
+            let rows: u64 = units.map(|unit| unit.target_rows).sum();
+            match against {
+                parity::Against::Source => format!("{rows} rows with what the sources say"),
+                parity::Against::Sidecar => format!("{rows} entries of the sidecar"),
+                parity::Against::Qdrant => format!("{rows} points of Qdrant"),
+            }
+        })
+        .collect();
+    format!("PARITY: Postgres agrees in {}", parts.join(", "))
+}
+
 fn verdict(report: &parity::Report) -> String {
     let rows: u64 = report.units.iter().map(|unit| unit.source_rows).sum();
     let named: std::collections::BTreeSet<String> = report
@@ -543,6 +654,11 @@ fn verdict(report: &parity::Report) -> String {
         }
         Verdict::Clean if report.level == "sample" => {
             format!("NO DIFFERENCE in the sample of {slices}")
+        }
+        Verdict::Clean if !report.stores.is_empty() => clean_of_stores(report),
+        Verdict::Clean if report.documents.is_some() => {
+            let read: u64 = report.streams.iter().map(|stream| stream.read).sum();
+            format!("PARITY: every value of all {read} entries is in Postgres or accounted for")
         }
         Verdict::Clean => {
             let all = match rows {

@@ -49,6 +49,7 @@ const BUILTIN: &[BuiltinPack] = &[
             "anime/V4__graph.sql",
             "anime/V5__compression.sql",
             "anime/V6__outbox_versions.sql",
+            "anime/V7__outbox_notify.sql",
         ],
     ),
     (

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::parity::difference::Difference;
-use crate::parity::report::{Report, UnitResult};
+use crate::parity::report::{Report, UnitResult, Verdict};
 
 /// What Postgres is compared with.
 #[derive(
@@ -84,6 +84,47 @@ pub struct Compared {
 }
 
 impl Report {
+    /// Takes in what was found in another store.
+    pub(crate) fn add(&mut self, compared: Compared) {
+        self.differing_rows += compared.units.iter().map(UnitResult::differing).sum::<u64>();
+        if self.differing_rows > 0 {
+            self.verdict = Verdict::Differences;
+        }
+        self.against.push(compared.store.against);
+        self.units.extend(compared.units);
+        self.differences.extend(compared.differences);
+        self.stores.push(compared.store);
+    }
+
+    /// A report of stores besides the sources alone.
+    pub(crate) fn of_stores(pack: &str, snapshot_lsn: String, snapshot_at: String) -> Self {
+        Self {
+            run_id: uuid::Uuid::new_v4().to_string(),
+            pack: pack.to_owned(),
+            level: "full".to_owned(),
+            digests: "client".to_owned(),
+            against: Vec::new(),
+            verdict: Verdict::Clean,
+            streams: Vec::new(),
+            units: Vec::new(),
+            differences: Vec::new(),
+            differing_rows: 0,
+            independent: Vec::new(),
+            not_checked: Vec::new(),
+            outside_slices: Vec::new(),
+            unmapped_columns: Vec::new(),
+            changed_sources: Vec::new(),
+            left_out: Vec::new(),
+            changing_triggers: Vec::new(),
+            snapshot_lsn,
+            snapshot_at,
+            settling: None,
+            documents: None,
+            stores: Vec::new(),
+            seconds: 0.0,
+        }
+    }
+
     /// What a slice was compared with.
     #[must_use]
     pub fn against_of(&self, target: &str) -> Against {

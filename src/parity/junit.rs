@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 
+use crate::parity::against::Against;
 use crate::parity::difference::{Difference, Kind};
 use crate::parity::limits::limits;
 use crate::parity::report::{Report, StreamResult, UnitResult};
@@ -78,7 +79,10 @@ struct Case {
 }
 
 fn unit_case(report: &Report, unit: &UnitResult) -> Case {
-    let name = format!("table {} holds what the source holds", unit.target);
+    let name = match unit.against {
+        Against::Source => format!("table {} holds what the source holds", unit.target),
+        _ => format!("{} holds what Postgres holds", unit.target),
+    };
     let of_rows = |kind| !matches!(kind, Kind::Unaccounted | Kind::Miscast);
     let of_unit = |d: &&Difference| d.target == unit.target && of_rows(d.kind);
     let differences: Vec<&Difference> = report.differences.iter().filter(of_unit).collect();
@@ -146,8 +150,9 @@ fn line(difference: &Difference) -> String {
         let shown =
             |value: &Option<String>| value.as_ref().map_or("NULL".to_owned(), |v| format!("'{v}'"));
         let (source, target) = (shown(&difference.source_value), shown(&difference.target_value));
-        let side = if difference.corrected { "correction" } else { "source" };
-        let _ = write!(line, ", column {column}: {side} {source}, postgres {target}");
+        let (left, right) = Against::of_stream(&difference.stream, &difference.target).sides();
+        let left = if difference.corrected { "correction" } else { left };
+        let _ = write!(line, ", column {column}: {left} {source}, {right} {target}");
     } else if let Some(what) = &difference.source_value {
         line.push_str(what);
     }

@@ -41,11 +41,15 @@ pub use difference::{Difference, Kind};
 pub use independent::{Independent, IndependentResult};
 pub use junit::junit;
 pub use page::page;
+pub(crate) use recorded::snapshot_time;
 pub use report::{
-    LeftOut, OutsideSlices, Recorded, Report, SampleBound, StreamResult, UnitResult,
+    Documents, LeftOut, OutsideSlices, Recorded, Report, SampleBound, StreamResult, UnitResult,
     UnmappedColumns, Verdict,
 };
+pub(crate) use sample::bound;
 pub use settle::{Follower, Settle, Settling};
+pub(crate) use store::{Stored, amend, store_report};
 pub use stored::{PastRun, Provenance, SampleSettings, StoredRun, StoredSettings, stored_run};
+pub(crate) use target::begin_snapshot;
 pub use verify::{Digests, Level, Options, Purpose, verify};
 pub(crate) use walk::each_row;

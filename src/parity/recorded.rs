@@ -91,7 +91,7 @@ fn root(what: &str, sum: BucketSum) -> String {
 }
 
 /// When the open snapshot was taken, RFC 3339 in UTC.
-pub(super) async fn snapshot_time(conn: &mut PgConnection) -> Result<String> {
+pub(crate) async fn snapshot_time(conn: &mut PgConnection) -> Result<String> {
     let time = sqlx::query_scalar(
         "SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
     );

@@ -75,12 +75,24 @@ pub struct Report {
     /// The stores besides the sources that were compared.
     #[serde(default)]
     pub stores: Vec<StoreResult>,
+    /// Of a pack of documents: what Postgres rightly holds beside, or instead of, what they say.
+    #[serde(default)]
+    pub documents: Option<Documents>,
     /// Seconds from start to end.
     pub seconds: f64,
 }
 
 pub(super) fn sources_alone() -> Vec<Against> {
     vec![Against::Source]
+}
+
+/// What Postgres rightly holds beside, or instead of, what documents say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Documents {
+    /// Values and rows that the update policy kept, as the review queue or the ledger accounts for.
+    pub reviewed: u64,
+    /// Values and rows that documents other than the compared entry told.
+    pub elsewhere: u64,
 }
 
 /// Rows of a slice that were not compared, because retention removes such rows from the target.

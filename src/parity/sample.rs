@@ -91,7 +91,7 @@ impl Sample {
 /// With no difference among n, the share p of differing rows satisfies `(1-p)^n >= 0.05`. With k
 /// differences the Clopper-Pearson bound is found by bisection on the binomial tail. A sample of
 /// everything leaves nothing to bound.
-pub(super) fn bound(n: u64, differing: u64, is_whole: bool) -> SampleBound {
+pub(crate) fn bound(n: u64, differing: u64, is_whole: bool) -> SampleBound {
     let upper_bound = if is_whole {
         differing as f64 / n.max(1) as f64
     } else if n == 0 {

@@ -66,6 +66,7 @@ pub(crate) async fn store_report(
         "settling": report.settling,
         "against": report.against,
         "stores": report.stores,
+        "documents": report.documents,
         "seconds": report.seconds,
         "pack_version": stored.pack_version,
         "pack_fingerprint": stored.pack_fingerprint,
@@ -88,6 +89,34 @@ pub(crate) async fn store_report(
         .execute(&mut *tx)
         .await?;
     store_differences(&mut tx, &report.run_id, &report.differences).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Adds to a stored result what was found in stores besides the sources: `report` with it, whose
+/// last `added` differences are new.
+pub(crate) async fn amend(conn: &mut PgConnection, report: &Report, added: usize) -> Result<()> {
+    let mut tx = conn.begin().await?;
+    let verdict = match report.verdict {
+        Verdict::Clean => "clean",
+        Verdict::Differences => "differences",
+    };
+    let totals = json!({
+        "differing_rows": report.differing_rows,
+        "units": report.units,
+        "against": report.against,
+        "stores": report.stores,
+        "seconds": report.seconds,
+    });
+    sqlx::query(include_str!("../sql/parity/amend_run.sql"))
+        .bind(&report.run_id)
+        .bind(against(report))
+        .bind(verdict)
+        .bind(text(&totals)?)
+        .execute(&mut *tx)
+        .await?;
+    let known = report.differences.len().saturating_sub(added);
+    store_differences(&mut tx, &report.run_id, &report.differences[known..]).await?;
     tx.commit().await?;
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::parity::against::{Against, StoreResult};
 use crate::parity::difference::{Difference, Kind};
 use crate::parity::independent::IndependentResult;
 use crate::parity::report::{
-    LeftOut, OutsideSlices, Report, StreamResult, UnitResult, UnmappedColumns, Verdict,
+    Documents, LeftOut, OutsideSlices, Report, StreamResult, UnitResult, UnmappedColumns, Verdict,
     sources_alone,
 };
 use crate::parity::settle::Settling;
@@ -104,6 +104,8 @@ struct Totals {
     against: Vec<Against>,
     #[serde(default)]
     stores: Vec<StoreResult>,
+    #[serde(default)]
+    documents: Option<Documents>,
     #[serde(default)]
     differing_rows: u64,
     #[serde(default)]
@@ -205,6 +207,7 @@ fn report_of(
         settling: totals.settling,
         against: totals.against,
         stores: totals.stores,
+        documents: totals.documents,
         seconds: totals.seconds.or(stored_seconds).unwrap_or_default(),
     })
 }

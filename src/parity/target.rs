@@ -313,7 +313,7 @@ fn slice_condition(unit: &Unit) -> Result<Option<String>> {
 }
 
 /// Begins the one snapshot a verification reads from; returns (LSN, snapshot) as text.
-pub(super) async fn begin_snapshot(conn: &mut PgConnection) -> Result<(String, String)> {
+pub(crate) async fn begin_snapshot(conn: &mut PgConnection) -> Result<(String, String)> {
     sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").execute(&mut *conn).await?;
     let row =
         sqlx::query(sql("SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \

@@ -42,7 +42,7 @@ pub enum Level {
 }
 
 impl Level {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Counts => "counts",
             Self::Sample { .. } => "sample",
@@ -275,6 +275,7 @@ pub(super) async fn examine_following(
         settling: None,
         against: vec![Against::Source],
         stores: Vec::new(),
+        documents: None,
         seconds: started.elapsed().as_secs_f64(),
     };
     let records = found.tallies.into();

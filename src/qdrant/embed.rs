@@ -58,6 +58,13 @@ pub trait Embedder: Send + Sync {
     async fn embed(&self, texts: &[Text]) -> Result<Vec<Embedded>>;
 }
 
+/// The embedder whose vectors can be made anew and compared: the offline one, which gives the same
+/// numbers every time.
+pub fn recomputing(settings: &Settings) -> Option<Arc<dyn Embedder>> {
+    let embedding = &settings.embedding;
+    embedding.url.is_none().then(|| Arc::new(Hashed::new(embedding.dimension)) as Arc<dyn Embedder>)
+}
+
 /// The embedder the settings name: the endpoint, or hashed n-grams where there is none.
 pub fn embedder(settings: &Settings) -> Result<Arc<dyn Embedder>> {
     let embedding = &settings.embedding;

@@ -144,6 +144,8 @@ pub struct Waiting {
     pub entity: Entity,
     /// How it differs until it has arrived.
     pub kind: Kind,
+    /// Both sides of it, of a point that is there.
+    pub fields: Vec<FieldDifference>,
 }
 
 /// Points and entities of one type, and how many differ.

@@ -111,6 +111,18 @@ impl Target {
         self.store.ensure_indexes(&self.name, &self.schema).await
     }
 
+    /// Refuses a collection that is not there, or made of something else; changes nothing.
+    pub async fn check_there(&self) -> Result<()> {
+        let Some(found) = self.store.schema(&self.name).await? else {
+            let place = self.store.describe();
+            let detail = format!("{place} has no collection {:?}", self.name);
+            return Err(Error::new(ErrorKind::StoreFailed, detail).advice(
+                "`toolkit outbox drain` makes and fills it; `toolkit outbox rebuild` fills it anew",
+            ));
+        };
+        self.check(&self.name, &found)
+    }
+
     fn check(&self, name: &str, found: &Schema) -> Result<()> {
         let differences = self.schema.differences(found);
         if differences.is_empty() {

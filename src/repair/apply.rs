@@ -34,7 +34,8 @@ pub struct Applied {
 }
 
 impl Applied {
-    fn of(plan: &Plan) -> Self {
+    /// Of a plan of which nothing was carried out yet.
+    pub fn of(plan: &Plan) -> Self {
         let kept = plan.actions.iter().filter(|action| action.operation == Operation::Keep);
         Self {
             parity_run: plan.parity_run.clone(),
@@ -108,7 +109,7 @@ async fn carry_out(
     let applied = Applied::of(plan);
     let mut work = Work { opened: &opened, plan, source, writes, applied };
     let mut pending: Vec<&Action> =
-        plan.actions.iter().filter(|action| action.operation != Operation::Keep).collect();
+        plan.actions.iter().filter(|action| action.operation.is_of_rows()).collect();
     loop {
         let tried = pending.len();
         let refused = work.pass(&mut conn, &pending, stop).await?;

@@ -11,8 +11,10 @@ mod apply;
 mod file;
 mod group;
 mod plan;
+mod requeue;
 mod source;
 
 pub use apply::{Applied, Fate, Outcome, apply, rehearse};
 pub use file::{read_plan, write_plan};
 pub use plan::{Action, Operation, Plan, Side, Sides, plan};
+pub use requeue::{points_of, requeue};

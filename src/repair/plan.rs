@@ -7,7 +7,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::parity::{ChosenRun, WantedFor, chosen_run};
+use crate::parity::{Against, ChosenRun, WantedFor, chosen_run};
 
 /// Version of the plan's file format.
 pub(super) const FORMAT_VERSION: u32 = 2;
@@ -128,11 +128,19 @@ pub enum Operation {
     Update,
     /// The source does not have it.
     Delete,
+    /// A point differs: the outbox writes it anew, or removes it.
+    Requeue,
     /// Nothing: the target's side was chosen.
     Keep,
 }
 
 impl Operation {
+    /// Whether it writes a row of the target.
+    #[must_use]
+    pub fn is_of_rows(self) -> bool {
+        !matches!(self, Self::Keep | Self::Requeue)
+    }
+
     /// As shown.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -140,6 +148,7 @@ impl Operation {
             Self::Insert => "insert",
             Self::Update => "update",
             Self::Delete => "delete",
+            Self::Requeue => "requeue",
             Self::Keep => "keep",
         }
     }
@@ -164,6 +173,10 @@ pub async fn plan(
         .fetch_one(&mut *conn)
         .await?;
     let run_id = chosen.run_id.clone();
+    let against: String = header.try_get("against")?;
+    if against.split(',').any(|store| store == Against::Source.name()) {
+        refuse_documents(&chosen.pack)?;
+    }
     check_streams(conn, &run_id, sides).await?;
     let mut plan = Plan {
         format_version: FORMAT_VERSION,
@@ -185,6 +198,32 @@ pub async fn plan(
         .await?;
     for row in rows {
         let kind: String = row.try_get("kind")?;
+        let (stream, target): (String, String) = (row.try_get("stream")?, row.try_get("target")?);
+        let key: String = row.try_get("record_key")?;
+        let key: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&key)
+            .map_err(|e| Error::new(ErrorKind::Bug, "a stored key is not JSON").because(e))?;
+        match Against::of_stream(&stream, &target) {
+            Against::Source => {}
+            // An outbox row names its point by a UUID.
+            Against::Qdrant if key.get("id").is_some_and(serde_json::Value::is_string) => {
+                let columns = row.try_get("columns")?;
+                plan.actions.push(Action {
+                    operation: Operation::Requeue,
+                    target,
+                    stream,
+                    key,
+                    columns,
+                    source_digest: None,
+                    target_digest: None,
+                });
+                continue;
+            }
+            against => {
+                let what = format!("{} of {}", kind, against.name());
+                *plan.left_alone.entry(what).or_default() += 1;
+                continue;
+            }
+        }
         let operation = match kind.as_str() {
             "missing" => Operation::Insert,
             "changed" => Operation::Update,
@@ -197,15 +236,12 @@ pub async fn plan(
                 continue;
             }
         };
-        let key: String = row.try_get("record_key")?;
-        let stream: String = row.try_get("stream")?;
         let keeps = sides.of(&stream) == Side::Target;
         plan.actions.push(Action {
             operation: if keeps { Operation::Keep } else { operation },
-            target: row.try_get("target")?,
+            target,
             stream,
-            key: serde_json::from_str(&key)
-                .map_err(|e| Error::new(ErrorKind::Bug, "a stored key is not JSON").because(e))?,
+            key,
             columns: row.try_get("columns")?,
             source_digest: row.try_get("source_digest")?,
             target_digest: row.try_get("target_digest")?,
@@ -222,6 +258,18 @@ pub(super) async fn database_identity(conn: &mut PgConnection) -> Result<String>
         "SELECT (SELECT system_identifier FROM pg_control_system()) || '/' || current_database()",
     );
     Ok(identity.fetch_one(conn).await?)
+}
+
+/// Rows of documents are many to a record, and the update policy decides which side is right.
+fn refuse_documents(pack: &str) -> Result<()> {
+    if pack != crate::anime::PACK {
+        return Ok(());
+    }
+    let detail = format!("a repair plan is of rows, and the pack {pack} holds documents");
+    Err(Error::new(ErrorKind::Usage, detail).advice(format!(
+        "`toolkit backfill --pack {pack} --source FILE --again` fills in what is missing and \
+         proposes what differs; `toolkit review accept` makes it what the artifact says"
+    )))
 }
 
 /// A misspelt stream would be taken from the other side.
@@ -242,3 +290,4 @@ async fn check_streams(conn: &mut PgConnection, run_id: &str, sides: &Sides) -> 
         .advice(format!("it compared: {}", known.join(", ")))),
     }
 }
+

@@ -245,3 +245,60 @@ async fn a_collection_made_otherwise_is_refused_with_the_difference() {
     let wanted = "vector \"text_vector\" is 32 numbers, cosine, not 48 numbers, cosine";
     assert!(error.detail().contains(wanted), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_workers_that_start_on_an_empty_store_make_one_collection() {
+    for _ in 0..3 {
+        let world = World::new(stores::front().await, 30).await;
+        let (postgres, target) = (&world.postgres, &world.target);
+        let options = outbox::Options { batch: 2, workers: 8 };
+        outbox::drain(postgres, target, &world.embedder, options, &world.stop).await.unwrap();
+        assert_eq!(target.store().collections().await.unwrap().len(), 1);
+        assert_eq!(world.assert_same().await.points, 90);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_with_changes_is_heard_by_whoever_listens() {
+    let world = World::new(stores::embedded(), 0).await;
+    let mut listener =
+        sqlx::postgres::PgListener::connect_with(world.postgres.pool()).await.unwrap();
+    listener.listen(outbox::CHANNEL).await.unwrap();
+    world.insert(0..3).await;
+    let heard = tokio::time::timeout(std::time::Duration::from_secs(30), listener.recv()).await;
+    assert_eq!(heard.unwrap().unwrap().channel(), outbox::CHANNEL);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settled_rows_go_but_for_the_newest_of_each_entity_and_versions_go_on_rising() {
+    let world = World::new(stores::embedded(), 5).await;
+    for year in 0..3 {
+        world.sql(&format!("UPDATE anime SET year = {year}")).await;
+        world.drain().await;
+    }
+    world.sql("UPDATE anime SET year = 9").await;
+    let mut conn = world.postgres.dedicated().await.unwrap();
+    let day = outbox::SETTLED_KEPT;
+    assert_eq!(outbox::prune(&mut conn, day, &world.stop).await.unwrap(), 0);
+    let none = std::time::Duration::ZERO;
+    // Of each anime the row of its insertion and three of changes: a newer one waits, and stays.
+    assert_eq!(outbox::prune(&mut conn, none, &world.stop).await.unwrap(), 20);
+    assert_eq!(world.pending().await, 5);
+    let before = world.point(anime(1)).await.unwrap().payload["version"].as_i64().unwrap();
+    world.drain().await;
+    let after = world.point(anime(1)).await.unwrap().payload["version"].as_i64().unwrap();
+    assert!(after > before);
+    world.assert_same().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_of_an_entry_that_no_payload_can_hold_stop_nobody() {
+    let world = World::new(stores::embedded(), 3).await;
+    let odd = r#"{"genres": ["Drama", 1e400, null, {"a": 1}, ["b"]], "tags": "none"}"#;
+    world.sql(&format!("UPDATE anime SET meta = '{odd}' WHERE id = '{}'", anime(1))).await;
+    world.drain().await;
+    let point = world.point(anime(1)).await.unwrap();
+    assert_eq!(point.payload["genres"], serde_json::json!(["Drama"]));
+    assert!(!point.payload.contains_key("tags"));
+    world.assert_same().await;
+}

@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::store::sql;
 
 /// The one stream of the pack, in `toolkit.chunk`, rejects and ledger.
-pub(super) const STREAM: &str = "entries";
+pub(in crate::anime) const STREAM: &str = "entries";
 
 /// What became of the entries of a group.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -278,4 +278,25 @@ async fn checkpoint(
     .execute(tx)
     .await?;
     Ok(())
+}
+
+/// Why Postgres refused an entry.
+pub(super) fn refusal_of(error: &Error) -> Refusal {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(one) = cause {
+        if let Some(sqlx::Error::Database(refused)) = one.downcast_ref::<sqlx::Error>() {
+            let reason = match refused.code().as_deref() {
+                Some("23505") => "unique_violation",
+                Some("23503") => "orphan",
+                Some("23514") => "check_violation",
+                Some("23502") => "null_not_allowed",
+                _ => "refused_by_postgres",
+            };
+            let constraint = refused.constraint().map(|name| format!(" ({name})"));
+            let detail = format!("{}{}", refused.message(), constraint.unwrap_or_default());
+            return Refusal::new(reason, detail);
+        }
+        cause = one.source();
+    }
+    Refusal::new("refused_by_postgres", error.detail().to_owned())
 }

@@ -17,39 +17,39 @@ use crate::source::{Content, Flow, Locator, Position, SourceFile, SourceRecord};
 
 /// When a group is full.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct GroupLimits {
-    pub(super) entries_max: usize,
-    pub(super) bytes_max: usize,
+pub(in crate::anime) struct GroupLimits {
+    pub(in crate::anime) entries_max: usize,
+    pub(in crate::anime) bytes_max: usize,
 }
 
 /// A record of an artifact.
 #[derive(Debug)]
-pub(super) struct Item {
-    pub(super) locator: String,
-    pub(super) position: Position,
+pub(in crate::anime) struct Item {
+    pub(in crate::anime) locator: String,
+    pub(in crate::anime) position: Position,
     /// As the artifact has it, without secrets.
-    pub(super) bytes: Vec<u8>,
-    pub(super) has_secret: bool,
-    pub(super) notes: Vec<Note>,
-    pub(super) content: ItemContent,
+    pub(in crate::anime) bytes: Vec<u8>,
+    pub(in crate::anime) has_secret: bool,
+    pub(in crate::anime) notes: Vec<Note>,
+    pub(in crate::anime) content: ItemContent,
 }
 
 #[derive(Debug)]
-pub(super) enum ItemContent {
+pub(in crate::anime) enum ItemContent {
     Entry(Box<Entry>),
     Refused(Refusal),
 }
 
 /// Entries that follow each other.
 #[derive(Debug, Default)]
-pub(super) struct Group {
-    pub(super) items: Vec<Item>,
+pub(in crate::anime) struct Group {
+    pub(in crate::anime) items: Vec<Item>,
     /// What the artifact says beside its entries, with the first group.
-    pub(super) header: Option<Json>,
+    pub(in crate::anime) header: Option<Json>,
 }
 
 /// How a file is read: by its name, and by its first byte.
-pub(super) fn kind_of(file: &SourceFile) -> Result<DocumentKind> {
+pub(in crate::anime) fn kind_of(file: &SourceFile) -> Result<DocumentKind> {
     use std::io::Read as _;
     let lower = file.relative.to_ascii_lowercase();
     if [".jsonl", ".ndjson"].iter().any(|end| lower.ends_with(end)) {
@@ -69,7 +69,7 @@ pub(super) fn kind_of(file: &SourceFile) -> Result<DocumentKind> {
 }
 
 /// Begins to read `file` after `from`.
-pub(super) fn start(
+pub(in crate::anime) fn start(
     file: SourceFile,
     from: Option<Position>,
     redactor: Arc<Redactor>,

@@ -34,6 +34,52 @@ struct Member {
     proposals: Vec<(Uuid, Proposal)>,
 }
 
+/// A character that is stored.
+#[derive(Debug)]
+pub(in crate::anime) struct StoredCharacter {
+    /// The id it was asked for by.
+    pub(in crate::anime) named: Uuid,
+    /// Its own; of a merged one, what it became.
+    pub(in crate::anime) id: Uuid,
+    pub(in crate::anime) doc: Doc,
+    pub(in crate::anime) appears_in: HashSet<Uuid>,
+    pub(in crate::anime) aliases: HashSet<String>,
+}
+
+/// What is stored of some characters.
+pub(in crate::anime) async fn characters(
+    tx: &mut PgConnection,
+    ids: &[Uuid],
+) -> Result<Vec<StoredCharacter>> {
+    let rows = sqlx::query(include_str!("../../sql/anime/characters.sql"))
+        .bind(texts(ids))
+        .fetch_all(tx)
+        .await?;
+    let character = |row: sqlx::postgres::PgRow| {
+        let appears_in: Vec<String> = row.try_get("appears_in")?;
+        let aliases: Vec<String> = row.try_get("aliases")?;
+        Ok(StoredCharacter {
+            named: uuid_of(row.try_get("named")?)?,
+            id: uuid_of(row.try_get("id")?)?,
+            doc: Doc::of_row(row.try_get("row")?)?,
+            appears_in: appears_in.iter().map(|id| uuid_of(id)).collect::<Result<_>>()?,
+            aliases: aliases.into_iter().collect(),
+        })
+    };
+    rows.into_iter().map(character).collect()
+}
+
+/// What an entry says of an appearance, but for how it differs from the character's row.
+pub(in crate::anime) fn link_of(part: &CharacterPart) -> Doc {
+    let mut link = Doc::default();
+    if let Some(role) = &part.role {
+        link.set("role", Json::from(role.as_str()));
+    }
+    link.set("billing_order", number(part.billing_order));
+    link.add_rest("meta", part.link.clone());
+    link
+}
+
 /// All characters of a wave.
 #[derive(Debug, Default)]
 pub(super) struct Cast {
@@ -56,26 +102,14 @@ impl Cast {
         if wanted.is_empty() {
             return Ok(cast);
         }
-        let wanted = texts(&wanted.into_iter().collect::<Vec<_>>());
-        let rows = sqlx::query(include_str!("../../sql/anime/characters.sql"))
-            .bind(wanted)
-            .fetch_all(tx)
-            .await?;
-        for row in rows {
-            let (named, id) = (uuid_of(row.try_get("named")?)?, uuid_of(row.try_get("id")?)?);
+        let wanted: Vec<Uuid> = wanted.into_iter().collect();
+        for StoredCharacter { named, id, doc, appears_in, aliases } in
+            characters(tx, &wanted).await?
+        {
             if named != id {
                 cast.redirects.insert(named, id);
             }
-            let appears_in: Vec<String> = row.try_get("appears_in")?;
-            let appears_in = appears_in.iter().map(|id| uuid_of(id)).collect::<Result<_>>()?;
-            let aliases: Vec<String> = row.try_get("aliases")?;
-            let member = Member {
-                doc: Doc::of_row(row.try_get("row")?)?,
-                appears_in,
-                is_stored: true,
-                aliases: aliases.into_iter().collect(),
-                ..Member::default()
-            };
+            let member = Member { doc, appears_in, is_stored: true, aliases, ..Member::default() };
             cast.members.insert(id, member);
         }
         Ok(cast)
@@ -105,12 +139,7 @@ impl Cast {
                 add_repeat(link, part);
                 continue;
             }
-            let mut link = Doc::default();
-            if let Some(role) = &part.role {
-                link.set("role", Json::from(role.as_str()));
-            }
-            link.set("billing_order", number(part.billing_order));
-            link.add_rest("meta", part.link.clone());
+            let mut link = link_of(part);
             if let Some(differs) = differs {
                 link.set("meta.differs", differs);
             }

@@ -52,7 +52,7 @@ pub(super) fn merge(
     }
 }
 
-fn named(edge: &StoredEdge) -> Json {
+pub(in crate::anime) fn named(edge: &StoredEdge) -> Json {
     let mut row = Members::default();
     row.put("id", crate::anime::doc::number(edge.id));
     row.put("relation_type", Json::from(edge.relation.as_str()));
@@ -64,7 +64,12 @@ fn named(edge: &StoredEdge) -> Json {
 }
 
 /// The offline database's bare urls say no type: they are any edge to their target.
-fn is_same(stored: &StoredEdge, known: &[Reference], edge: &Edge, any_type: bool) -> bool {
+pub(in crate::anime) fn is_same(
+    stored: &StoredEdge,
+    known: &[Reference],
+    edge: &Edge,
+    any_type: bool,
+) -> bool {
     // The resolver may have found that a manga is another original work.
     let is_anime = |target: Target| target == Target::Anime;
     if is_anime(stored.target) != is_anime(edge.target) {

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// See the module.
 #[derive(Debug)]
-pub(super) enum Identity {
+pub(in crate::anime) enum Identity {
     /// This one, stored or not.
     Known(Uuid),
     /// The artifact's id, for an anime that is stored under an id made from a url.
@@ -29,7 +29,7 @@ struct Owner {
 }
 
 /// Identities of the entries of a wave, in its order.
-pub(super) async fn identify(
+pub(in crate::anime) async fn identify(
     tx: &mut PgConnection,
     entries: &[&Entry],
     wave: &[usize],
@@ -99,7 +99,7 @@ fn refused(ids: impl Iterator<Item = Uuid>) -> Identity {
 }
 
 /// Moves an anime, with all that refers to it, to the id its artifact gives it.
-pub(super) async fn adopt(tx: &mut PgConnection, old: Uuid, id: Uuid) -> Result<()> {
+pub(in crate::anime) async fn adopt(tx: &mut PgConnection, old: Uuid, id: Uuid) -> Result<()> {
     for statement in [
         "UPDATE anime SET id = $2::uuid WHERE id = $1::uuid",
         "UPDATE anime_ingestion_state SET is_derived_id = false WHERE $1::uuid <> anime_id \
@@ -112,7 +112,7 @@ pub(super) async fn adopt(tx: &mut PgConnection, old: Uuid, id: Uuid) -> Result<
     Ok(())
 }
 
-pub(super) fn uuid_of(text: &str) -> Result<Uuid> {
+pub(in crate::anime) fn uuid_of(text: &str) -> Result<Uuid> {
     Uuid::parse_str(text)
         .map_err(|error| Error::new(ErrorKind::Bug, "the server's uuid is none").because(error))
 }

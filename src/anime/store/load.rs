@@ -17,26 +17,30 @@ use crate::json::Json;
 
 /// A row of `anime_ingestion_state`, or an anime without one.
 #[derive(Debug, Clone, Default)]
-pub(super) struct State {
-    pub(super) payload: Option<String>,
-    pub(super) supplement: Option<String>,
-    pub(super) is_enriched: bool,
-    pub(super) earlier: Vec<String>,
-    pub(super) enriched_at: Option<String>,
-    pub(super) artifact_date: Option<String>,
+pub(in crate::anime) struct State {
+    pub(in crate::anime) payload: Option<String>,
+    pub(in crate::anime) supplement: Option<String>,
+    pub(in crate::anime) is_enriched: bool,
+    pub(in crate::anime) earlier: Vec<String>,
+    pub(in crate::anime) enriched_at: Option<String>,
+    pub(in crate::anime) artifact_date: Option<String>,
 }
 
 impl State {
     /// Who speaks in an entry of an anime that is stored, or why it need not be heard.
-    pub(super) fn verdict(&self, entry: &Entry, artifact: &Artifact) -> Result<Voice, Fate> {
+    pub(in crate::anime) fn verdict(
+        &self,
+        entry: &Entry,
+        artifact: &Artifact,
+    ) -> Result<Voice, Fate> {
         let is_offline = entry.kind == Kind::Offline;
         let heard = Some(&entry.sha256);
         if is_offline && self.is_enriched {
-            let is_known = self.supplement.as_ref() == heard;
+            let is_known = self.supplement.as_ref() == heard && !artifact.again;
             return if is_known { Err(Fate::Unchanged) } else { Ok(Voice::Supplement) };
         }
         if self.payload.as_ref() == heard {
-            return Err(Fate::Unchanged);
+            return if artifact.again { Ok(Voice::Newer) } else { Err(Fate::Unchanged) };
         }
         if !is_offline && !self.is_enriched {
             return Ok(Voice::Better);
@@ -64,7 +68,10 @@ fn instant(text: &str) -> Option<jiff::Timestamp> {
 }
 
 /// States of the anime that are stored, whether or not they were ever ingested.
-pub(super) async fn states(tx: &mut PgConnection, ids: &[Uuid]) -> Result<HashMap<Uuid, State>> {
+pub(in crate::anime) async fn states(
+    tx: &mut PgConnection,
+    ids: &[Uuid],
+) -> Result<HashMap<Uuid, State>> {
     let rows = sqlx::query(
         "SELECT a.id::text AS anime, s.last_payload_sha256, s.supplement_sha256, \
                 coalesce(s.source_kind, 'enriched') = 'enriched' AS is_enriched, \
@@ -94,28 +101,28 @@ pub(super) async fn states(tx: &mut PgConnection, ids: &[Uuid]) -> Result<HashMa
 
 /// A stored edge.
 #[derive(Debug, Clone)]
-pub(super) struct StoredEdge {
-    pub(super) id: i64,
-    pub(super) target: Target,
-    pub(super) relation: String,
-    pub(super) title: Option<String>,
-    pub(super) urls: Vec<String>,
-    pub(super) format: Option<String>,
-    pub(super) source_relation_type: Option<String>,
-    pub(super) meta: Json,
+pub(in crate::anime) struct StoredEdge {
+    pub(in crate::anime) id: i64,
+    pub(in crate::anime) target: Target,
+    pub(in crate::anime) relation: String,
+    pub(in crate::anime) title: Option<String>,
+    pub(in crate::anime) urls: Vec<String>,
+    pub(in crate::anime) format: Option<String>,
+    pub(in crate::anime) source_relation_type: Option<String>,
+    pub(in crate::anime) meta: Json,
 }
 
 /// What is stored of one anime.
 #[derive(Debug, Default)]
-pub(super) struct Stored {
-    pub(super) doc: Doc,
+pub(in crate::anime) struct Stored {
+    pub(in crate::anime) doc: Doc,
     /// By number.
-    pub(super) episodes: BTreeMap<i64, (Uuid, Doc)>,
+    pub(in crate::anime) episodes: BTreeMap<i64, (Uuid, Doc)>,
     /// By platform: id and url.
-    pub(super) xrefs: HashMap<String, (String, String)>,
-    pub(super) edges: Vec<StoredEdge>,
+    pub(in crate::anime) xrefs: HashMap<String, (String, String)>,
+    pub(in crate::anime) edges: Vec<StoredEdge>,
     /// Appearances, by character.
-    pub(super) links: HashMap<Uuid, Doc>,
+    pub(in crate::anime) links: HashMap<Uuid, Doc>,
 }
 
 impl Stored {
@@ -148,11 +155,11 @@ impl Stored {
 }
 
 /// A row that is no longer said, as a proposal names it.
-pub(super) fn gone(id: Uuid, label: &str) -> Json {
+pub(in crate::anime) fn gone(id: Uuid, label: &str) -> Json {
     gone_row(id, "id", label)
 }
 
-fn gone_row(id: Uuid, key: &str, label: &str) -> Json {
+pub(in crate::anime) fn gone_row(id: Uuid, key: &str, label: &str) -> Json {
     let mut row = Members::default();
     row.put(key, Json::from(id.to_string().as_str()));
     if !label.is_empty() {
@@ -162,7 +169,11 @@ fn gone_row(id: Uuid, key: &str, label: &str) -> Json {
 }
 
 /// A proposal to delete rows.
-pub(super) fn vanished_rows(table: &str, rows: Vec<Json>, voice: Voice) -> Option<Proposal> {
+pub(in crate::anime) fn vanished_rows(
+    table: &str,
+    rows: Vec<Json>,
+    voice: Voice,
+) -> Option<Proposal> {
     let is_said = voice == Voice::Newer && !rows.is_empty();
     is_said.then(|| Proposal {
         field: table.to_owned(),
@@ -174,7 +185,10 @@ pub(super) fn vanished_rows(table: &str, rows: Vec<Json>, voice: Voice) -> Optio
 }
 
 /// All that is stored of some anime.
-pub(super) async fn stored(tx: &mut PgConnection, ids: &[Uuid]) -> Result<HashMap<Uuid, Stored>> {
+pub(in crate::anime) async fn stored(
+    tx: &mut PgConnection,
+    ids: &[Uuid],
+) -> Result<HashMap<Uuid, Stored>> {
     let mut found: HashMap<Uuid, Stored> = HashMap::new();
     if ids.is_empty() {
         return Ok(found);
@@ -233,6 +247,6 @@ fn edge(kind: &str, text: &str) -> Result<StoredEdge> {
     })
 }
 
-pub(super) fn texts(ids: &[Uuid]) -> Vec<String> {
+pub(in crate::anime) fn texts(ids: &[Uuid]) -> Vec<String> {
     ids.iter().map(Uuid::to_string).collect()
 }

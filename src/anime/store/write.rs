@@ -109,7 +109,7 @@ async fn original(
     Ok(if (added || kept) && fate != Fate::Inserted { Fate::Updated } else { fate })
 }
 
-async fn owners(
+pub(in crate::anime) async fn owners(
     tx: &mut PgConnection,
     (table, key): (&str, &str),
     entry: &Entry,

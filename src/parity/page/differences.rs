@@ -1,5 +1,6 @@
 //! The differences, by table and kind, values side by side.
 
+use crate::parity::against::Against;
 use crate::parity::difference::{Difference, Kind};
 use crate::parity::limits::thousands;
 use crate::parity::page::marks::{pair, visible};
@@ -115,7 +116,7 @@ fn kinds(rows: &[&[Difference]]) -> String {
         html.push_str(&format!(
             "<h4><span class=\"kind {0}\">{0}</span> {1}</h4>",
             kind.name(),
-            meaning(kind)
+            meaning(kind, Against::of_stream(&rows[0][0].stream, &rows[0][0].target))
         ));
         if matches!(kind, Kind::Changed | Kind::Miscast) {
             html.extend(rows.iter().map(|row| changed(row)));
@@ -132,7 +133,11 @@ fn changed(columns: &[Difference]) -> String {
     let (left, right) = match first.kind {
         Kind::Miscast => ("A second way reads", "The cast reads"),
         _ if first.corrected => ("It was corrected to", "Postgres holds"),
-        _ => ("The source has", "Postgres holds"),
+        _ => match Against::of_stream(&first.stream, &first.target) {
+            Against::Source => ("The source has", "Postgres holds"),
+            Against::Sidecar => ("Postgres holds", "The sidecar has"),
+            Against::Qdrant => ("Postgres holds", "The point has"),
+        },
     };
     let mut html = format!(
         "<article class=\"row changed\"><header>{}{}</header><table class=\"pair\"><thead><tr>\
@@ -152,8 +157,7 @@ fn changed(columns: &[Difference]) -> String {
         ));
         if let Some((source, target)) = values.codes {
             html.push_str(&format!(
-                "<tr class=\"codes\"><td></td><td>{}: {source}</td><td>Postgres: {target}</td></tr>",
-                if first.corrected { "correction" } else { "source" }
+                "<tr class=\"codes\"><td></td><td>{left}: {source}</td><td>{right}: {target}</td></tr>"
             ));
         }
     }

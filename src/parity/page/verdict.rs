@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::parity::against::{Against, StoreResult};
 use crate::parity::difference::Kind;
 use crate::parity::limits::{Limit, bound_text, thousands};
 use crate::parity::page::{command, count, escape, split_slice};
@@ -167,6 +168,14 @@ fn explanation(report: &Report) -> String {
             [one] => one.sample.map(bound_text).unwrap_or_default(),
             _ => format!("Rows were chosen at random in {tables} and compared byte for byte."),
         },
+        _ if !report.against.contains(&Against::Source) => {
+            format!("What Postgres holds was compared with {}.", stores(report))
+        }
+        _ if !report.stores.is_empty() => format!(
+            "Every value that the sources tell was compared with what Postgres holds, and that \
+             with {}.",
+            stores(report)
+        ),
         _ => format!(
             "Every row that the sources yield was compared, byte for byte, with what Postgres \
              holds in {tables}."
@@ -181,10 +190,25 @@ fn explanation(report: &Report) -> String {
     format!("{how}{newer}{when}")
 }
 
+/// The stores besides the sources, and what of them was compared.
+fn stores(report: &Report) -> String {
+    let one = |store: &StoreResult| {
+        let what = match store.against {
+            Against::Source => "the sources",
+            Against::Sidecar => "the sidecar",
+            Against::Qdrant => "the points of",
+        };
+        format!("{what} {} ({})", store.place, store.notes.join("; "))
+    };
+    report.stores.iter().map(one).collect::<Vec<_>>().join(", and ")
+}
+
 /// The kinds with their counts, the kinds that occur only.
 fn kinds(report: &Report) -> String {
     let sum = |get: fn(&UnitResult) -> u64| report.units.iter().map(get).sum::<u64>();
     let rows = sum(UnitResult::differing);
+    let is_of_sources = report.against.contains(&Against::Source);
+    let mostly = if is_of_sources { Against::Source } else { Against::Qdrant };
     let miscast: u64 = report.independent.iter().map(|result| result.differing).sum();
     let mut html = String::from("<ul class=\"kinds\">");
     for (kind, number) in [
@@ -201,7 +225,7 @@ fn kinds(report: &Report) -> String {
                 thousands(number),
                 kind.name(),
                 kind.name(),
-                meaning(kind)
+                meaning(kind, mostly)
             ));
         }
     }
@@ -210,14 +234,16 @@ fn kinds(report: &Report) -> String {
 }
 
 /// What a kind means.
-pub(super) fn meaning(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Missing => "in the source, not in Postgres",
-        Kind::Extra => "in Postgres, not in the source",
-        Kind::Changed => "in both, with another value",
-        Kind::Duplicate => "more than once under one key",
-        Kind::Unaccounted => "refused or stored changed, and not recorded",
-        Kind::Miscast => "read otherwise by a second, independent way",
+pub(super) fn meaning(kind: Kind, against: Against) -> &'static str {
+    match (kind, against) {
+        (Kind::Missing, Against::Sidecar | Against::Qdrant) => "in Postgres, not in the store",
+        (Kind::Extra, Against::Sidecar | Against::Qdrant) => "in the store, not in Postgres",
+        (Kind::Missing, Against::Source) => "in the source, not in Postgres",
+        (Kind::Extra, Against::Source) => "in Postgres, not in the source",
+        (Kind::Changed, _) => "in both, with another value",
+        (Kind::Duplicate, _) => "more than once under one key",
+        (Kind::Unaccounted, _) => "refused or stored changed, and not recorded",
+        (Kind::Miscast, _) => "read otherwise by a second, independent way",
     }
 }
 
@@ -231,7 +257,27 @@ fn next_steps(run: &StoredRun) -> String {
             command(&reproduce(run))
         ));
     }
-    if report.units.iter().any(|unit| unit.missing + unit.extra + unit.changed > 0) {
+    let differs = |against: Against| {
+        let mut units = report.units.iter().filter(|unit| unit.against == against);
+        units.any(|unit| unit.missing + unit.extra + unit.changed > 0)
+    };
+    if differs(Against::Sidecar) {
+        let write = command("toolkit sidecar write --source ARTIFACT");
+        steps.push(format!("Write the sidecar anew, from Postgres: {write}"));
+    }
+    if differs(Against::Qdrant) {
+        steps.push(format!(
+            "Let Postgres decide about the points: {}, then {} and {}. What is on its way arrives by \
+             the last alone.",
+            command(&format!(
+                "toolkit repair plan --run {} --out repair.json",
+                quoted(&report.run_id)
+            )),
+            command("toolkit repair apply repair.json"),
+            command("toolkit outbox drain")
+        ));
+    }
+    if differs(Against::Source) {
         if report.level == "counts" {
             steps.push(format!(
                 "Find which rows they are: {}",
@@ -278,6 +324,10 @@ pub(super) fn reproduce(run: &StoredRun) -> String {
     if let Some(sample) = run.provenance.settings.sample {
         line.push_str(&format!(" --n {} --seed {}", sample.n, sample.seed));
     }
+    if !run.report.stores.is_empty() {
+        let names: Vec<&str> = run.report.against.iter().map(|against| against.name()).collect();
+        line.push_str(&format!(" --against {}", names.join(",")));
+    }
     for stream in &run.provenance.settings.streams {
         line.push_str(&format!(" --stream {}", quoted(stream)));
     }
@@ -291,6 +341,9 @@ fn pack(run: &StoredRun) -> String {
 fn source_flags(run: &StoredRun) -> String {
     let looked_in = &run.provenance.settings.looked_in;
     if looked_in.is_empty() {
+        if !run.report.against.contains(&Against::Source) {
+            return String::new();
+        }
         return " --source PATH".to_owned();
     }
     let flags: Vec<String> =

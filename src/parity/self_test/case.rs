@@ -23,12 +23,19 @@ pub enum Way {
     Server,
     /// Level full, digests made by the client, both stores read again.
     ReRead,
+    /// Of what is derived from Postgres: the sidecar.
+    Sidecar,
+    /// The collection of points.
+    Points,
 }
 
 impl Way {
-    /// All of them.
-    pub const ALL: [Self; 6] =
+    /// Those that compare tables with sources.
+    pub const OF_TABLES: [Self; 6] =
         [Self::Counts, Self::Sample, Self::FewKeys, Self::Client, Self::Server, Self::ReRead];
+
+    /// Those that compare what is derived with tables.
+    pub const OF_DERIVED: [Self; 2] = [Self::Sidecar, Self::Points];
 
     /// A heading.
     #[must_use]
@@ -40,6 +47,8 @@ impl Way {
             Self::Client => "client",
             Self::Server => "server",
             Self::ReRead => "re-read",
+            Self::Sidecar => "sidecar",
+            Self::Points => "points",
         }
     }
 }
@@ -137,7 +146,7 @@ impl Case {
     /// samples of a few keys.
     pub(super) fn ways(&self) -> impl Iterator<Item = Way> + use<> {
         let is_values = self.values_of().is_some();
-        Way::ALL.into_iter().filter(move |way| !is_values || *way != Way::FewKeys)
+        Way::OF_TABLES.into_iter().filter(move |way| !is_values || *way != Way::FewKeys)
     }
 
     /// Both planted at once.

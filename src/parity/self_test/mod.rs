@@ -7,6 +7,8 @@
 mod bench;
 mod case;
 mod casts;
+#[cfg(feature = "embedded-qdrant")]
+mod derived;
 mod fixture;
 mod plants;
 mod report;
@@ -104,9 +106,11 @@ async fn in_database(
     let started = Instant::now();
     let scratch = postgres.in_database(settings, name).await?;
     let mut bench = Bench::set_up(settings, &scratch, options.seed, stop).await?;
-    let mut not_tried = vec![
-        "vectors, points and payloads of Qdrant, and sidecar files: this version has none".into(),
-    ];
+    let mut not_tried = Vec::new();
+    if !cfg!(feature = "embedded-qdrant") {
+        let what = "points, vectors and sidecars: this build has no engine to hold them";
+        not_tried.push(what.to_owned());
+    }
     if !bench.has_ltree {
         not_tried.push("ltree: its extension is not there".to_owned());
     }
@@ -123,10 +127,37 @@ async fn in_database(
         Some(_) => Vec::new(),
     };
     bench.close().await?;
+    #[cfg(feature = "embedded-qdrant")]
+    if options.forget.is_none() {
+        results.extend(in_database_of_derived(settings, postgres, options.seed, stop).await?);
+    }
     scratch.close().await?;
     let seconds = started.elapsed().as_secs_f64();
     let database = name.to_owned();
     Ok(Report::new(database, options.seed, results, casts, not_tried, seconds))
+}
+
+/// Another scratch database, with the pack that derives something from its tables.
+#[cfg(feature = "embedded-qdrant")]
+async fn in_database_of_derived(
+    settings: &Settings,
+    postgres: &Postgres,
+    seed: u64,
+    stop: &Stop,
+) -> Result<Vec<CaseResult>> {
+    let name = format!("toolkit_self_test_{}", uuid::Uuid::new_v4().simple());
+    create(postgres, &name).await?;
+    let outcome = async {
+        let scratch = postgres.in_database(settings, &name).await?;
+        let results = derived::run(settings, &scratch, seed, stop).await;
+        scratch.close().await?;
+        results
+    };
+    let outcome = outcome.await;
+    let dropped = drop_database(postgres, &name).await;
+    let results = outcome?;
+    dropped?;
+    Ok(results)
 }
 
 /// All cases, the mixed ones by the seed.

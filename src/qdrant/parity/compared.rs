@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::anime::points::Entity;
 use crate::parity::{Against, Compared, Difference, Kind, StoreResult, UnitResult, shorten_pair};
-use crate::qdrant::parity::{Counts, Report};
+use crate::qdrant::parity::{Counts, FieldDifference, Report};
 use crate::qdrant::point::PointId;
 
 /// Slice of an entity type's points.
@@ -97,18 +97,15 @@ impl Report {
             named.whole(Kind::Extra, known.unwrap_or("other"), extra.id, None);
         }
         for stale in &self.stale.first {
-            for field in &stale.fields {
-                let (wanted, is) = shorten_pair(field.wanted.clone(), field.is.clone());
-                let name = stale.entity.entity_type.name();
-                let mut line = line(Kind::Changed, name, stale.entity.id.into());
-                line.column = Some(field.name.clone());
-                (line.source_value, line.target_value) = (wanted, is);
-                named.0.push(line);
-            }
+            named.fields(stale.entity, &stale.fields, None);
         }
         for waiting in &self.on_the_way.first {
             let Entity { entity_type, id } = waiting.entity;
-            named.whole(waiting.kind, entity_type.name(), id.into(), Some(ON_ITS_WAY));
+            if waiting.kind == Kind::Changed {
+                named.fields(waiting.entity, &waiting.fields, Some(ON_ITS_WAY));
+            } else {
+                named.whole(waiting.kind, entity_type.name(), id.into(), Some(ON_ITS_WAY));
+            }
         }
         named
     }
@@ -120,10 +117,19 @@ impl Named {
     fn whole(&mut self, kind: Kind, entity_type: &str, id: PointId, why: Option<&str>) {
         let mut line = line(kind, entity_type, id);
         line.locator = why.map(str::to_owned);
-        if kind == Kind::Changed {
-            line.column = Some("(the point)".to_owned());
-        }
         self.0.push(line);
+    }
+
+    /// A line for each part of a point that differs.
+    fn fields(&mut self, entity: Entity, fields: &[FieldDifference], why: Option<&str>) {
+        for field in fields {
+            let mut line = line(Kind::Changed, entity.entity_type.name(), entity.id.into());
+            line.column = Some(field.name.clone());
+            (line.source_value, line.target_value) =
+                shorten_pair(field.wanted.clone(), field.is.clone());
+            line.locator = why.map(str::to_owned);
+            self.0.push(line);
+        }
     }
 
     /// Keeps the lines of the first points.

@@ -10,6 +10,7 @@ use crate::anime::points::{Entity, EntityType, window};
 use crate::canonical::{BucketSum, sha256};
 use crate::error::Result;
 use crate::interrupt::Stop;
+use crate::parity::Kind;
 use crate::qdrant::PAGE;
 use crate::qdrant::embed::CARRIED;
 use crate::qdrant::outbox::{Content, contents, expected, locked, queued};
@@ -204,14 +205,14 @@ impl Walk<'_> {
 
     fn finish(mut self) -> Report {
         for (entity, verdict) in std::mem::take(&mut self.waiting) {
-            let kind = match verdict {
+            let (kind, fields) = match verdict {
                 Verdict::Same => continue,
-                Verdict::Missing => crate::parity::Kind::Missing,
-                Verdict::Extra => crate::parity::Kind::Extra,
-                Verdict::Stale(..) => crate::parity::Kind::Changed,
+                Verdict::Missing => (Kind::Missing, Vec::new()),
+                Verdict::Extra => (Kind::Extra, Vec::new()),
+                Verdict::Stale(_, fields) => (Kind::Changed, fields),
             };
             let max = self.judge.options.listed_max;
-            self.report.on_the_way.push(Waiting { entity, kind }, max);
+            self.report.on_the_way.push(Waiting { entity, kind, fields }, max);
             self.counts(entity.entity_type.name()).wait(kind);
         }
         self.report.same = self

@@ -9,5 +9,5 @@ WHERE verdict IN ('clean', 'differences')
   AND (run_id::text = lower($1)
        OR $1 = 'latest'
           AND coalesce(settings ->> 'purpose', '') <> 'certificate check'
-          AND (NOT $3 OR level IN ('sample', 'full') AND against LIKE '%source%'))
+          AND (NOT $3 OR level IN ('sample', 'full')))
 ORDER BY parity_run.finished_at DESC
