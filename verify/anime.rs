@@ -1,5 +1,6 @@
 //! The pack `anime`: artifacts become rows, nothing of them is lost, nothing regresses.
 
+mod dedup;
 mod ingestion;
 mod leaves;
 mod parity;

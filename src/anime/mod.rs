@@ -8,6 +8,7 @@
 //! | `store` | a group of entries in one transaction |
 //! | [`ingest`] | a run: read, write, checkpoint, resolve |
 //! | [`parity`] | every value of every entry is in Postgres, or accounted for |
+//! | [`dedup`] | near-duplicate characters: proposed, merged, taken back |
 //! | [`resolve`] | edges find their targets |
 //! | [`review`] | the queue of changes that wait for a person |
 //! | [`sidecar`] | the ingestion state as a file beside the artifact |
@@ -15,6 +16,7 @@
 //! The outbox and the graph's edges are written by triggers of the schema, in the transaction of
 //! whatever changes their rows.
 
+pub mod dedup;
 pub mod doc;
 pub mod entry;
 pub mod ingest;

@@ -336,6 +336,8 @@ impl Against<'_> {
             let named = part.id_in(told.anime);
             add(&Json::from(named.to_string().as_str()));
             let Some(character) = self.holdings.characters.get(&named) else { continue };
+            let own = self.holdings.merged.get(&named).into_iter();
+            own.flat_map(|own| own.0.values()).for_each(&mut add);
             character.doc.0.values().for_each(&mut add);
             character.aliases.iter().for_each(|alias| add(&Json::from(alias.as_str())));
         }
