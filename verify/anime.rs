@@ -1,6 +1,7 @@
 //! The pack `anime`: artifacts become rows, nothing of them is lost, nothing regresses.
 
 mod dedup;
+mod dirt;
 mod ingestion;
 mod leaves;
 mod parity;

@@ -10,6 +10,7 @@
 //! | [`parity`] | every value of every entry is in Postgres, or accounted for |
 //! | [`dedup`] | near-duplicate characters: proposed, merged, taken back |
 //! | [`resolve`] | edges find their targets |
+//! | [`retry`] | refused records, corrected or as they are |
 //! | [`review`] | the queue of changes that wait for a person |
 //! | [`sidecar`] | the ingestion state as a file beside the artifact |
 //!
@@ -23,6 +24,7 @@ pub mod ingest;
 pub mod parity;
 pub mod policy;
 pub mod resolve;
+pub mod retry;
 pub mod review;
 pub mod sidecar;
 mod store;

@@ -307,7 +307,8 @@ impl Comparison<'_> {
             _ => ("manga", "manga_id"),
         };
         self.found.tally(table).source += 1;
-        let owners = crate::anime::store::write::owners(&mut self.conn, (table, key), entry).await?;
+        let owners =
+            crate::anime::store::write::owners(&mut self.conn, (table, key), entry).await?;
         let id = entry.id.or(owners.first().copied()).or(entry.derived_id).unwrap_or_default();
         let row = FoundRow::new(table, &[("id", &id.to_string())]);
         let stored: Option<String> = sqlx::query_scalar(sql(format!(

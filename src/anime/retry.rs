@@ -30,7 +30,7 @@ use crate::interrupt::Stop;
 use crate::json::Json;
 use crate::ledger::CorrectedLine;
 use crate::pack::Pack;
-use crate::source::Content;
+use crate::source::{Content, RawBytes};
 use crate::store::{Postgres, sql};
 
 /// Tries rejects of the pack again; relations find their targets at the end.
@@ -242,7 +242,8 @@ fn without_secrets(bytes: &[u8], redactor: &Redactor) -> Vec<u8> {
     let root = Json::Null;
     match crate::json::parse(bytes) {
         Ok(element) => {
-            original_bytes(&Content::Json { element: &element, root: &root }, redactor).0
+            let bytes = RawBytes::Held(bytes);
+            original_bytes(&Content::Json { element: &element, root: &root, bytes }, redactor).0
         }
         Err(_) => Vec::new(),
     }

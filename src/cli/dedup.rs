@@ -121,11 +121,7 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
         .await
 }
 
-async fn act(
-    action: Action,
-    conn: &mut sqlx::PgConnection,
-    output: &Output,
-) -> Result<Outcome> {
+async fn act(action: Action, conn: &mut sqlx::PgConnection, output: &Output) -> Result<Outcome> {
     match action {
         Action::Propose { min_score, max_crowd, dry_run } => {
             let neighbours = ByName { crowd_max: max_crowd.into() };
@@ -242,13 +238,7 @@ impl Report for Candidates {
             table.add_row([
                 number,
                 format!("{:.2}", candidate.score),
-                format!(
-                    "{} {}\n{} {}",
-                    one.id,
-                    shown(&one.name),
-                    other.id,
-                    shown(&other.name)
-                ),
+                format!("{} {}\n{} {}", one.id, shown(&one.name), other.id, shown(&other.name)),
                 format!("{}\n{}", one.anime, other.anime),
                 reasons.join("\n"),
             ]);
@@ -287,8 +277,9 @@ impl Report for Merged {
 impl Report for Undone {
     fn text(&self) -> String {
         let Self { merge, from, into, restored, left } = self;
-        let mut text =
-            format!("merge {merge} is taken back: {from} and {into} are two; {restored} rows restored");
+        let mut text = format!(
+            "merge {merge} is taken back: {from} and {into} are two; {restored} rows restored"
+        );
         for row in left {
             text.push_str(&format!("\nleft as it is now: {}", shown(row)));
         }

@@ -50,12 +50,9 @@ async fn with_postgres(
     output: &Output,
     postgres: &Postgres,
 ) -> Result<Outcome> {
-    let options = Options {
-        level: args.level(output),
-        differences_max: args.max_differences as usize,
-    };
-    let report =
-        verify(settings, postgres, pack, &args.source, &options, output.stop()).await?;
+    let options =
+        Options { level: args.level(output), differences_max: args.max_differences as usize };
+    let report = verify(settings, postgres, pack, &args.source, &options, output.stop()).await?;
     output.report(&report)?;
     if report.verdict == Verdict::Differences {
         output.note(

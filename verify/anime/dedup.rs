@@ -90,8 +90,12 @@ async fn spellings_of_one_person_are_proposed_with_reasons_and_namesakes_are_not
     let twice = world.run(&["dedup", "review", "--reject", &first]);
     assert_eq!(twice.status.code(), Some(1), "{}", stdout(&twice));
     // What they were called is withdrawn when it is true no more.
-    world.sql("UPDATE character SET name = 'Else', name_native = NULL WHERE gender = 'Female'").await;
-    world.sql("UPDATE character SET name = 'Else', name_native = NULL WHERE name LIKE 'Sato%'").await;
+    world
+        .sql("UPDATE character SET name = 'Else', name_native = NULL WHERE gender = 'Female'")
+        .await;
+    world
+        .sql("UPDATE character SET name = 'Else', name_native = NULL WHERE name LIKE 'Sato%'")
+        .await;
     assert_eq!(proposed(&world).await.len(), 0);
 }
 
@@ -191,7 +195,9 @@ async fn merges_in_any_order_taken_back_from_the_newest_leave_every_table_as_it_
     for seed in 0..4_u64 {
         let mut state = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(11);
         let mut roll = |below: u64| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) % below
         };
         let entries: Vec<Value> = (0..6)
@@ -213,7 +219,8 @@ async fn merges_in_any_order_taken_back_from_the_newest_leave_every_table_as_it_
         let mut conn = world.postgres.dedicated().await.unwrap();
         let mut merges = Vec::new();
         for _ in 0..7 {
-            let (from, into) = (id(u32::try_from(roll(8)).unwrap() + 1), id(u32::try_from(roll(8)).unwrap() + 1));
+            let (from, into) =
+                (id(u32::try_from(roll(8)).unwrap() + 1), id(u32::try_from(roll(8)).unwrap() + 1));
             if let Ok(done) = merge(&mut conn, (from, into), None, "j", false).await {
                 merges.push(done.merge.unwrap());
             }
@@ -252,14 +259,23 @@ async fn the_command_lists_merges_and_takes_back_and_refuses_what_is_not_there()
     let number = world.text("SELECT id::text FROM character_merge").await;
     let undone = world.run(&["dedup", "undo", &number]);
     assert_eq!(undone.status.code(), Some(0), "{}", stderr(&undone));
-    assert_eq!(world.text("SELECT state FROM character_candidate ORDER BY score DESC LIMIT 1").await, "open");
+    assert_eq!(
+        world.text("SELECT state FROM character_candidate ORDER BY score DESC LIMIT 1").await,
+        "open"
+    );
     for wrong in [
         &["dedup", "merge", "999"][..],
         &["dedup", "merge"],
         &["dedup", "undo", "999"],
         &["dedup", "merge", "--from", "nobody", "--into", "nobody"],
-        &["dedup", "merge", "--from", "11111111-0000-4000-8000-00000000dead", "--into",
-          "11111111-0000-4000-8000-000000000001"],
+        &[
+            "dedup",
+            "merge",
+            "--from",
+            "11111111-0000-4000-8000-00000000dead",
+            "--into",
+            "11111111-0000-4000-8000-000000000001",
+        ],
         &["dedup", "propose", "--min-score", "2"],
     ] {
         let refused = world.run(wrong);

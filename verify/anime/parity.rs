@@ -169,10 +169,7 @@ const TAMPERINGS: &[(&str, &str)] = &[
     ),
     ("UPDATE character SET age = '9'", "changed character age - 9"),
     ("DELETE FROM character_alias WHERE alias = 'S'", "missing character_alias"),
-    (
-        "INSERT INTO character_alias SELECT id, 'Own' FROM character",
-        "extra character_alias",
-    ),
+    ("INSERT INTO character_alias SELECT id, 'Own' FROM character", "extra character_alias"),
     ("UPDATE character_alias SET alias = 'Oa' WHERE alias = 'Ao'", "missing character_alias"),
     (
         "DELETE FROM anime_xref WHERE source = 'anilist'",
@@ -302,13 +299,18 @@ async fn what_the_policy_kept_and_what_was_refused_is_accounted_for_and_what_was
     assert_eq!(report.streams[0].rejected, 2);
     assert!(report.documents.unwrap().reviewed >= 3, "{:?}", report.documents);
     // The older artifact is accounted for too: newer ones were heard since.
-    let older =
-        world.artifact("old.json", "2026-01-01", &[entry(1, json!({ "synopsis": "old", "tags": ["a", "b"] }))]);
+    let older = world.artifact(
+        "old.json",
+        "2026-01-01",
+        &[entry(1, json!({ "synopsis": "old", "tags": ["a", "b"] }))],
+    );
     let report = compare(&world, &older, Level::Full).await;
     assert_eq!(report.verdict, Verdict::Clean, "{:#?}", named(&report));
     assert_eq!(report.streams[0].superseded, 1);
     // A value that the queue does not explain, and a refusal without its record.
-    world.sql("UPDATE anime SET title = 'Third'; DELETE FROM toolkit.reject WHERE reason = 'nul'").await;
+    world
+        .sql("UPDATE anime SET title = 'Third'; DELETE FROM toolkit.reject WHERE reason = 'nul'")
+        .await;
     let report = compare(&world, &path, Level::Full).await;
     let kinds: Vec<Kind> = report.differences.iter().map(|d| d.kind).collect();
     assert_eq!(kinds, [Kind::Unaccounted, Kind::Changed], "{:#?}", named(&report));
@@ -336,10 +338,12 @@ async fn the_command_says_what_differs_exits_by_it_and_what_it_advises_makes_it_
     let text = stdout(&differs);
     assert!(text.contains("source:   'Anime 1'") && text.contains("postgres: 'X'"), "{text}");
     assert!(stderr(&differs).contains("--again"), "{}", stderr(&differs));
-    let json = world.run(&["--format", "json", "verify-parity", "--pack", "anime", "--source", source]);
+    let json =
+        world.run(&["--format", "json", "verify-parity", "--pack", "anime", "--source", source]);
     let report: Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(report["verdict"], "differences");
-    let plan = world.run(&["repair", "plan", "--run", "latest", "--pack", "anime", "--out", "p.json"]);
+    let plan =
+        world.run(&["repair", "plan", "--run", "latest", "--pack", "anime", "--out", "p.json"]);
     assert_eq!(plan.status.code(), Some(2), "{}", stdout(&plan));
     assert!(stderr(&plan).contains("--again"), "{}", stderr(&plan));
     let again = world.run(&["backfill", "--pack", "anime", "--source", source, "--again"]);

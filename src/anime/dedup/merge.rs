@@ -87,11 +87,7 @@ async fn merge_alone(
         (include_str!("../../sql/dedup/move_links.sql"), &mut done.moved),
         (include_str!("../../sql/dedup/add_aliases.sql"), &mut done.aliases),
     ] {
-        let rows = sqlx::query(statement)
-            .bind(&from)
-            .bind(&into)
-            .fetch_all(&mut *tx)
-            .await?;
+        let rows = sqlx::query(statement).bind(&from).bind(&into).fetch_all(&mut *tx).await?;
         for row in rows {
             let table: &str = row.try_get("table_name")?;
             let (before, after): (Option<&str>, Option<&str>) =
@@ -205,13 +201,8 @@ async fn undo_alone(
 ) -> Result<Undone> {
     let mut tx = conn.begin().await?;
     let (from, into) = standing(&mut tx, merge).await?;
-    let mut done = Undone {
-        merge,
-        from: from.clone(),
-        into: into.clone(),
-        restored: 0,
-        left: Vec::new(),
-    };
+    let mut done =
+        Undone { merge, from: from.clone(), into: into.clone(), restored: 0, left: Vec::new() };
     sqlx::query("SELECT id FROM character WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE")
         .bind(vec![from.clone(), into.clone()])
         .execute(&mut *tx)
@@ -248,13 +239,11 @@ async fn undo_alone(
         return Err(Error::new(ErrorKind::StoreConflict, detail)
             .advice("--force leaves them as they are, and restores the others"));
     }
-    sqlx::query(
-        "UPDATE character_merge SET undone_at = now(), undone_by = $2 WHERE id = $1",
-    )
-    .bind(merge)
-    .bind(by)
-    .execute(&mut *tx)
-    .await?;
+    sqlx::query("UPDATE character_merge SET undone_at = now(), undone_by = $2 WHERE id = $1")
+        .bind(merge)
+        .bind(by)
+        .execute(&mut *tx)
+        .await?;
     sqlx::query(
         "UPDATE character_candidate k SET state = 'open', decided_at = NULL, decided_by = NULL \
          FROM character_merge m WHERE m.id = $1 AND k.id = m.candidate_id AND k.state = 'merged'",
@@ -315,7 +304,6 @@ async fn restore(
         "anime_character" => include_str!("../../sql/dedup/restore_link.sql"),
         _ => include_str!("../../sql/dedup/restore_alias.sql"),
     };
-    let done: i64 =
-        sqlx::query_scalar(statement).bind(before).bind(after).fetch_one(tx).await?;
+    let done: i64 = sqlx::query_scalar(statement).bind(before).bind(after).fetch_one(tx).await?;
     Ok(done == 1)
 }

@@ -145,13 +145,10 @@ pub async fn propose(
     crate::migrate::require_current(conn, PACK).await?;
     let mut tx = conn.begin().await?;
     let Neighbourhood { pairs, crowds } = neighbours.pairs(&mut tx, stop).await?;
-    let mut done =
-        Proposed { compared: pairs.len() as u64, crowds, ..Proposed::default() };
-    sqlx::raw_sql(
-        "CREATE TEMPORARY TABLE proposed_pair (one uuid, other uuid) ON COMMIT DROP",
-    )
-    .execute(&mut *tx)
-    .await?;
+    let mut done = Proposed { compared: pairs.len() as u64, crowds, ..Proposed::default() };
+    sqlx::raw_sql("CREATE TEMPORARY TABLE proposed_pair (one uuid, other uuid) ON COMMIT DROP")
+        .execute(&mut *tx)
+        .await?;
     for part in pairs.chunks(PAIRS_AT_ONCE) {
         stop.check()?;
         let mut scored: Vec<(Pair, Scored)> = compare(&mut tx, part).await?;

@@ -67,7 +67,10 @@ fn names(one: &Subject, other: &Subject, add: &mut impl FnMut(String, f64)) {
     } else if a == b {
         add(format!("the same name in other spellings: {} / {}", one.name, other.name), 0.38);
     } else if of_one.contains(&b) || of_other.contains(&a) {
-        add(format!("the name of one is an alias of the other: {} / {}", one.name, other.name), 0.3);
+        add(
+            format!("the name of one is an alias of the other: {} / {}", one.name, other.name),
+            0.3,
+        );
     } else if is_latin(&one.name) != is_latin(&other.name) {
         add("their names are in different scripts".to_owned(), 0.0);
     } else {
@@ -104,7 +107,8 @@ fn places(one: &Subject, other: &Subject, add: &mut impl FnMut(String, f64)) {
     };
     if !shared.is_empty() {
         add(format!("{} anime in common", shared.len()), 0.15);
-        let role = |subject: &Subject| shared.iter().find_map(|anime| subject.roles[*anime].clone());
+        let role =
+            |subject: &Subject| shared.iter().find_map(|anime| subject.roles[*anime].clone());
         match (role(one), role(other)) {
             (Some(a), Some(b)) if a == b => add(format!("the same role there: {a}"), 0.05),
             (Some(a), Some(b)) => add(format!("other roles there: {a} / {b}"), -0.05),

@@ -127,7 +127,11 @@ impl Run<'_> {
         Ok(sqlx::query_scalar(date).bind(run).fetch_one(&mut self.conn).await?)
     }
 
-    pub(super) async fn remember_header(&mut self, group: &Group, artifact: &mut Artifact) -> Result<()> {
+    pub(super) async fn remember_header(
+        &mut self,
+        group: &Group,
+        artifact: &mut Artifact,
+    ) -> Result<()> {
         let Some(header) = &group.header else { return Ok(()) };
         let text = canonical(header);
         let text = self
@@ -161,7 +165,11 @@ impl Run<'_> {
         Ok(sum)
     }
 
-    pub(super) async fn finish(&mut self, resumed: bool, resolution: Option<Resolution>) -> Result<Report> {
+    pub(super) async fn finish(
+        &mut self,
+        resumed: bool,
+        resolution: Option<Resolution>,
+    ) -> Result<Report> {
         let prepared = self.preparation;
         let total = self.counts(None).await?;
         let files: Vec<&str> = prepared.artifacts.iter().map(|a| a.file.as_str()).collect();

@@ -131,9 +131,8 @@ impl Against<'_> {
         let tally = found.tally("anime_xref");
         tally.source += told.entry.xrefs.len() as u64;
         tally.target += stored.xrefs.len() as u64;
-        let row = |source: &str| {
-            Row::new("anime_xref", &[("anime_id", &told.id), ("source", source)])
-        };
+        let row =
+            |source: &str| Row::new("anime_xref", &[("anime_id", &told.id), ("source", source)]);
         let more = stored.doc.get("meta.extra_urls");
         for xref in &told.entry.xrefs {
             let reference = &xref.reference;
@@ -236,10 +235,15 @@ impl Against<'_> {
         tally.target += stored.len() as u64;
         let row = |id: &Uuid, role: &str| {
             let id = id.to_string();
-            Row::new("anime_company", &[("anime_id", &told.id), ("company_id", &id), ("role", role)])
+            Row::new(
+                "anime_company",
+                &[("anime_id", &told.id), ("company_id", &id), ("role", role)],
+            )
         };
         for company in &told.entry.companies {
-            let held = stored.iter().find(|held| (held.id, held.role.as_str()) == (company.id, company.role));
+            let held = stored
+                .iter()
+                .find(|held| (held.id, held.role.as_str()) == (company.id, company.role));
             shared.company_said(company);
             match held {
                 None => found.missing(row(&company.id, company.role), &company.name, &told.locator),
@@ -369,7 +373,8 @@ pub(super) fn original(
     found: &mut Found<'_>,
 ) {
     let merged = merge(stored, &entry.doc, policy, Voice::Newer);
-    let fields = entry.doc.0.keys().filter(|field| !alike(stored.get(field), merged.doc.get(field)));
+    let fields =
+        entry.doc.0.keys().filter(|field| !alike(stored.get(field), merged.doc.get(field)));
     let proposed = merged.proposals.iter().map(|proposal| &proposal.field);
     let fields: std::collections::BTreeSet<&String> = fields.chain(proposed).collect();
     let value = |doc: &Doc, field: &String| doc.get(field).cloned();

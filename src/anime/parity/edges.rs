@@ -39,15 +39,15 @@ pub(super) fn compare(
             Some(at) => met[at].push(edge),
             None if is_to_itself(against, told, edge) => found.reviewed += 1,
             None => {
-                let row = row_of(told, edge.target, edge.relation, edge.title.as_deref(), &edge.urls);
+                let row =
+                    row_of(told, edge.target, edge.relation, edge.title.as_deref(), &edge.urls);
                 found.missing(row, &edge.urls.join(" "), &told.locator);
             }
         }
     }
     for (at, edge) in stored.edges.iter().enumerate() {
         found.tally(table_of(edge.target)).target += 1;
-        let row =
-            row_of(told, edge.target, &edge.relation, edge.title.as_deref(), &edge.urls);
+        let row = row_of(told, edge.target, &edge.relation, edge.title.as_deref(), &edge.urls);
         if !met[at].is_empty() {
             let mut changed = said(edge, &met[at]);
             if told.standing == Standing::Alone {

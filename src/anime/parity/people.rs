@@ -28,7 +28,11 @@ pub(super) fn compare(
         let named = part.id_in(told.anime);
         let Some(character) = against.holdings.characters.get(&named) else {
             let name = part.doc.text("name").unwrap_or_default();
-            found.missing(Row::new("character", &[("id", &named.to_string())]), name, &told.locator);
+            found.missing(
+                Row::new("character", &[("id", &named.to_string())]),
+                name,
+                &told.locator,
+            );
             continue;
         };
         shared.character_said(character, part);
@@ -87,7 +91,9 @@ fn appearance(
     let kept = |(field, said, _): &Changed| {
         let said = said.as_ref();
         merged.into_iter().flat_map(Json::iter).any(|row| {
-            said.is_some_and(|said| covers(row.pointer(&format!("/{}", field.replace('.', "/"))), said))
+            said.is_some_and(|said| {
+                covers(row.pointer(&format!("/{}", field.replace('.', "/"))), said)
+            })
         })
     };
     found.changed(

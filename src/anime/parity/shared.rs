@@ -62,11 +62,7 @@ impl Shared {
         }
     }
 
-    pub(super) fn character_said(
-        &mut self,
-        character: &StoredCharacter,
-        part: &CharacterPart,
-    ) {
+    pub(super) fn character_said(&mut self, character: &StoredCharacter, part: &CharacterPart) {
         let id = character.id;
         self.characters.push(id);
         for (field, value) in &part.doc.0 {

@@ -86,11 +86,7 @@ impl Queue {
             let entity: String = row.try_get("entity_type")?;
             let id = uuid_of(row.try_get("entity")?)?;
             let after = stored_json(row.try_get("after")?)?;
-            queue
-                .proposed
-                .entry(uuid_of(row.try_get("anime")?)?)
-                .or_default()
-                .push(after.clone());
+            queue.proposed.entry(uuid_of(row.try_get("anime")?)?).or_default().push(after.clone());
             let queued = Queued {
                 digest: row.try_get("proposal")?,
                 before: stored_json(row.try_get("before")?)?,

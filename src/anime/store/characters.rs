@@ -109,8 +109,7 @@ impl Cast {
             if named != id {
                 cast.redirects.insert(named, id);
             }
-            let member =
-                Member { doc, appears_in, is_stored: true, aliases, ..Member::default() };
+            let member = Member { doc, appears_in, is_stored: true, aliases, ..Member::default() };
             cast.members.insert(id, member);
         }
         Ok(cast)

@@ -64,7 +64,12 @@ pub(in crate::anime) fn named(edge: &StoredEdge) -> Json {
 }
 
 /// The offline database's bare urls say no type: they are any edge to their target.
-pub(in crate::anime) fn is_same(stored: &StoredEdge, known: &[Reference], edge: &Edge, any_type: bool) -> bool {
+pub(in crate::anime) fn is_same(
+    stored: &StoredEdge,
+    known: &[Reference],
+    edge: &Edge,
+    any_type: bool,
+) -> bool {
     // The resolver may have found that a manga is another original work.
     let is_anime = |target: Target| target == Target::Anime;
     if is_anime(stored.target) != is_anime(edge.target) {

@@ -28,7 +28,11 @@ pub(in crate::anime) struct State {
 
 impl State {
     /// Who speaks in an entry of an anime that is stored, or why it need not be heard.
-    pub(in crate::anime) fn verdict(&self, entry: &Entry, artifact: &Artifact) -> Result<Voice, Fate> {
+    pub(in crate::anime) fn verdict(
+        &self,
+        entry: &Entry,
+        artifact: &Artifact,
+    ) -> Result<Voice, Fate> {
         let is_offline = entry.kind == Kind::Offline;
         let heard = Some(&entry.sha256);
         if is_offline && self.is_enriched {
@@ -64,7 +68,10 @@ fn instant(text: &str) -> Option<jiff::Timestamp> {
 }
 
 /// States of the anime that are stored, whether or not they were ever ingested.
-pub(in crate::anime) async fn states(tx: &mut PgConnection, ids: &[Uuid]) -> Result<HashMap<Uuid, State>> {
+pub(in crate::anime) async fn states(
+    tx: &mut PgConnection,
+    ids: &[Uuid],
+) -> Result<HashMap<Uuid, State>> {
     let rows = sqlx::query(
         "SELECT a.id::text AS anime, s.last_payload_sha256, s.supplement_sha256, \
                 coalesce(s.source_kind, 'enriched') = 'enriched' AS is_enriched, \
@@ -162,7 +169,11 @@ pub(in crate::anime) fn gone_row(id: Uuid, key: &str, label: &str) -> Json {
 }
 
 /// A proposal to delete rows.
-pub(in crate::anime) fn vanished_rows(table: &str, rows: Vec<Json>, voice: Voice) -> Option<Proposal> {
+pub(in crate::anime) fn vanished_rows(
+    table: &str,
+    rows: Vec<Json>,
+    voice: Voice,
+) -> Option<Proposal> {
     let is_said = voice == Voice::Newer && !rows.is_empty();
     is_said.then(|| Proposal {
         field: table.to_owned(),
@@ -174,7 +185,10 @@ pub(in crate::anime) fn vanished_rows(table: &str, rows: Vec<Json>, voice: Voice
 }
 
 /// All that is stored of some anime.
-pub(in crate::anime) async fn stored(tx: &mut PgConnection, ids: &[Uuid]) -> Result<HashMap<Uuid, Stored>> {
+pub(in crate::anime) async fn stored(
+    tx: &mut PgConnection,
+    ids: &[Uuid],
+) -> Result<HashMap<Uuid, Stored>> {
     let mut found: HashMap<Uuid, Stored> = HashMap::new();
     if ids.is_empty() {
         return Ok(found);
