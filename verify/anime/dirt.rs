@@ -53,8 +53,9 @@ fn texts() -> Vec<(&'static str, Vec<u8>, u64, u64)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn dirt_of_every_kind_is_a_reject_of_its_own_and_takes_no_neighbour_along() {
     let mut wrong = Vec::new();
+    let world = World::new().await;
     for (what, bytes, stored, refused) in texts() {
-        let world = World::new().await;
+        world.sql("DELETE FROM anime; DELETE FROM toolkit.reject; DELETE FROM review_queue").await;
         let path = world.path("anime_database.json");
         std::fs::write(&path, bytes).unwrap();
         let report = match world.try_ingest(&path, Options::default()).await {
@@ -98,7 +99,11 @@ async fn a_wrong_type_anywhere_is_kept_or_refused_and_stops_nothing() {
         }
     }
     let world = World::new().await;
-    let whole = toolkit::demo::generate::anime::enriched_entry(3, 3, 9);
+    let mut whole = toolkit::demo::generate::anime::enriched_entry(3, 3, 9);
+    // Ids of episodes are of one anime.
+    for episode in whole["episodes"].as_array_mut().unwrap() {
+        episode.as_object_mut().unwrap().remove("id");
+    }
     let mut found = Vec::new();
     places(&whole, String::new(), &mut found);
     let others = [
@@ -139,7 +144,7 @@ async fn a_wrong_type_anywhere_is_kept_or_refused_and_stops_nothing() {
         );
     }
     let stored = report.total.counts.records.inserted;
-    assert!(stored * 10 > entries.len() as u64, "{stored} of {}", entries.len());
+    assert!(stored * 10 > entries.len() as u64 * 8, "{stored} of {}", entries.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -259,12 +264,35 @@ async fn an_artifact_that_changes_between_or_during_runs_is_noticed() {
     enriched_artifact(&path, 5, 60).unwrap();
     let error = ingest::run(&world.postgres, &ready, &Stop::new(), &|_| ()).await.unwrap_err();
     assert_eq!(error.kind(), toolkit::ErrorKind::SourceChanged, "{error}");
-    let resumed = world.try_ingest(&path, options.clone()).await;
-    let refused = resumed.unwrap_err();
-    assert_eq!(refused.kind(), toolkit::ErrorKind::RunMismatch, "{refused}");
+    assert_eq!(world.text("SELECT count(*)::text FROM anime").await, "0");
     let restarted = Options { restart: true, ..options };
     let report = world.try_ingest(&path, restarted).await.unwrap();
     assert_eq!(report.total.counts.rejects(), 0, "{report:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_artifact_that_is_overwritten_while_it_is_read_does_not_pass_for_a_whole_one() {
+    let world = World::new().await;
+    let path = world.path("anime_database.json");
+    enriched_artifact(&path, 4, 900).unwrap();
+    let (settings, pack) = (world.database.settings(), Pack::find("anime").unwrap());
+    let options = Options { entries_max: 10, ..Options::default() };
+    let roots = [path.clone()];
+    let ready =
+        ingest::prepare(&settings, &world.postgres, &pack, &roots, options.clone()).await.unwrap();
+    let is_first = std::sync::atomic::AtomicBool::new(true);
+    let on_event = |event: toolkit::backfill::Event| {
+        if matches!(event, toolkit::backfill::Event::Chunk { .. })
+            && is_first.swap(false, std::sync::atomic::Ordering::Relaxed)
+        {
+            enriched_artifact(&path, 5, 900).unwrap();
+        }
+    };
+    let done = ingest::run(&world.postgres, &ready, &Stop::new(), &on_event).await;
+    let error = done.unwrap_err();
+    assert_eq!(error.kind(), toolkit::ErrorKind::SourceChanged, "{error}");
+    let completed = "SELECT count(*)::text FROM ingestion_runs WHERE status = 'completed'";
+    assert_eq!(world.text(completed).await, "0");
 }
 
 #[tokio::test(flavor = "multi_thread")]
