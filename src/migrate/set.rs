@@ -48,7 +48,6 @@ const BUILTIN: &[BuiltinPack] = &[
             "anime/V4__graph.sql",
             "anime/V5__compression.sql",
             "anime/V7__dedup.sql",
-            "anime/V8__graph_bulk.sql",
         ],
     ),
     (
