@@ -56,7 +56,7 @@ impl Against<'_> {
         let stored = self.holdings.stored.get(&told.anime).unwrap_or(&none);
         let before = found.total();
         self.anime(told, stored, found);
-        self.xrefs(told, stored, found);
+        Self::xrefs(told, stored, found);
         self.episodes(told, stored, found);
         self.companies(told, shared, found);
         people::compare(self, told, stored, shared, found);
@@ -127,7 +127,7 @@ impl Against<'_> {
         changed
     }
 
-    fn xrefs(&self, told: &Told<'_>, stored: &Stored, found: &mut Found<'_>) {
+    fn xrefs(told: &Told<'_>, stored: &Stored, found: &mut Found<'_>) {
         let tally = found.tally("anime_xref");
         tally.source += told.entry.xrefs.len() as u64;
         tally.target += stored.xrefs.len() as u64;
