@@ -81,18 +81,18 @@ async fn dirt_of_every_kind_is_a_reject_of_its_own_and_takes_no_neighbour_along(
 /// Every member of an entry in turn is a value of another type.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_type_anywhere_is_kept_or_refused_and_stops_nothing() {
-    fn places(value: &Value, path: String, found: &mut Vec<String>) {
+    fn places(value: &Value, path: &str, found: &mut Vec<String>) {
         match value {
             Value::Object(members) => {
                 for (key, value) in members {
                     found.push(format!("{path}/{key}"));
-                    places(value, format!("{path}/{key}"), found);
+                    places(value, &format!("{path}/{key}"), found);
                 }
             }
             Value::Array(items) => {
                 for (at, item) in items.iter().enumerate() {
                     found.push(format!("{path}/{at}"));
-                    places(item, format!("{path}/{at}"), found);
+                    places(item, &format!("{path}/{at}"), found);
                 }
             }
             _ => {}
@@ -105,7 +105,7 @@ async fn a_wrong_type_anywhere_is_kept_or_refused_and_stops_nothing() {
         episode.as_object_mut().unwrap().remove("id");
     }
     let mut found = Vec::new();
-    places(&whole, String::new(), &mut found);
+    places(&whole, "", &mut found);
     let others = [
         json!(null),
         json!(true),
