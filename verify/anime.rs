@@ -1,7 +1,9 @@
 //! The pack `anime`: artifacts become rows, nothing of them is lost, nothing regresses.
 
+mod dedup;
 #[cfg(feature = "embedded-qdrant")]
 mod derived;
+mod dirt;
 mod ingestion;
 mod leaves;
 mod parity;

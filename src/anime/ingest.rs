@@ -8,7 +8,7 @@ mod prepare;
 pub(in crate::anime) mod reader;
 mod record;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,9 +17,10 @@ use serde::Serialize;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
-use crate::anime::ingest::group::{Place, Written, refusal_of};
+use crate::anime::ingest::group::{Place, Written};
 use crate::anime::ingest::reader::{GroupLimits, Item};
 use crate::anime::resolve::{self, Resolution};
+use crate::anime::retry;
 use crate::anime::store::Artifact;
 use crate::backfill::{Event, is_passing, pause, release_exclusive, require_exclusive, to_json};
 use crate::cast::Refusal;
@@ -29,7 +30,7 @@ use crate::pack::join_error;
 use crate::store::{Connector, Postgres};
 
 pub use group::EntryCounts;
-pub(in crate::anime) use group::STREAM;
+pub(in crate::anime) use group::{STREAM, refusal_of};
 pub(in crate::anime) use prepare::artifacts;
 pub use prepare::{ArtifactFile, Preparation, prepare};
 
@@ -92,8 +93,10 @@ pub async fn run(
     let connector = postgres.connector();
     let mut conn = connector.dedicated().await?;
     require_exclusive(&mut conn, &preparation.pack).await?;
-    let mut run = Run { connector, conn, preparation, stop, id: String::new() };
+    let mut run =
+        Run { connector, conn, preparation, stop, id: String::new(), corrected: HashSet::new() };
     let resumed = run.begin().await?;
+    run.corrected = retry::corrected(&mut run.conn).await?.into_iter().collect();
     let done = run.ingest(on_event).await;
     let (rate, resolution) = match done {
         Ok(done) => done,
@@ -120,6 +123,8 @@ struct Run<'a> {
     stop: &'a Stop,
     /// In `toolkit.run`.
     id: String,
+    /// Records that are stored corrected.
+    corrected: HashSet<[u8; 32]>,
 }
 
 impl Run<'_> {
@@ -173,6 +178,7 @@ impl Run<'_> {
                 entries += group.items.len() as u64;
                 let place = Place {
                     run_id: "",
+                    corrected: &HashSet::new(),
                     pack: &self.preparation.pack,
                     file: &artifact.file,
                     artifact: &shared,
@@ -205,6 +211,8 @@ impl Run<'_> {
     ) -> Result<i64> {
         let run_id = self.id.clone();
         place.run_id = &run_id;
+        let corrected = self.corrected.clone();
+        place.corrected = &corrected;
         let all: Vec<&Item> = items.iter().collect();
         let mut left = vec![all];
         while let Some(part) = left.pop() {

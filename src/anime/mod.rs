@@ -9,7 +9,9 @@
 //! | `store` | a group of entries in one transaction |
 //! | [`ingest`] | a run: read, write, checkpoint, resolve |
 //! | [`parity`] | every value of every entry is in Postgres, or accounted for |
+//! | [`dedup`] | near-duplicate characters: proposed, merged, taken back |
 //! | [`resolve`] | edges find their targets |
+//! | [`retry`] | refused records, corrected or as they are |
 //! | [`review`] | the queue of changes that wait for a person |
 //! | [`derived`] | sidecars and the collection, compared with Postgres |
 //! | [`sidecar`] | the ingestion state as a file beside the artifact |
@@ -17,6 +19,7 @@
 //! The outbox and the graph's edges are written by triggers of the schema, in the transaction of
 //! whatever changes their rows.
 
+pub mod dedup;
 pub mod derived;
 pub mod doc;
 pub mod entry;
@@ -25,6 +28,7 @@ pub mod parity;
 pub mod points;
 pub mod policy;
 pub mod resolve;
+pub mod retry;
 pub mod review;
 pub mod sidecar;
 mod store;

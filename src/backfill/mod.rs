@@ -49,6 +49,7 @@ pub use merge::{Refused, Superseded, Written, merge};
 pub(crate) use pack_lock::{release_exclusive, require_exclusive};
 pub use prepare::{Options, Preparation, StreamPreparation, default_workers, prepare};
 pub use retry::{LeftAlone, RefusedAgain, Retry, RetryOptions, retry};
+pub(crate) use retry::{begin as begin_retry, end as end_retry, wanted as wanted_rejects};
 pub(crate) use write::{Recorded, SETTINGS, record_ledger, record_rejects, to_json};
 
 pub use run::{Event, Report, StreamReport, run};

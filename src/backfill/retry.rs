@@ -167,7 +167,7 @@ pub async fn retry(
 }
 
 /// The rejects to be tried, by stream; those that need it no more are left alone.
-async fn wanted(
+pub(crate) async fn wanted(
     conn: &mut PgConnection,
     pack: &str,
     options: &RetryOptions,
@@ -260,7 +260,7 @@ async fn column_names(conn: &mut PgConnection, pack: &Pack) -> Result<SourceColu
     Ok(columns)
 }
 
-async fn begin(
+pub(crate) async fn begin(
     conn: &mut PgConnection,
     run_id: &str,
     pack: &str,
@@ -294,7 +294,7 @@ async fn begin(
     Ok(())
 }
 
-async fn end(conn: &mut PgConnection, run_id: &str, retry: &Retry) -> Result<()> {
+pub(crate) async fn end(conn: &mut PgConnection, run_id: &str, retry: &Retry) -> Result<()> {
     let counts = json!({
         "resolved": retry.resolved.len(),
         "retried": retry.retried.len(),

@@ -12,6 +12,7 @@
 pub mod backfill;
 mod backfill_documents;
 pub mod certificate;
+pub mod dedup;
 pub mod demo;
 mod demo_anime;
 pub mod doctor;
@@ -133,6 +134,8 @@ enum Command {
     Backfill(backfill::Args),
     /// Changes of artifacts that wait for a person: list, show, accept, reject
     Review(review::Args),
+    /// Characters that may be one: propose, review, merge, undo
+    Dedup(dedup::Args),
     /// Let relations find targets that were stored after them
     Resolve(resolve::Args),
     /// The ingestion state as a file beside an artifact: write, check, restore
@@ -176,6 +179,7 @@ impl Command {
             Self::Migrate(args) => migrate::run(args, settings, output).await,
             Self::Backfill(args) => backfill::run(args, settings, output).await,
             Self::Review(args) => review::run(args, settings, output).await,
+            Self::Dedup(args) => dedup::run(args, settings, output).await,
             Self::Resolve(args) => resolve::run(args, settings, output).await,
             Self::Sidecar(args) => sidecar::run(args, settings, output).await,
             Self::Rejects(args) => rejects::run(args, settings, output).await,

@@ -44,7 +44,11 @@ pub(super) async fn run(args: &Retrying, settings: &Settings, output: &Output) -
         dry_run: args.dry_run,
     };
     let postgres = output.stop().unless(Postgres::connect(settings)).await?;
-    let done = backfill::retry(settings, &postgres, pack, &options, output.stop()).await;
+    let done = if pack.manifest.documents.is_some() {
+        crate::anime::retry::retry(settings, &postgres, &pack, &options, output.stop()).await
+    } else {
+        backfill::retry(settings, &postgres, pack, &options, output.stop()).await
+    };
     let closed = postgres.close().await;
     let done = done?;
     closed?;

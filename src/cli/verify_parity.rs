@@ -413,7 +413,7 @@ fn left_out(report: &parity::Report) -> Vec<String> {
         for (count, what) in [
             (
                 documents.reviewed,
-                "are otherwise in Postgres by the update policy: `toolkit review list --state all`, \
+                "are otherwise in Postgres by the update policy: `toolkit review list`, \
                  `toolkit ledger list --pack anime`",
             ),
             (documents.elsewhere, "in Postgres come from other artifacts, or newer entries"),

@@ -50,6 +50,7 @@ const BUILTIN: &[BuiltinPack] = &[
             "anime/V5__compression.sql",
             "anime/V6__outbox_versions.sql",
             "anime/V7__outbox_notify.sql",
+            "anime/V8__dedup.sql",
         ],
     ),
     (

@@ -38,10 +38,10 @@ impl Source {
         let mut keys: HashSet<(usize, Digest)> = HashSet::new();
         let mut streams: BTreeSet<usize> = BTreeSet::new();
         for action in &plan.actions {
-            let stream = stream_of(opened, action)?;
-            if action.operation == Operation::Keep {
+            if !action.operation.is_of_rows() {
                 continue;
             }
+            let stream = stream_of(opened, action)?;
             if action.operation == Operation::Delete {
                 let output = output_of(opened, stream, action, None)?;
                 let feeds = &opened.plan.units[output.unit].feeds;

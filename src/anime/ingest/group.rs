@@ -1,6 +1,6 @@
 //! A group of entries in one transaction with its rejects, ledger entries, counts and checkpoint.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use sqlx::Connection as _;
 use sqlx::Row as _;
@@ -55,6 +55,8 @@ pub(super) struct Place<'a> {
     pub(super) file: &'a str,
     pub(super) artifact: &'a Artifact,
     pub(super) policy: &'a Policy,
+    /// Records that are stored corrected: met again, they are left out.
+    pub(super) corrected: &'a HashSet<[u8; 32]>,
     /// The group's number in its file.
     pub(super) number: i64,
 }
@@ -134,8 +136,7 @@ fn account(
             Some(Fate::Unchanged) => records.unchanged += 1,
             Some(Fate::Superseded) => records.superseded += 1,
             Some(Fate::Rejected(refusal)) => {
-                records.rejected += 1;
-                rejects.push(reject(place, item, refusal));
+                refuse(place, item, refusal, records, &mut rejects);
                 continue;
             }
             None => continue,
@@ -154,8 +155,7 @@ fn account(
             ItemContent::Entry(_) => refused,
         };
         if let Some(refusal) = why {
-            records.rejected += 1;
-            rejects.push(reject(place, item, refusal));
+            refuse(place, item, refusal, records, &mut rejects);
         }
     }
     for (table, (inserted, updated)) in &outcome.tables {
@@ -165,6 +165,22 @@ fn account(
         }
     }
     (sum, rejects)
+}
+
+/// A reject, unless what it would be is stored corrected already, by its ledger entry.
+fn refuse(
+    place: Place<'_>,
+    item: &Item,
+    refusal: &Refusal,
+    records: &mut RowCounts,
+    rejects: &mut Vec<RejectEntry>,
+) {
+    if place.corrected.contains(&sha256(&item.bytes)) {
+        records.skipped += 1;
+    } else {
+        records.rejected += 1;
+        rejects.push(reject(place, item, refusal));
+    }
 }
 
 fn reject(place: Place<'_>, item: &Item, refusal: &Refusal) -> RejectEntry {
@@ -281,7 +297,7 @@ async fn checkpoint(
 }
 
 /// Why Postgres refused an entry.
-pub(super) fn refusal_of(error: &Error) -> Refusal {
+pub(in crate::anime) fn refusal_of(error: &Error) -> Refusal {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(one) = cause {
         if let Some(sqlx::Error::Database(refused)) = one.downcast_ref::<sqlx::Error>() {

@@ -56,7 +56,7 @@ impl Against<'_> {
         let stored = self.holdings.stored.get(&told.anime).unwrap_or(&none);
         let before = found.total();
         self.anime(told, stored, found);
-        self.xrefs(told, stored, found);
+        Self::xrefs(told, stored, found);
         self.episodes(told, stored, found);
         self.companies(told, shared, found);
         people::compare(self, told, stored, shared, found);
@@ -127,7 +127,7 @@ impl Against<'_> {
         changed
     }
 
-    fn xrefs(&self, told: &Told<'_>, stored: &Stored, found: &mut Found<'_>) {
+    fn xrefs(told: &Told<'_>, stored: &Stored, found: &mut Found<'_>) {
         let tally = found.tally("anime_xref");
         tally.source += told.entry.xrefs.len() as u64;
         tally.target += stored.xrefs.len() as u64;
@@ -340,6 +340,8 @@ impl Against<'_> {
             let named = part.id_in(told.anime);
             add(&Json::from(named.to_string().as_str()));
             let Some(character) = self.holdings.characters.get(&named) else { continue };
+            let own = self.holdings.merged.get(&named).into_iter();
+            own.flat_map(|own| own.0.values()).for_each(&mut add);
             character.doc.0.values().for_each(&mut add);
             character.aliases.iter().for_each(|alias| add(&Json::from(alias.as_str())));
         }

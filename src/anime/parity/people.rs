@@ -40,7 +40,7 @@ pub(super) fn compare(
         if met.insert(character.id) {
             appearance(against, told, (part, character, link), found);
         }
-        tells(told, (part, character, link), found);
+        tells(against, told, (part, character, link), found);
     }
     let tally = found.tally("anime_character");
     tally.source += met.len() as u64;
@@ -107,7 +107,13 @@ fn appearance(
 const KEPT_BESIDE: [&str; 3] = ["meta.differs", "meta.repeats", "meta.merged"];
 
 /// The character: its row says what the entry says, or the link keeps how it differs.
-fn tells(told: &Told<'_>, (part, character, link): Seen<'_>, found: &mut Found<'_>) {
+fn tells(
+    against: &Against<'_>,
+    told: &Told<'_>,
+    (part, character, link): Seen<'_>,
+    found: &mut Found<'_>,
+) {
+    let own = against.holdings.merged.get(&character.named);
     let id = character.id.to_string();
     let differs = link.and_then(|link| link.get("meta.differs"));
     let repeats = link.and_then(|link| link.get("meta.repeats"));
@@ -115,6 +121,7 @@ fn tells(told: &Told<'_>, (part, character, link): Seen<'_>, found: &mut Found<'
     for (field, value) in &part.doc.0 {
         let stored = character.doc.get(field);
         let is_kept = covers(stored, value)
+            || covers(own.and_then(|own| own.get(field)), value)
             || covers(differs.and_then(|differs| differs.get(field)), value)
             || repeats.into_iter().flat_map(Json::iter).any(|one| covers(one.get(field), value));
         if !is_kept && told.standing != Standing::Earlier {

@@ -6,6 +6,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
+use crate::anime::doc::Doc;
 use crate::anime::entry::Target;
 use crate::anime::store::characters::{StoredCharacter, characters};
 use crate::anime::store::identity::uuid_of;
@@ -40,6 +41,8 @@ pub(super) struct Holdings {
     pub(super) companies: HashMap<Uuid, Vec<StoredCompany>>,
     /// By the id an entry gives them; of a merged one, what it became.
     pub(super) characters: HashMap<Uuid, StoredCharacter>,
+    /// Own rows of merged characters.
+    pub(super) merged: HashMap<Uuid, Doc>,
     pub(super) leads: HashMap<(Target, i64), Lead>,
 }
 
@@ -58,9 +61,29 @@ impl Holdings {
         for character in characters(conn, &people).await? {
             holdings.characters.insert(character.named, character);
         }
+        holdings.load_merged(conn).await?;
         holdings.load_companies(conn, anime).await?;
         holdings.load_leads(conn, anime).await?;
         Ok(holdings)
+    }
+
+    async fn load_merged(&mut self, conn: &mut PgConnection) -> Result<()> {
+        let all = self.characters.values();
+        let merged: Vec<Uuid> = all.filter(|c| c.named != c.id).map(|c| c.named).collect();
+        if merged.is_empty() {
+            return Ok(());
+        }
+        let rows = sqlx::query(
+            "SELECT id::text AS id, (to_jsonb(c) - ARRAY['id', 'created_at', 'updated_at'])::text \
+                 AS row FROM character c WHERE id = ANY($1::uuid[])",
+        )
+        .bind(texts(&merged))
+        .fetch_all(conn)
+        .await?;
+        for row in rows {
+            self.merged.insert(uuid_of(row.try_get("id")?)?, Doc::of_row(row.try_get("row")?)?);
+        }
+        Ok(())
     }
 
     async fn load_companies(&mut self, conn: &mut PgConnection, anime: &[Uuid]) -> Result<()> {
