@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
-use super::{Outcome, Output, Report, output};
+use super::{Outcome, Output, Report, output, reverse};
 use crate::capture::run::{Followed, Pace, Until, follow};
 use crate::capture::tail::{Applied, Tail, TailOptions};
 use crate::capture::{self, DisableOptions, Disabled, EnableOptions, Enabled, Status};
@@ -46,7 +46,8 @@ Examples:
   toolkit dual-write run --pack unified --source /data/app
   toolkit dual-write run --pack unified --source /data/app --until-caught-up
   toolkit dual-write status --pack unified --watch
-  toolkit dual-write disable --pack unified --source /data/app")]
+  toolkit dual-write disable --pack unified --source /data/app
+  toolkit dual-write reverse run --pack unified --source /data/app      after the cutover")]
 pub struct Args {
     #[command(subcommand)]
     action: Action,
@@ -119,6 +120,8 @@ enum Action {
         #[arg(long)]
         force: bool,
     },
+    /// After the cutover: write changes in Postgres back to SQLite
+    Reverse(reverse::Args),
 }
 
 /// Runs the command.
@@ -174,6 +177,7 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
             output.report(&disabled?)?;
             Ok(Outcome::Success)
         }
+        Action::Reverse(args) => Box::pin(reverse::run(args, settings, output)).await,
     }
 }
 

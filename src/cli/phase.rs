@@ -22,7 +22,7 @@ use crate::store::Postgres;
   0 bootstrap     the target's schema is made          toolkit migrate up
   1 dual-write    changes in SQLite reach Postgres      toolkit dual-write enable, then run
   2 backfill      history is copied and compared        toolkit backfill, verify-parity (3 times)
-  3 read cutover  Postgres is primary, SQLite follows   toolkit reverse run
+  3 read cutover  Postgres is primary, SQLite follows   toolkit dual-write reverse run
   4 decommission  SQLite is sealed                      toolkit backfill --historical
 
 `status` says what is done, what is missing, and the next command to type. `advance` enters the next

@@ -1,4 +1,4 @@
-//! `toolkit reverse`: after the cutover, changes in Postgres written back to `SQLite`.
+//! `toolkit dual-write reverse`: after the cutover, changes in Postgres written back to `SQLite`.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// Rejected rows that are listed at most.
 const LISTED_MAX: i64 = 1_000;
 
-/// Arguments of `toolkit reverse`.
+/// Arguments of `toolkit dual-write reverse`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 After the cutover the application writes Postgres. Triggers there log the keys of changed rows, and
@@ -49,11 +49,11 @@ At most 500 changes (--batch) and 48 MiB of rows are applied at a time, in one t
 file. A file or server that is away is tried again after 0.1 s to 5 s, for as long as it takes.
 
 Examples:
-  toolkit reverse streams --pack unified --source /data/app
-  toolkit reverse run --pack unified --source /data/app
-  toolkit reverse run --pack unified --source /data/app --until-caught-up
-  toolkit reverse status --pack unified
-  toolkit reverse rejects --pack unified")]
+  toolkit dual-write reverse streams --pack unified --source /data/app
+  toolkit dual-write reverse run --pack unified --source /data/app
+  toolkit dual-write reverse run --pack unified --source /data/app --until-caught-up
+  toolkit dual-write reverse status --pack unified
+  toolkit dual-write reverse rejects --pack unified")]
 pub struct Args {
     #[command(subcommand)]
     action: Action,
@@ -214,7 +214,7 @@ async fn disable(
     if waiting > 0 && !force {
         let what = format!("{waiting} changes wait to be written back");
         return Err(Error::new(ErrorKind::Busy, what).advice(
-            "apply them with `toolkit reverse run --until-caught-up`, or leave them with --force",
+            "apply them with `toolkit dual-write reverse run --until-caught-up`, or leave them with --force",
         ));
     }
     reverse::disable(&mut conn, pack.name()).await?;

@@ -323,13 +323,13 @@ async fn to_decommission(
         Check::missing(
             "reverse",
             format!("{rejects} rows could not be written back to SQLite"),
-            scene.command("reverse status"),
+            scene.command("dual-write reverse status"),
         )
     } else if !reversal::keeps_up(conn, scene.name()).await? {
         Check::missing(
             "reverse",
             format!("{lag} changes in Postgres are not written back to SQLite yet"),
-            scene.command("reverse run"),
+            scene.command("dual-write reverse run"),
         )
     } else {
         Check::met("reverse", "changes in Postgres are written back to SQLite as they come")

@@ -194,13 +194,19 @@ async fn a_half_written_document_is_left_alone_until_it_is_whole() {
     // Behind a fence, files that are gone are gone at once, and a copy takes their place.
     std::fs::remove_file(scene.source.join("doc-1.json")).unwrap();
     std::fs::remove_file(scene.source.join("b.jsonl")).unwrap();
-    let scan = tail.rescan(RescanOptions { full: true }, &stop).await.unwrap();
+    let scan = tail
+        .rescan(RescanOptions { is_last: true, ..RescanOptions::default() }, &stop)
+        .await
+        .unwrap();
     assert!(scan.is_complete(), "{scan:?}");
     assert_eq!(scan.vanished, ["b.jsonl", "doc-1.json"]);
     scene.is_clean();
     // A folder that is not there is no reason to delete everything.
     std::fs::remove_file(scene.source.join("doc-2.json")).unwrap();
-    let scan = tail.rescan(RescanOptions { full: true }, &stop).await.unwrap();
+    let scan = tail
+        .rescan(RescanOptions { is_last: true, ..RescanOptions::default() }, &stop)
+        .await
+        .unwrap();
     assert!(!scan.is_complete());
     assert_eq!(scene.count("app.doc").await, 1);
 }
