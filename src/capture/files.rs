@@ -26,6 +26,7 @@ use self::apply::FileWork;
 use self::known::{Known, known, vanished};
 use self::look::Seen;
 pub(super) use self::look::{Document, Looked, look};
+use crate::count::counted_are;
 use crate::error::{ErrorKind, Result};
 use crate::interrupt::Stop;
 use crate::pack::{OpenedPack, join_error};
@@ -238,7 +239,8 @@ async fn apply_one(
             scan.rejects += done.rejects;
             scan.problems.retain(|(known, _)| known != name);
             if done.waits > 0 {
-                let why = format!("{} of its rows wait for other rows", done.waits);
+                let why =
+                    format!("{} of it held back by other rows", counted_are(done.waits, "row"));
                 scan.problems.push((name.clone(), why));
             }
             return Ok(done.waits);

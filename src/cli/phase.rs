@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{Outcome, Output, Report, output};
 use crate::config::Settings;
+use crate::count::counted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::{Pack, builtin};
 use crate::phase::{
@@ -323,7 +324,7 @@ impl Report for Advanced {
                 text.push_str("\nno changes are made");
                 text
             }
-            Self::Entered { state, gate, forced, cutover, sealed } => {
+            Self::Entered { state, gate, forced, cutover, sealed, position } => {
                 let mut text =
                     format!("phase {} is entered: {}", state.phase, meaning(state.phase));
                 if *forced {
@@ -334,8 +335,23 @@ impl Report for Advanced {
                         text.push_str(&format!("\n  {:<24} {:>6} ms", step.step, step.ms));
                     }
                     text.push_str(&format!(
-                        "\nno store took writes for {} ms; {} keys compared behind the fence",
-                        done.freeze_ms, done.keys_verified
+                        "\nno store took writes for {} ms; {} compared behind the fence",
+                        done.freeze_ms,
+                        counted(done.keys_verified, "key")
+                    ));
+                }
+                if let Some(found) = position {
+                    text.push_str(&format!(
+                        "\nat {} of Postgres's log SQLite {}: full verification {} of {}; writes \
+                         waited {} ms",
+                        found.lsn,
+                        match found.differing_rows {
+                            0 => "held what Postgres held".to_owned(),
+                            rows => format!("DIFFERED in {}", counted(rows, "row")),
+                        },
+                        found.parity_run,
+                        counted(found.streams.len(), "stream"),
+                        found.hold_ms
                     ));
                 }
                 for file in sealed {

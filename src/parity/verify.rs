@@ -91,6 +91,8 @@ pub struct Options {
     pub independent: Independent,
     /// Whether what differs is compared again before it counts, because the stores change.
     pub settle: Settle,
+    /// The snapshot to read, by the name that `pg_export_snapshot` gave it; None: one of its own.
+    pub snapshot: Option<String>,
 }
 
 impl Default for Options {
@@ -103,6 +105,7 @@ impl Default for Options {
             spool_bytes_max: crate::parity::spool::BYTES_MAX,
             independent: Independent::Sample { n: 1000, seed: 0 },
             settle: Settle::No,
+            snapshot: None,
         }
     }
 }
@@ -156,7 +159,7 @@ pub(super) async fn examine(
     let started = Instant::now();
     let units = checked_units(opened, options)?;
     let streams: Vec<usize> = streams_of(opened, &units);
-    let (lsn, snapshot) = begin_snapshot(conn).await?;
+    let (lsn, snapshot) = begin_snapshot(conn, options.snapshot.as_deref()).await?;
     let mut accounts = Vec::new();
     for stream in &opened.plan.streams {
         accounts.push(Accounts::load(conn, &opened.plan.name, &stream.name).await?);

@@ -19,6 +19,7 @@ use super::files::{self, CapturedFile, Positions};
 use super::scene::Scene;
 use super::state::{self, Phase, State, Transition, TransitionKind};
 use super::{facts, fault, lock, reversal, target_fence};
+use crate::count::counted_are;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Changes that may be left when the fence is raised.
@@ -215,7 +216,10 @@ async fn catch_up(
         }
     }
     Err(not_now(
-        format!("{lag} captured changes are still not applied after {ATTEMPTS} attempts"),
+        format!(
+            "{} still not applied after {ATTEMPTS} attempts",
+            counted_are(lag, "captured change")
+        ),
         "the application writes faster than the tail applies: wait for a quieter hour",
     ))
 }

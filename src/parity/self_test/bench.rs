@@ -255,6 +255,7 @@ impl<'a> Bench<'a> {
             Way::Client | Way::Server | Way::ReRead => Level::Full,
         };
         let options = Options {
+            snapshot: None,
             level,
             streams: streams.to_vec(),
             differences_max: DIFFERENCES_MAX,
