@@ -336,6 +336,9 @@ impl Report for Enabled {
             table.add_row([file.source.clone(), action.to_owned(), file.tables.join(", ")]);
         }
         let mut text = format!("capture of the pack {}\n\n{table}", self.pack);
+        for note in &self.notes {
+            text.push_str(&format!("\nnote: {note}"));
+        }
         for file in &self.files {
             for cost in &file.costs {
                 text.push_str(&format!(
