@@ -267,6 +267,12 @@ fn status_text(status: &Status) -> String {
         let sum = file.sha256.as_deref().unwrap_or("the file was gone");
         let only = if file.read_only { ", read-only" } else { "" };
         text.push_str(&format!("\n  sealed: {} SHA-256 {sum}{only}", file.path));
+        match (&file.lsn, &file.parity_run) {
+            (Some(lsn), Some(run)) => {
+                text.push_str(&format!(", as Postgres was at {lsn}: verification {run}"));
+            }
+            _ => text.push_str(", not known to be what Postgres held"),
+        }
     }
     if let Some(next) = &status.next {
         text.push_str(&format!("\nnext: {next}"));
