@@ -152,7 +152,7 @@ async fn advance_locked(
         }
         return Ok(Advanced::Refused { gate });
     }
-    let forced = !gate.is_open();
+    let mut forced = !gate.is_open();
     let kind = if forced { TransitionKind::Force } else { TransitionKind::Advance };
     if !scene.roots.is_empty() {
         let now = scene.basis(conn).await?;
@@ -173,6 +173,7 @@ async fn advance_locked(
             let hold_max = options.cutover.freeze_max;
             match decommission::run(scene, conn, &gate, kind, reason, hold_max).await? {
                 Decommissioned::Entered { state, files, position: found } => {
+                    forced |= found.as_ref().is_none_or(|found| !found.is_exact());
                     (sealed, position) = (files, found.map(Box::new));
                     state
                 }

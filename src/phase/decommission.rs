@@ -72,11 +72,13 @@ pub(super) async fn run(
     reason: Option<&str>,
     hold_max: Duration,
 ) -> Result<Decommissioned> {
+    // Whoever gives a reason accepts whatever is missing.
+    let is_forced = reason.is_some();
     let captured = files::captured(conn, scene.name()).await?;
     let kept = match scene.open().await {
         Ok(opened) => Some(position::reach(scene, opened, hold_max).await?),
         // Whoever forces it may have lost the files.
-        Err(error) if kind == TransitionKind::Force => {
+        Err(error) if is_forced => {
             tracing::warn!(%error, "the files are sealed without a comparison");
             None
         }
@@ -84,11 +86,12 @@ pub(super) async fn run(
     };
     let position = kept.as_ref().map(|kept| kept.position.clone());
     if let Some(found) = position.as_ref().filter(|found| !found.is_exact())
-        && kind != TransitionKind::Force
+        && !is_forced
     {
         return Ok(Decommissioned::NotExact(not_exact(found)));
     }
     let exact = position.as_ref().filter(|found| found.is_exact());
+    let kind = if exact.is_some() { kind } else { TransitionKind::Force };
     let change = Transition {
         from: Phase::Cutover,
         to: Phase::Decommissioned,
