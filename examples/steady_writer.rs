@@ -16,7 +16,7 @@
 //! toolkit dual-write run $P &
 //! toolkit phase advance $P; toolkit backfill $P; toolkit verify-parity $P
 //! toolkit phase advance $P              # the cutover: the writer says how long it waited
-//! toolkit reverse run $P &
+//! toolkit dual-write reverse run $P &
 //! toolkit phase rollback $P             # and back
 //! ```
 

@@ -6,6 +6,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`cli`] | arguments, output, one file per command; the only place that prints |
+//! | `count` | how many there are of something, in words |
 //! | [`config`] | flag > environment > `toolkit.toml` > default, resolved once into `Settings` |
 //! | [`error`] | the one error with its kind, detail, advice and cause |
 //! | [`whole_file`] | files that are written whole or not at all |
@@ -48,6 +49,7 @@ pub mod cast;
 pub mod certificate;
 pub mod cli;
 pub mod config;
+mod count;
 pub mod demo;
 pub mod derive;
 pub mod doctor;

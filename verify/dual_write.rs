@@ -5,5 +5,6 @@ mod hardship;
 mod history;
 mod install;
 mod random;
+mod refusals;
 mod scene;
 mod writes;

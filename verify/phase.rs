@@ -3,4 +3,5 @@
 mod cutover;
 mod gates;
 mod scene;
+mod shop;
 mod walk;

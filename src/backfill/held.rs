@@ -23,8 +23,8 @@ use super::prepare::Preparation;
 use super::twins::{merge_rule, refuse_twins};
 use super::write::{Place, SETTINGS, Scene, account, insert_ledger, insert_rejects, to_json};
 use super::{captured, dangling, ties, triggers};
-use crate::canonical::{Layout, fields_of, with_nulls};
-use crate::derive::{LedgerEntry, output_name};
+use crate::canonical::{Layout, with_nulls};
+use crate::derive::LedgerEntry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
 use crate::pack::manifest::ConflictRule;
@@ -470,25 +470,8 @@ impl Page {
         let mut entries = Vec::new();
         for at in &outcome.stored {
             let row = &self.chunk.outputs[scene.index].rows[*at];
-            let fields = scene.fields(row);
-            for position in &self.nulled[*at] {
-                let column = &scene.output().columns[*position];
-                let Some(Some(range)) = fields_of(fields).get(*position).cloned() else { continue };
-                let original =
-                    crate::canonical::display_field(column.cast.ty(), &fields[range]).into_bytes();
-                entries.push(LedgerEntry {
-                    output: output_name(scene.stream, scene.index),
-                    source: scene.source(row),
-                    locator: scene.locator(row),
-                    column: column.name.clone(),
-                    rule: ORPHAN.to_owned(),
-                    path: String::new(),
-                    original_hash: crate::canonical::sha256(&original),
-                    original: Some(original),
-                    secret: false,
-                    target_digest: None,
-                });
-            }
+            let nulled = self.nulled[*at].iter();
+            entries.extend(nulled.filter_map(|position| scene.nulled(row, *position)));
         }
         entries
     }

@@ -82,6 +82,37 @@ pub(super) async fn take_out(
     Ok(orphans)
 }
 
+/// Per row of the batch, the columns that may be NULL instead of leading nowhere, and do.
+pub(super) async fn loose_ends(
+    conn: &mut PgConnection,
+    output: &OutputPlan,
+    rows: &OutputRows,
+    batch: &[RowRef],
+) -> Result<Vec<Vec<usize>>> {
+    let mut ends: Vec<Vec<usize>> = batch.iter().map(|_| Vec::new()).collect();
+    if output.orphan_null.is_empty() || is_widest(output) {
+        return Ok(ends);
+    }
+    let mut savepoint = conn.begin().await?;
+    let stage = fill_stage(&mut savepoint, output, rows, batch).await?;
+    for key in output.table.foreign_keys.iter().filter(|key| key.simple) {
+        let own = positions(output, &key.columns).unwrap_or_default();
+        let loose = own.into_iter().filter(|at| output.orphan_null.contains(at));
+        let loose: Vec<usize> = loose.collect();
+        let Some(Query { nowhere, .. }) = query(output, key, &stage) else { continue };
+        if loose.is_empty() {
+            continue;
+        }
+        for row in sqlx::query(sql(nowhere)).fetch_all(&mut *savepoint).await? {
+            if let Some(ends) = ends.get_mut(place(&row, "ord")?) {
+                ends.extend(loose.iter().copied());
+            }
+        }
+    }
+    savepoint.rollback().await?;
+    Ok(ends)
+}
+
 /// A row whose parent is missing.
 pub(super) fn missing(key: &ForeignKey) -> Refused {
     Refused {

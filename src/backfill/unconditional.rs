@@ -10,9 +10,10 @@ use sqlx::postgres::PgConnection;
 
 use super::chunk::{Chunk, OutputRows, RowRef};
 use super::merge::{self, Refused, key_match, merge};
-use super::orphans::ORPHAN;
+use super::orphans::{self, ORPHAN};
 use super::stage::{create_stage, fill_stage};
 use super::write::{Place, Scene, insert_ledger, insert_rejects};
+use crate::canonical::with_nulls;
 use crate::derive::{LedgerEntry, RejectEntry};
 use crate::error::Result;
 use crate::pack::manifest::ConflictRule;
@@ -107,6 +108,49 @@ impl<'a> Field<'a> {
             stored.gave_way.push(*row);
             stored.ledger.push(scene.repeated(row));
         }
+        Ok(stored)
+    }
+
+    /// Stores rows that lead nowhere with NULL where the pack says so, each with its ledger
+    /// entries; hands back those that are not stored even so.
+    pub async fn store_loose(
+        &self,
+        tx: &mut PgConnection,
+        chunk: &Chunk,
+        index: usize,
+        chosen: Vec<RowRef>,
+    ) -> Result<Stored> {
+        let output = &self.stream.outputs[index];
+        let derived = &chunk.outputs[index];
+        let mut stored = Stored::default();
+        if output.orphan_null.is_empty() {
+            let why = Refused { reason: ORPHAN.to_owned(), detail: String::new() };
+            stored.refused.extend(chosen.into_iter().map(|row| (row, why.clone())));
+            return Ok(stored);
+        }
+        create_stage(tx, output).await?;
+        let ends = orphans::loose_ends(tx, output, derived, &chosen).await?;
+        let mut loose = OutputRows::default();
+        for (row, ends) in chosen.iter().zip(&ends) {
+            let fields = with_nulls(derived.fields(row), ends);
+            let start = loose.buffer.len();
+            loose.buffer.extend_from_slice(&fields);
+            let digest = output.layout.row_digest(&fields);
+            loose.rows.push(RowRef { start, end: loose.buffer.len(), digest, ..*row });
+        }
+        let rows = loose.rows.clone();
+        let written = merge(tx, output, ConflictRule::SourceWins, &loose, rows, true).await?;
+        stored.changed = written.counts.inserted + written.counts.updated;
+        stored.unchanged = written.counts.unchanged;
+        let place = |row: &RowRef| (row.record, row.element);
+        let lost: HashSet<(u32, u32)> = written.refused.iter().map(|(r, _)| place(r)).collect();
+        let scene = Scene { stream: self.stream, index, chunk };
+        for (row, ends) in chosen.iter().zip(&ends).filter(|(row, _)| !lost.contains(&place(row))) {
+            stored.ledger.extend(ends.iter().filter_map(|at| scene.nulled(row, *at)));
+        }
+        let original = |row: &RowRef| chosen.iter().find(|one| place(one) == place(row)).copied();
+        let refused = written.refused.into_iter();
+        stored.refused = refused.filter_map(|(row, why)| Some((original(&row)?, why))).collect();
         Ok(stored)
     }
 

@@ -13,8 +13,10 @@ use crate::backfill::counts::{Counts, RowCounts};
 use crate::backfill::held;
 use crate::backfill::lease::LEASE_SECONDS;
 use crate::backfill::merge::{self, Refused, Superseded, Written};
+use crate::backfill::orphans::ORPHAN;
 use crate::backfill::triggers;
 use crate::backfill::twins::{KnownTwins, merge_rule, refuse_twins};
+use crate::canonical::fields_of;
 use crate::derive::{LedgerEntry, RejectEntry, output_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::manifest::ConflictRule;
@@ -345,6 +347,28 @@ impl Scene<'_> {
             record: Some(bytes),
             secret: false,
         }
+    }
+
+    /// The entry of a value that is NULL in the target because it leads nowhere; None: it was
+    /// NULL before.
+    pub(super) fn nulled(&self, row: &RowRef, position: usize) -> Option<LedgerEntry> {
+        let column = &self.output().columns[position];
+        let fields = self.fields(row);
+        let range = fields_of(fields).get(position).cloned()??;
+        let ty = column.cast.ty();
+        let original = crate::canonical::display_field(ty, &fields[range]).into_bytes();
+        Some(LedgerEntry {
+            output: output_name(self.stream, self.index),
+            source: self.source(row),
+            locator: self.locator(row),
+            column: column.name.clone(),
+            rule: ORPHAN.to_owned(),
+            path: String::new(),
+            original_hash: crate::canonical::sha256(&original),
+            original: Some(original),
+            secret: false,
+            target_digest: None,
+        })
     }
 
     pub(super) fn superseded(&self, superseded: &Superseded) -> LedgerEntry {

@@ -1,8 +1,8 @@
 //! JSON and CSV files of a pack, rescanned: what changed by SHA-256 is derived again.
 //!
-//! Size and modification time say where to look, the hash says whether anything changed; with
-//! [`RescanOptions::full`] every file is hashed. A file is applied in one transaction: its rows, the
-//! rows that vanished from it, its rejects and ledger, and its entry in `toolkit.capture_file`.
+//! Size, times and inode say which files need not be read ([`look`]), the hash says whether one
+//! changed. A file is applied in one transaction: its rows, the rows that vanished from it, its
+//! rejects and ledger, and its entry in `toolkit.capture_file`.
 //!
 //! * A key that several files yield belongs to one of them, by the output's conflict rule; when
 //!   that one changes or goes, the others are derived again.
@@ -13,20 +13,25 @@
 //!   are gone at once, nothing is deleted: a folder may be unmounted, and somebody has to look.
 
 mod apply;
+mod known;
+mod look;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use serde::Serialize;
 use sqlx::postgres::PgConnection;
 
 use self::apply::FileWork;
+use self::known::{Known, known, vanished};
+use self::look::Seen;
+pub(super) use self::look::{Document, Looked, look};
+use crate::count::counted_are;
 use crate::error::{ErrorKind, Result};
 use crate::interrupt::Stop;
 use crate::pack::{OpenedPack, join_error};
 use crate::source::SourceFile;
-use crate::source::discover::{ListedDocument, Listing, hash_file, list_documents};
+use crate::source::discover::{Listing, list_documents};
 
 /// Passes over files that depend on each other.
 const PASSES_MAX: usize = 8;
@@ -34,9 +39,11 @@ const PASSES_MAX: usize = 8;
 /// How to look.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RescanOptions {
-    /// Hash every file, whatever its size and time say, and look at unfinished and vanished ones
-    /// twice now: for the last time, behind a fence.
-    pub full: bool,
+    /// Read every file, whatever its size and times say, once it has been quiet for two seconds;
+    /// the next look then reads only what was written in between.
+    pub thorough: bool,
+    /// Look at unfinished and vanished files twice now: for the last time, behind a fence.
+    pub is_last: bool,
 }
 
 /// What a rescan found and did.
@@ -44,6 +51,8 @@ pub struct RescanOptions {
 pub struct Rescan {
     /// Files there are.
     pub files: u64,
+    /// How often one was read to find out whether it changed.
+    pub read: u64,
     /// Files that were applied.
     pub applied: Vec<String>,
     /// Rows written.
@@ -66,25 +75,24 @@ impl Rescan {
     pub fn is_complete(&self) -> bool {
         self.unfinished.is_empty() && self.problems.is_empty()
     }
+
+    /// Rows of the target that are other than before.
+    fn written(&self) -> u64 {
+        self.rows + self.deleted
+    }
 }
 
-/// What is remembered of files between looks: those that seemed unfinished, by the hash they had.
+/// What is remembered of files between looks.
 #[derive(Debug, Default)]
 pub struct Memory {
+    /// Those that seemed unfinished, by the hash they had.
     unfinished: HashMap<String, String>,
-}
-
-/// A file as it was applied last.
-#[derive(Debug, Clone)]
-struct Known {
-    sha256: String,
-    size_bytes: i64,
-    modified_ns: i64,
-    is_missing: bool,
+    /// All of them, as they were seen.
+    files: HashMap<String, Seen>,
 }
 
 /// Lists the pack's documents. Blocking work is done on a thread of its own.
-pub(super) async fn list(opened: &Arc<OpenedPack>) -> Result<Listing> {
+async fn list(opened: &Arc<OpenedPack>) -> Result<Listing> {
     let opened = Arc::clone(opened);
     tokio::task::spawn_blocking(move || list_documents(&opened.pack, &opened.roots))
         .await
@@ -94,60 +102,52 @@ pub(super) async fn list(opened: &Arc<OpenedPack>) -> Result<Listing> {
 /// Names of the files that came, changed or went since they were applied.
 pub(super) async fn moved(
     conn: &mut PgConnection,
-    opened: &OpenedPack,
-    listing: &Listing,
-    options: RescanOptions,
+    pack: &str,
+    looked: &Looked,
 ) -> Result<Vec<String>> {
-    let known = known(conn, &opened.plan.name).await?;
-    let changes = changed(listing, &known, options.full).await?;
+    let known = known(conn, pack).await?;
+    let changes = changed(looked, &known);
     let mut names: Vec<String> =
-        changes.files.iter().map(|changed| changed.listed.name.clone()).collect();
+        changes.documents.iter().map(|changed| changed.listed.name.clone()).collect();
     let there: HashSet<&str> =
-        listing.documents.iter().map(|listed| listed.relative.as_str()).collect();
+        looked.listing.documents.iter().map(|listed| listed.relative.as_str()).collect();
     let gone = known.keys().filter(|name| !there.contains(name.as_str()));
     names.extend(gone.map(|name| name.rsplit('/').next().unwrap_or(name).to_owned()));
     Ok(names)
 }
 
-/// Looks at every document of the pack and applies what changed.
-///
-/// Rows of tables that take values from documents beside them are the tail's:
-/// [`super::tail::Tail::rescan`] does both.
-pub async fn rescan(
+/// Applies the documents of a look that changed. Rows of tables that take values from documents
+/// beside them are the tail's: [`super::tail::Tail::rescan`] does both.
+pub(super) async fn apply(
     conn: &mut PgConnection,
     opened: &Arc<OpenedPack>,
     run_id: &str,
-    options: RescanOptions,
+    looked: &Looked,
     memory: &mut Memory,
     stop: &Stop,
-) -> Result<Rescan> {
-    let listing = list(opened).await?;
-    let looking = Looking { opened, run_id, listing: &listing, stop };
-    let mut scan = Rescan { files: listing.documents.len() as u64, ..Rescan::default() };
-    for _ in 0..=usize::from(options.full) {
-        scan = merged(scan);
-        looking.apply(conn, options.full, memory, &mut scan).await?;
-        let gone = scan.vanished.len();
-        vanished(conn, opened, run_id, &listing, &mut scan).await?;
-        if scan.vanished.len() > gone {
-            // What had given way to them, or was a copy of them, stands for itself now.
-            looking.apply(conn, false, memory, &mut scan).await?;
-        }
-        if scan.is_complete() {
-            break;
-        }
-        if options.full {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
+    scan: &mut Rescan,
+) -> Result<()> {
+    scan.files = looked.listing.documents.len() as u64;
+    scan.read += looked.read;
+    // What was done stays said; what was found is found again.
+    scan.unfinished.clear();
+    scan.problems.clear();
+    let looking = Looking { opened, run_id, looked, stop };
+    looking.apply(conn, memory, scan).await?;
+    let gone = scan.vanished.len();
+    vanished(conn, opened, run_id, looked, scan).await?;
+    if scan.vanished.len() > gone {
+        // What had given way to them, or was a copy of them, stands for itself now.
+        looking.apply(conn, memory, scan).await?;
     }
-    Ok(scan)
+    Ok(())
 }
 
 /// What is looked at.
 struct Looking<'a> {
     opened: &'a Arc<OpenedPack>,
     run_id: &'a str,
-    listing: &'a Listing,
+    looked: &'a Looked,
     stop: &'a Stop,
 }
 
@@ -156,25 +156,34 @@ impl Looking<'_> {
     async fn apply(
         &self,
         conn: &mut PgConnection,
-        hashes_all: bool,
         memory: &mut Memory,
         scan: &mut Rescan,
     ) -> Result<()> {
+        // Files with rows that wait for others, and how much was written when they were tried.
+        let mut waiting: HashMap<String, u64> = HashMap::new();
         for pass in 0..PASSES_MAX {
             let known = known(conn, &self.opened.plan.name).await?;
-            let changed = changed(self.listing, &known, hashes_all && pass == 0).await?;
-            let before = scan.applied.len();
-            for file in &changed.files {
+            let changed = changed(self.looked, &known);
+            let mut tried = 0;
+            for document in &changed.documents {
                 self.stop.check()?;
-                if pass > 0 && scan.unfinished.iter().any(|(name, _)| *name == file.listed.relative)
-                {
+                let name = &document.listed.relative;
+                let is_unfinished = scan.unfinished.iter().any(|(known, _)| known == name);
+                // Nothing was written since that could have helped.
+                let is_stuck = waiting.get(name) == Some(&scan.written());
+                if pass > 0 && (is_unfinished || is_stuck) {
                     continue;
                 }
                 let (opened, run_id) = (self.opened, self.run_id);
-                let work = FileWork { opened, run_id, file, all: &changed.hashes };
-                apply_one(conn, &work, memory, scan).await?;
+                let work = FileWork { opened, run_id, document, all: &changed.hashes };
+                let waits = apply_one(conn, &work, memory, scan).await?;
+                tried += 1;
+                waiting.remove(name);
+                if waits > 0 {
+                    waiting.insert(name.clone(), scan.written());
+                }
             }
-            if scan.applied.len() == before {
+            if tried == 0 {
                 break;
             }
         }
@@ -182,121 +191,62 @@ impl Looking<'_> {
     }
 }
 
-/// What was done stays said; what was found is found again.
-fn merged(scan: Rescan) -> Rescan {
-    Rescan { unfinished: Vec::new(), problems: Vec::new(), ..scan }
-}
-
-async fn known(conn: &mut PgConnection, pack: &str) -> Result<BTreeMap<String, Known>> {
-    let rows: Vec<(String, String, i64, i64, bool)> = sqlx::query_as(
-        "SELECT source, sha256, size_bytes, modified_ns, vanished_at IS NOT NULL \
-         FROM toolkit.capture_file WHERE pack = $1",
-    )
-    .bind(pack)
-    .fetch_all(conn)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .map(|(source, sha256, size_bytes, modified_ns, is_missing)| {
-            (source, Known { sha256, size_bytes, modified_ns, is_missing })
-        })
-        .collect())
-}
-
-/// A document that is to be applied.
-#[derive(Debug, Clone)]
-pub(super) struct Changed {
-    pub(super) listed: ListedDocument,
-    pub(super) file: SourceFile,
-    pub(super) modified_ns: i64,
-}
-
 /// The documents that are not as they were applied, and the hashes of all.
 struct Changes {
-    files: Vec<Changed>,
+    documents: Vec<Document>,
     hashes: BTreeMap<String, (SourceFile, Vec<String>)>,
 }
 
-async fn changed(
-    listing: &Listing,
-    known: &BTreeMap<String, Known>,
-    hashes_all: bool,
-) -> Result<Changes> {
-    let documents = listing.documents.clone();
-    let known = known.clone();
-    tokio::task::spawn_blocking(move || {
-        let mut changes = Changes { files: Vec::new(), hashes: BTreeMap::new() };
-        let mut moved: HashSet<String> = HashSet::new();
-        let mut all = Vec::new();
-        for listed in documents {
-            // One that went away in between is found missing the next time.
-            let Ok(found) = std::fs::metadata(&listed.path) else { continue };
-            let modified = found.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-            let modified_ns =
-                modified.and_then(|since| i64::try_from(since.as_nanos()).ok()).unwrap_or(0);
-            let size = i64::try_from(found.len()).unwrap_or(i64::MAX);
-            let before = known.get(&listed.relative);
-            let looks_same = before.is_some_and(|before| {
-                before.size_bytes == size && before.modified_ns == modified_ns && !before.is_missing
-            });
-            let sha256 = match before {
-                Some(before) if looks_same && !hashes_all => before.sha256.clone(),
-                _ => hash_file(&listed.path)?.0,
-            };
-            let is_changed = before.is_none_or(|before| {
-                before.sha256 != sha256 || before.sha256.is_empty() || before.is_missing
-            });
-            // An emptied hash asks for the file to be applied again.
-            let sha256 = if sha256.is_empty() { hash_file(&listed.path)?.0 } else { sha256 };
-            if is_changed {
-                moved.insert(sha256.clone());
-                moved.extend(before.map(|before| before.sha256.clone()));
-            }
-            let file = SourceFile {
-                path: listed.path.clone(),
-                relative: listed.relative.clone(),
-                sha256,
-                size_bytes: found.len(),
-            };
-            changes.hashes.insert(listed.relative.clone(), (file.clone(), listed.streams.clone()));
-            all.push((Changed { listed, file, modified_ns }, is_changed));
+fn changed(looked: &Looked, known: &BTreeMap<String, Known>) -> Changes {
+    let mut hashes = BTreeMap::new();
+    let mut moved: HashSet<&str> = HashSet::new();
+    let mut changed: HashSet<&str> = HashSet::new();
+    for Document { listed, file, .. } in &looked.documents {
+        let before = known.get(&listed.relative);
+        // An emptied hash asks for the file to be applied again.
+        if before.is_none_or(|before| before.sha256 != file.sha256 || before.is_missing) {
+            changed.insert(&listed.relative);
+            moved.insert(&file.sha256);
+            moved.extend(before.map(|before| before.sha256.as_str()));
         }
-        // Of equal files one is read, the others are its copies: which one may have changed.
-        changes.files = all
-            .into_iter()
-            .filter(|(changed, is_changed)| {
-                *is_changed || (changed.file.size_bytes > 0 && moved.contains(&changed.file.sha256))
-            })
-            .map(|(changed, _)| changed)
-            .collect();
-        Ok(changes)
-    })
-    .await
-    .map_err(join_error)?
+        hashes.insert(listed.relative.clone(), (file.clone(), listed.streams.clone()));
+    }
+    // Of equal files one is read, the others are its copies: which one may have changed.
+    let is_concerned = |one: &&Document| {
+        changed.contains(one.listed.relative.as_str())
+            || (one.file.size_bytes > 0 && moved.contains(one.file.sha256.as_str()))
+    };
+    Changes { documents: looked.documents.iter().filter(is_concerned).cloned().collect(), hashes }
 }
 
+/// Applies a document; how many of its rows wait for others.
 async fn apply_one(
     conn: &mut PgConnection,
     work: &FileWork<'_>,
     memory: &mut Memory,
     scan: &mut Rescan,
-) -> Result<()> {
-    let name = &work.file.listed.relative;
-    let is_final = memory.unfinished.get(name) == Some(&work.file.file.sha256);
+) -> Result<u64> {
+    let name = &work.document.listed.relative;
+    let is_final = memory.unfinished.get(name) == Some(&work.document.file.sha256);
     match work.apply(conn, is_final).await {
         Ok(Some(done)) => {
             memory.unfinished.remove(name);
-            scan.applied.push(name.clone());
+            if !scan.applied.contains(name) {
+                scan.applied.push(name.clone());
+            }
             scan.rows += done.rows;
             scan.deleted += done.deleted;
             scan.rejects += done.rejects;
+            scan.problems.retain(|(known, _)| known != name);
             if done.waits > 0 {
-                let why = format!("{} of its rows wait for other rows", done.waits);
+                let why =
+                    format!("{} of it held back by other rows", counted_are(done.waits, "row"));
                 scan.problems.push((name.clone(), why));
             }
+            return Ok(done.waits);
         }
         Ok(None) => {
-            memory.unfinished.insert(name.clone(), work.file.file.sha256.clone());
+            memory.unfinished.insert(name.clone(), work.document.file.sha256.clone());
             let why = "it cannot be parsed to its end; it may be being written".to_owned();
             scan.unfinished.push((name.clone(), why));
         }
@@ -307,57 +257,5 @@ async fn apply_one(
         }
         Err(error) => return Err(error),
     }
-    Ok(())
-}
-
-/// Files that are no longer there: noted at the first look, gone with their rows at the second.
-async fn vanished(
-    conn: &mut PgConnection,
-    opened: &Arc<OpenedPack>,
-    run_id: &str,
-    listing: &Listing,
-    scan: &mut Rescan,
-) -> Result<()> {
-    let pack = &opened.plan.name;
-    let there: HashSet<&str> =
-        listing.documents.iter().map(|listed| listed.relative.as_str()).collect();
-    let streams: HashSet<&str> =
-        listing.documents.iter().flat_map(|l| l.streams.iter().map(String::as_str)).collect();
-    let rows: Vec<(String, Vec<String>, bool)> = sqlx::query_as(
-        "SELECT source, streams, vanished_at IS NOT NULL FROM toolkit.capture_file \
-         WHERE pack = $1 ORDER BY source",
-    )
-    .bind(pack)
-    .fetch_all(&mut *conn)
-    .await?;
-    for (source, of_streams, was_missing) in rows {
-        if there.contains(source.as_str()) {
-            continue;
-        }
-        let is_last = of_streams.iter().any(|stream| !streams.contains(stream.as_str()));
-        if !was_missing || is_last {
-            let problem = if is_last {
-                "it is gone, and so is every other file of its stream: nothing was deleted; put \
-                 the folder back, or delete its row from toolkit.capture_file once its rows are \
-                 dealt with"
-            } else {
-                "it is gone; if it is still gone at the next look, its rows go, too"
-            };
-            sqlx::query(
-                "UPDATE toolkit.capture_file SET vanished_at = coalesce(vanished_at, now()), \
-                 problem = $3 WHERE pack = $1 AND source = $2",
-            )
-            .bind(pack)
-            .bind(&source)
-            .bind(problem)
-            .execute(&mut *conn)
-            .await?;
-            scan.problems.push((source, problem.to_owned()));
-            continue;
-        }
-        let done = apply::remove(conn, opened, run_id, &source, &of_streams).await?;
-        scan.deleted += done.deleted;
-        scan.vanished.push(source);
-    }
-    Ok(())
+    Ok(0)
 }

@@ -1,20 +1,19 @@
-//! Installing capture in the files of a pack, and taking it out again.
+//! Installing capture in the files of a pack.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
 use rusqlite::Connection;
 use serde::Serialize;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
-use super::keys::{key_columns, table_of};
 use super::log::{self, FORMAT, failed};
 use super::measure::{Cost, measure};
 use super::record::{self, CapturedTable, Cursor};
 use super::shape::{Identity, Shape};
 use super::triggers::{self, Captured};
-use super::{FENCE_PREFIX, LOG_TABLE, STATE_TABLE, TRIGGER_PREFIX, fence};
+use super::wanted::{Plan, Wanted, WantedTable, plan};
+use super::{LOG_TABLE, STATE_TABLE, TRIGGER_PREFIX, fence};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::{OpenedPack, join_error};
 use crate::source::SourceFile;
@@ -36,6 +35,8 @@ pub struct Enabled {
     pub pack: String,
     /// Its `SQLite` files.
     pub files: Vec<EnabledFile>,
+    /// What is slow, and which streams' changes are not captured here.
+    pub notes: Vec<String>,
     /// Whether nothing was changed because nothing was to be.
     pub dry_run: bool,
 }
@@ -61,14 +62,6 @@ pub struct EnabledFile {
     pub costs: Vec<Cost>,
 }
 
-/// A file and what is to be captured in it.
-#[derive(Debug, Clone)]
-struct Wanted {
-    file: SourceFile,
-    /// Table and the source columns of its keys, as the pack names them.
-    tables: Vec<(String, Vec<String>)>,
-}
-
 /// Installs capture in every `SQLite` file of the pack that was found. May be repeated.
 ///
 /// Each file's tables and triggers are made in one transaction. Errors: a stream whose changes
@@ -80,8 +73,10 @@ pub async fn enable(
 ) -> Result<Enabled> {
     let pack = opened.plan.name.clone();
     let mut conn = postgres.dedicated().await?;
-    let mut enabled = Enabled { pack: pack.clone(), files: Vec::new(), dry_run: options.dry_run };
-    for wanted in wanted(opened)? {
+    let Plan { files, notes } = plan(opened)?;
+    let mut enabled =
+        Enabled { pack: pack.clone(), files: Vec::new(), notes, dry_run: options.dry_run };
+    for wanted in files {
         let cursor = record::cursor(&mut conn, &pack, &wanted.file.relative).await?;
         let (name, options, known) = (pack.clone(), options.clone(), cursor.clone());
         let file = wanted.file.clone();
@@ -103,36 +98,6 @@ pub async fn enable(
         .advice("JSON and CSV files need no capture: `toolkit dual-write run` rescans them"));
     }
     Ok(enabled)
-}
-
-/// The files and tables of the pack's streams.
-fn wanted(opened: &OpenedPack) -> Result<Vec<Wanted>> {
-    let mut all: Vec<Wanted> = Vec::new();
-    for stream in &opened.plan.streams {
-        let Some(table) = table_of(stream) else { continue };
-        let Some(found) = opened.discovered.streams.get(&stream.name) else { continue };
-        let keys = key_columns(stream)?;
-        for file in &found.files {
-            let at =
-                all.iter().position(|known| known.file.path == file.path).unwrap_or_else(|| {
-                    all.push(Wanted { file: file.clone(), tables: Vec::new() });
-                    all.len() - 1
-                });
-            let tables = &mut all[at].tables;
-            let known = tables.iter_mut().find(|(name, _)| name.eq_ignore_ascii_case(table));
-            match known {
-                None => tables.push((table.to_owned(), keys.clone())),
-                Some((_, columns)) => {
-                    for key in &keys {
-                        if !columns.iter().any(|name| name.eq_ignore_ascii_case(key)) {
-                            columns.push(key.clone());
-                        }
-                    }
-                }
-            }
-        }
-    }
-    Ok(all)
 }
 
 /// One transaction in one file. Blocking.
@@ -210,7 +175,7 @@ fn captured(connection: &Connection, file: &str, wanted: &Wanted) -> Result<Vec<
     }
     let mut next = numbers.iter().map(|(number, _)| *number).max().unwrap_or(0) + 1;
     let mut all = Vec::new();
-    for (table, keys) in &wanted.tables {
+    for WantedTable { table, keys } in &wanted.tables {
         let shape = Shape::read(connection, file, table)?;
         let known = numbers.iter().find(|(_, name)| name.eq_ignore_ascii_case(&shape.name));
         let number = known.map_or(next, |(number, _)| *number);
@@ -353,7 +318,7 @@ fn require_applied(connection: &Connection, file: &str, cursor: Option<&Cursor>)
     ))
 }
 
-fn drop_trigger(connection: &Connection, file: &str, name: &str) -> Result<()> {
+pub(super) fn drop_trigger(connection: &Connection, file: &str, name: &str) -> Result<()> {
     let statement = format!("DROP TRIGGER {}", quote_ident(name));
     connection.execute_batch(&statement).map_err(|e| failed(file, e))
 }
@@ -390,173 +355,4 @@ async fn remember(
         .execute(conn)
         .await?;
     Ok(())
-}
-
-/// What a caller of [`disable`] decides.
-#[derive(Debug, Clone, Default)]
-pub struct DisableOptions {
-    /// Take it out although changes are not applied, or the route says Postgres.
-    pub force: bool,
-    /// The application has been moved for good: the route may say Postgres.
-    pub decommissioning: bool,
-    /// Say what would be done and change nothing.
-    pub dry_run: bool,
-}
-
-/// What [`disable`] did.
-#[derive(Debug, Clone, Serialize)]
-pub struct Disabled {
-    /// The pack.
-    pub pack: String,
-    /// Files, and whether capture was in them.
-    pub files: Vec<(PathBuf, bool)>,
-    /// Changes that were captured and never applied.
-    pub dropped_changes: i64,
-}
-
-/// Takes capture and fence out of the pack's files, so that their schema is what it was before.
-/// Works on whatever is left of an installation.
-///
-/// Errors: the route says Postgres, or changes are not applied, unless `force` says otherwise.
-pub async fn disable(
-    postgres: &Postgres,
-    pack: &str,
-    files: &[SourceFile],
-    options: &DisableOptions,
-) -> Result<Disabled> {
-    let mut conn = postgres.dedicated().await?;
-    if !options.force && !options.decommissioning {
-        require_route_to_sqlite(&mut conn, pack).await?;
-    }
-    let mut disabled = Disabled { pack: pack.to_owned(), files: Vec::new(), dropped_changes: 0 };
-    for file in files {
-        let cursor = record::cursor(&mut conn, pack, &file.relative).await?;
-        let (path, name, chosen) = (file.path.clone(), pack.to_owned(), options.clone());
-        let applied = cursor.as_ref().map(|cursor| cursor.position);
-        let (was_there, dropped) =
-            tokio::task::spawn_blocking(move || uninstall(&path, &name, applied, &chosen))
-                .await
-                .map_err(join_error)??;
-        if !options.dry_run {
-            sqlx::query(include_str!("../sql/capture/forget.sql"))
-                .bind(pack)
-                .bind(&file.relative)
-                .execute(&mut conn)
-                .await?;
-        }
-        disabled.files.push((file.path.clone(), was_there));
-        disabled.dropped_changes += dropped;
-    }
-    conn.close().await?;
-    Ok(disabled)
-}
-
-/// Refuses while applications write to Postgres: without capture and fence, two stores would be
-/// primary.
-async fn require_route_to_sqlite(conn: &mut PgConnection, pack: &str) -> Result<()> {
-    let reads: Option<Option<String>> = sqlx::query_scalar(
-        "SELECT to_jsonb(p) ->> 'reads' FROM toolkit.phase AS p WHERE p.pack = $1 LIMIT 1",
-    )
-    .bind(pack)
-    .fetch_optional(conn)
-    .await?;
-    if reads.flatten().as_deref() != Some("postgres") {
-        return Ok(());
-    }
-    Err(Error::new(
-        ErrorKind::Busy,
-        format!(
-            "the pack {pack} reads PostgreSQL: the fence keeps its old files from being written"
-        ),
-    )
-    .advice("`toolkit phase advance` to decommission, or `toolkit phase rollback`, comes first"))
-}
-
-/// One transaction in one file; whether anything was there, and how many changes were dropped
-/// unapplied. Blocking.
-fn uninstall(
-    path: &Path,
-    pack: &str,
-    applied: Option<i64>,
-    options: &DisableOptions,
-) -> Result<(bool, i64)> {
-    let shown = path.display().to_string();
-    let mut connection = log::open_for_writing(path, Duration::from_secs(10))?;
-    let tx = fence::immediate(&mut connection, &shown)?;
-    let state = log::state_in(&tx, &shown)?;
-    if let Some(state) = state.filter(|state| state.pack != pack) {
-        return Err(Error::new(
-            ErrorKind::Busy,
-            format!("{shown} is captured for the pack {}, not {pack}", state.pack),
-        ));
-    }
-    let has_log = log::has_table(&tx, &shown, LOG_TABLE)?;
-    let mut dropped = 0;
-    if has_log && let Some(applied) = applied {
-        dropped = (log::last_position(&tx, &shown)? - applied).max(0);
-        if dropped > 0 && !options.force {
-            return Err(Error::new(
-                ErrorKind::Busy,
-                format!("{shown}: {dropped} captured changes are not applied to PostgreSQL"),
-            )
-            .advice(
-                "`toolkit dual-write run --until-caught-up` applies them; --force drops them",
-            ));
-        }
-    }
-    let mut names = fence::triggers_named(&tx, &shown, TRIGGER_PREFIX)?;
-    names.extend(fence::triggers_named(&tx, &shown, FENCE_PREFIX)?);
-    for name in &names {
-        drop_trigger(&tx, &shown, name)?;
-    }
-    let has_state = log::has_table(&tx, &shown, STATE_TABLE)?;
-    tx.execute_batch(&format!(
-        "DROP TABLE IF EXISTS {LOG_TABLE}; DROP TABLE IF EXISTS {STATE_TABLE}"
-    ))
-    .map_err(|e| failed(&shown, e))?;
-    if options.dry_run {
-        tx.rollback().map_err(|e| failed(&shown, e))?;
-    } else {
-        tx.commit().map_err(|e| failed(&shown, e))?;
-    }
-    Ok((has_state || has_log || !names.is_empty(), dropped))
-}
-
-/// Every `SQLite` file of the pack that was found, once.
-#[must_use]
-pub fn captured_files(opened: &OpenedPack) -> Vec<SourceFile> {
-    let mut files: Vec<SourceFile> = Vec::new();
-    for stream in &opened.plan.streams {
-        if table_of(stream).is_none() {
-            continue;
-        }
-        for file in
-            opened.discovered.streams.get(&stream.name).iter().flat_map(|found| &found.files)
-        {
-            if !files.iter().any(|known| known.path == file.path) {
-                files.push(file.clone());
-            }
-        }
-    }
-    files
-}
-
-/// The `SQLite` files of a pack, found without a database and without their tables having to fit.
-pub fn files_to_disable(pack: &crate::pack::Pack, roots: &[PathBuf]) -> Result<Vec<SourceFile>> {
-    let (found, errors) = crate::source::discover::discover_each(pack, roots)?;
-    let mut files: Vec<SourceFile> = Vec::new();
-    for stream in &pack.manifest.streams {
-        if stream.source.table.is_none() {
-            continue;
-        }
-        for file in found.streams.get(stream.name.get_ref()).iter().flat_map(|found| &found.files) {
-            if !files.iter().any(|known| known.path == file.path) {
-                files.push(file.clone());
-            }
-        }
-    }
-    match errors.into_iter().next() {
-        Some((_, error)) if files.is_empty() => Err(error),
-        _ => Ok(files),
-    }
 }

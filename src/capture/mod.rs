@@ -2,7 +2,7 @@
 //!
 //! | step | where |
 //! |---|---|
-//! | triggers and log in the source, undone to the same schema text | `install`, `triggers`, `shape` |
+//! | triggers and log in the source, undone to the same schema text | `wanted`, `install`, `remove`, `triggers`, `shape` |
 //! | the log's positions and state | `log` |
 //! | writes refused, the log's end final | [`fence`] |
 //! | the current state of changed keys into Postgres | `tail` |
@@ -19,21 +19,22 @@ mod keys;
 mod log;
 mod measure;
 pub mod record;
+mod remove;
 pub mod reverse;
 pub mod run;
 mod shape;
 mod status;
 pub mod tail;
 mod triggers;
+mod wanted;
 
-pub use install::{
-    DisableOptions, Disabled, EnableOptions, Enabled, EnabledFile, captured_files, disable, enable,
-    files_to_disable,
-};
+pub use install::{EnableOptions, Enabled, EnabledFile, enable};
 pub use log::{CaptureState, LogPosition, glance, position, state};
 pub use measure::Cost;
+pub use remove::{DisableOptions, Disabled, disable};
 pub use shape::Identity;
 pub use status::{FileStatus, Status, status};
+pub use wanted::{captured_files, files_to_disable};
 
 /// The tables of an installation: what it is, and what changed.
 pub use crate::source::sqlite::{LOG_TABLE, STATE_TABLE};

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
-use super::{Outcome, Output, Report, output};
+use super::{Outcome, Output, Report, output, reverse};
 use crate::capture::run::{Followed, Pace, Until, follow};
 use crate::capture::tail::{Applied, Tail, TailOptions};
 use crate::capture::{self, DisableOptions, Disabled, EnableOptions, Enabled, Status};
 use crate::config::Settings;
+use crate::count::{counted, counted_are};
 use crate::error::Result;
 use crate::pack::Pack;
 use crate::phase::{self, Work};
@@ -46,7 +47,8 @@ Examples:
   toolkit dual-write run --pack unified --source /data/app
   toolkit dual-write run --pack unified --source /data/app --until-caught-up
   toolkit dual-write status --pack unified --watch
-  toolkit dual-write disable --pack unified --source /data/app")]
+  toolkit dual-write disable --pack unified --source /data/app
+  toolkit dual-write reverse run --pack unified --source /data/app      after the cutover")]
 pub struct Args {
     #[command(subcommand)]
     action: Action,
@@ -119,6 +121,8 @@ enum Action {
         #[arg(long)]
         force: bool,
     },
+    /// After the cutover: write changes in Postgres back to SQLite
+    Reverse(reverse::Args),
 }
 
 /// Runs the command.
@@ -174,6 +178,7 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
             output.report(&disabled?)?;
             Ok(Outcome::Success)
         }
+        Action::Reverse(args) => Box::pin(reverse::run(args, settings, output)).await,
     }
 }
 
@@ -239,20 +244,25 @@ async fn show_status(
 impl Report for Followed {
     fn text(&self) -> String {
         let mut text = format!(
-            "pack {}: {} changes applied in {} batches: {} rows written, {} deleted, {} rejected",
-            self.pack, self.changes, self.batches, self.rows, self.deleted, self.rejects
+            "pack {}: {} applied in {}: {} written, {} deleted, {} rejected",
+            self.pack,
+            counted(self.changes, "change"),
+            counted(self.batches, "batch"),
+            counted(self.rows, "row"),
+            self.deleted,
+            self.rejects
         );
         if self.held > 0 {
-            text.push_str(&format!("; {} wait for other rows", self.held));
+            text.push_str(&format!("; {} held back by other rows", counted_are(self.held, "row")));
         }
         if self.documents > 0 {
-            text.push_str(&format!("; {} documents applied", self.documents));
+            text.push_str(&format!("; {} applied", counted(self.documents, "document")));
         }
         for (name, why) in &self.document_problems {
             text.push_str(&format!("\n{name}: {why}"));
         }
         if self.retries > 0 {
-            text.push_str(&format!("; a store was away {} times", self.retries));
+            text.push_str(&format!("; a store was away {}", counted(self.retries, "time")));
         }
         if self.stopped {
             text.push_str("; stopped");
@@ -302,8 +312,10 @@ impl Report for Status {
             }
         }
         text.push_str(&format!(
-            "\n{} rows wait for others; {} rejects are open; {} files are watched",
-            self.held, self.open_rejects, self.documents
+            "\n{} held back by others; {} open; {} watched",
+            counted_are(self.held, "row"),
+            counted_are(self.open_rejects, "reject"),
+            counted_are(self.documents, "file")
         ));
         for (source, problem) in &self.document_problems {
             text.push_str(&format!("\n{source}: {problem}"));
@@ -324,12 +336,16 @@ impl Report for Enabled {
             table.add_row([file.source.clone(), action.to_owned(), file.tables.join(", ")]);
         }
         let mut text = format!("capture of the pack {}\n\n{table}", self.pack);
+        for note in &self.notes {
+            text.push_str(&format!("\nnote: {note}"));
+        }
         for file in &self.files {
             for cost in &file.costs {
                 text.push_str(&format!(
                     "\n{}, {}: a single-row write takes {:.1} us, with capture {:.1} us: {:.2} times \
-                     ({} rows inserted, updated and deleted one by one; WAL, synchronous NORMAL)",
-                    file.source, cost.table, cost.plain_us, cost.captured_us, cost.ratio, cost.rows
+                     ({} inserted, updated and deleted one by one; WAL, synchronous NORMAL)",
+                    file.source, cost.table, cost.plain_us, cost.captured_us, cost.ratio,
+                    counted(cost.rows, "row")
                 ));
             }
             if let Some(gap) = &file.gap {
@@ -355,7 +371,10 @@ impl Report for Disabled {
             text.push_str(&format!("\n  {}: {what}", path.display()));
         }
         if self.dropped_changes > 0 {
-            text.push_str(&format!("\n{} changes dropped unapplied", self.dropped_changes));
+            text.push_str(&format!(
+                "\n{} dropped unapplied",
+                counted(self.dropped_changes, "change")
+            ));
         }
         text
     }

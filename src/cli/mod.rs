@@ -162,7 +162,8 @@ enum Command {
     Query(query::Args),
     /// Make partitions ahead, remove what retention no longer keeps, report what waits
     Maintain(maintain::Args),
-    /// After the cutover: write changes in Postgres back to SQLite
+    /// Now `dual-write reverse`
+    #[command(hide = true)]
     Reverse(reverse::Args),
     /// Show a pack's mapping, or check it against the database and the sources
     Pack(pack::Args),

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{Outcome, Output, Report, output};
 use crate::config::Settings;
+use crate::count::counted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::{Pack, builtin};
 use crate::phase::{
@@ -22,7 +23,7 @@ use crate::store::Postgres;
   0 bootstrap     the target's schema is made          toolkit migrate up
   1 dual-write    changes in SQLite reach Postgres      toolkit dual-write enable, then run
   2 backfill      history is copied and compared        toolkit backfill, verify-parity (3 times)
-  3 read cutover  Postgres is primary, SQLite follows   toolkit reverse run
+  3 read cutover  Postgres is primary, SQLite follows   toolkit dual-write reverse run
   4 decommission  SQLite is sealed                      toolkit backfill --historical
 
 `status` says what is done, what is missing, and the next command to type. `advance` enters the next
@@ -266,6 +267,12 @@ fn status_text(status: &Status) -> String {
         let sum = file.sha256.as_deref().unwrap_or("the file was gone");
         let only = if file.read_only { ", read-only" } else { "" };
         text.push_str(&format!("\n  sealed: {} SHA-256 {sum}{only}", file.path));
+        match (&file.lsn, &file.parity_run) {
+            (Some(lsn), Some(run)) => {
+                text.push_str(&format!(", as Postgres was at {lsn}: verification {run}"));
+            }
+            _ => text.push_str(", not known to be what Postgres held"),
+        }
     }
     if let Some(next) = &status.next {
         text.push_str(&format!("\nnext: {next}"));
@@ -323,7 +330,7 @@ impl Report for Advanced {
                 text.push_str("\nno changes are made");
                 text
             }
-            Self::Entered { state, gate, forced, cutover, sealed } => {
+            Self::Entered { state, gate, forced, cutover, sealed, position } => {
                 let mut text =
                     format!("phase {} is entered: {}", state.phase, meaning(state.phase));
                 if *forced {
@@ -334,8 +341,23 @@ impl Report for Advanced {
                         text.push_str(&format!("\n  {:<24} {:>6} ms", step.step, step.ms));
                     }
                     text.push_str(&format!(
-                        "\nno store took writes for {} ms; {} keys compared behind the fence",
-                        done.freeze_ms, done.keys_verified
+                        "\nno store took writes for {} ms; {} compared behind the fence",
+                        done.freeze_ms,
+                        counted(done.keys_verified, "key")
+                    ));
+                }
+                if let Some(found) = position {
+                    text.push_str(&format!(
+                        "\nat {} of Postgres's log SQLite {}: full verification {} of {}; writes \
+                         waited {} ms",
+                        found.lsn,
+                        match found.differing_rows {
+                            0 => "held what Postgres held".to_owned(),
+                            rows => format!("DIFFERED in {}", counted(rows, "row")),
+                        },
+                        found.parity_run,
+                        counted(found.streams.len(), "stream"),
+                        found.hold_ms
                     ));
                 }
                 for file in sealed {

@@ -1,4 +1,4 @@
-//! `toolkit reverse`: after the cutover, changes in Postgres written back to `SQLite`.
+//! `toolkit dual-write reverse`: after the cutover, changes in Postgres written back to `SQLite`.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -13,6 +13,7 @@ use crate::capture::reverse::{
     self, Applied, BATCH_CHANGES, RejectedRow, Reverse, Status, rejects, status,
 };
 use crate::config::Settings;
+use crate::count::{counted, counted_are};
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
 use crate::pack::reverse::{Listed, listing};
@@ -26,7 +27,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// Rejected rows that are listed at most.
 const LISTED_MAX: i64 = 1_000;
 
-/// Arguments of `toolkit reverse`.
+/// Arguments of `toolkit dual-write reverse`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 After the cutover the application writes Postgres. Triggers there log the keys of changed rows, and
@@ -49,11 +50,11 @@ At most 500 changes (--batch) and 48 MiB of rows are applied at a time, in one t
 file. A file or server that is away is tried again after 0.1 s to 5 s, for as long as it takes.
 
 Examples:
-  toolkit reverse streams --pack unified --source /data/app
-  toolkit reverse run --pack unified --source /data/app
-  toolkit reverse run --pack unified --source /data/app --until-caught-up
-  toolkit reverse status --pack unified
-  toolkit reverse rejects --pack unified")]
+  toolkit dual-write reverse streams --pack unified --source /data/app
+  toolkit dual-write reverse run --pack unified --source /data/app
+  toolkit dual-write reverse run --pack unified --source /data/app --until-caught-up
+  toolkit dual-write reverse status --pack unified
+  toolkit dual-write reverse rejects --pack unified")]
 pub struct Args {
     #[command(subcommand)]
     action: Action,
@@ -141,7 +142,7 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
             let mut conn = postgres.dedicated().await?;
             if retry {
                 let rows = reverse::retry(&mut conn, pack.name()).await?;
-                output.note(format!("{rows} rows wait to be tried again"));
+                output.note(format!("{} waiting to be tried again", counted_are(rows, "row")));
             }
             let found = Rejects(rejects(&mut conn, pack.name(), LISTED_MAX).await?);
             drop(conn);
@@ -212,9 +213,9 @@ async fn disable(
     let mut conn = postgres.dedicated().await?;
     let waiting = status(&mut conn, pack.name()).await?.lag_changes;
     if waiting > 0 && !force {
-        let what = format!("{waiting} changes wait to be written back");
+        let what = format!("{} waiting to be written back", counted_are(waiting, "change"));
         return Err(Error::new(ErrorKind::Busy, what).advice(
-            "apply them with `toolkit reverse run --until-caught-up`, or leave them with --force",
+            "apply them with `toolkit dual-write reverse run --until-caught-up`, or leave them with --force",
         ));
     }
     reverse::disable(&mut conn, pack.name()).await?;
@@ -266,9 +267,14 @@ impl Report for Enabled {
 impl Report for Applied {
     fn text(&self) -> String {
         format!(
-            "{} changes applied: {} rows inserted, {} updated, {} deleted, {} right already, {} \
-             not or not wholly written back",
-            self.changes, self.inserted, self.updated, self.deleted, self.unchanged, self.rejected
+            "{} applied: {} inserted, {} updated, {} deleted, {} right already, {} not or not \
+             wholly written back",
+            counted(self.changes, "change"),
+            counted(self.inserted, "row"),
+            self.updated,
+            self.deleted,
+            self.unchanged,
+            self.rejected
         )
     }
 }
@@ -277,21 +283,23 @@ impl Report for Status {
     fn text(&self) -> String {
         if self.targets == 0 {
             return format!(
-                "pack {}: changes in Postgres are not captured; {} wait, {} rejects",
-                self.pack, self.lag_changes, self.rejects
+                "pack {}: changes in Postgres are not captured; {} waiting, {}",
+                self.pack,
+                counted_are(self.lag_changes, "change"),
+                counted(self.rejects, "reject")
             );
         }
         let mut text = format!(
-            "pack {}: {} tables captured, {}\n{} changes wait, the oldest for {:.1} s\n{} changes \
-             applied, last {}\n{} rows are not in SQLite as they are in Postgres",
+            "pack {}: {} captured, {}\n{} waiting, the oldest for {:.1} s\n{} applied, last {}\n{} \
+             not in SQLite as in Postgres",
             self.pack,
-            self.targets,
+            counted_are(self.targets, "table"),
             if self.running { "being written back" } else { "nobody writes back" },
-            self.lag_changes,
+            counted_are(self.lag_changes, "change"),
             self.lag_seconds,
-            self.changes,
+            counted(self.changes, "change"),
             self.applied_at.as_deref().unwrap_or("never"),
-            self.rejects,
+            counted_are(self.rejects, "row"),
         );
         for target in &self.missing {
             let _ = write!(text, "\n{target}: its capture trigger is gone: changes are missed");

@@ -37,6 +37,7 @@ const BUILTIN: &[BuiltinPack] = &[
             "toolkit/V7__reverse.sql",
             "toolkit/V8__phase.sql",
             "toolkit/V9__maintain.sql",
+            "toolkit/V10__files_and_seals.sql",
             "toolkit/V11__corrected.sql",
         ],
     ),

@@ -312,9 +312,17 @@ fn slice_condition(unit: &Unit) -> Result<Option<String>> {
     Ok((!parts.is_empty()).then(|| parts.join(" AND ")))
 }
 
-/// Begins the one snapshot a verification reads from; returns (LSN, snapshot) as text.
-pub(crate) async fn begin_snapshot(conn: &mut PgConnection) -> Result<(String, String)> {
+/// Begins the one snapshot a verification reads from, or takes over one that another session
+/// exported; returns (LSN, snapshot) as text.
+pub(crate) async fn begin_snapshot(
+    conn: &mut PgConnection,
+    exported: Option<&str>,
+) -> Result<(String, String)> {
     sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").execute(&mut *conn).await?;
+    if let Some(exported) = exported {
+        let statement = format!("SET TRANSACTION SNAPSHOT {}", quote_literal(exported)?);
+        sqlx::raw_sql(sql(statement)).execute(&mut *conn).await?;
+    }
     let row =
         sqlx::query(sql("SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
          ELSE pg_current_wal_lsn() END)::text AS lsn, pg_current_snapshot()::text AS snapshot"

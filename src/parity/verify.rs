@@ -94,6 +94,8 @@ pub struct Options {
     pub settle: Settle,
     /// What it is made for.
     pub purpose: Purpose,
+    /// The snapshot to read, by the name that `pg_export_snapshot` gave it; None: one of its own.
+    pub snapshot: Option<String>,
 }
 
 /// What a verification is made for.
@@ -117,6 +119,7 @@ impl Default for Options {
             independent: Independent::Sample { n: 1000, seed: 0 },
             settle: Settle::No,
             purpose: Purpose::Verification,
+            snapshot: None,
         }
     }
 }
@@ -203,7 +206,7 @@ pub(super) async fn examine_part(
     look: &Look<'_>,
     units: Vec<usize>,
 ) -> Result<Found> {
-    begin_snapshot(conn).await?;
+    begin_snapshot(conn, look.options.snapshot.as_deref()).await?;
     let mut passes = look.passes(conn, units).await?;
     let mut found = passes.buckets(true).await?;
     sqlx::raw_sql("COMMIT").execute(&mut *passes.conn).await?;
@@ -231,7 +234,7 @@ pub(super) async fn examine_following(
     let Look { opened, options, in_server, .. } = *look;
     let started = Instant::now();
     let units = checked_units(opened, options)?;
-    let (lsn, snapshot) = begin_snapshot(conn).await?;
+    let (lsn, snapshot) = begin_snapshot(conn, options.snapshot.as_deref()).await?;
     let mut passes = look.passes(conn, units).await?;
     let mut found = match options.level {
         Level::Sample { n, seed } => passes.sample(n, seed).await?,

@@ -9,11 +9,13 @@ use sqlx::postgres::PgConnection;
 
 use super::check::{Check, Gate};
 use super::cutover::{self, CutoverOptions, CutoverReport};
-use super::decommission::{self, SealedFile};
+use super::decommission::{self, Decommissioned, SealedFile};
+use super::position::Position;
 use super::scene::Scene;
 use super::state::{self, Phase, State, Transition, TransitionKind};
 use super::{bootstrap, evidence, facts, lock, recover, reversal};
-use crate::capture;
+use crate::capture::{self, reverse};
+use crate::count::counted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::OpenedPack;
 
@@ -60,6 +62,8 @@ pub enum Advanced {
         cutover: Option<Box<CutoverReport>>,
         /// The sealed files.
         sealed: Vec<SealedFile>,
+        /// Where the sealed files and Postgres were the same.
+        position: Option<Box<Position>>,
     },
 }
 
@@ -154,7 +158,7 @@ async fn advance_locked(
         }
         return Ok(Advanced::Refused { gate });
     }
-    let forced = !gate.is_open();
+    let mut forced = !gate.is_open();
     let kind = if forced { TransitionKind::Force } else { TransitionKind::Advance };
     if !scene.roots.is_empty() {
         let now = scene.basis(conn).await?;
@@ -163,7 +167,7 @@ async fn advance_locked(
         evidence::record(conn, scene.name(), evidence::GATE, None, &facts, &now).await?;
     }
     let reason = options.force.as_deref();
-    let (mut report, mut sealed) = (None, Vec::new());
+    let (mut report, mut sealed, mut position) = (None, Vec::new(), None);
     let state = match to {
         Phase::Cutover => {
             let (state, done) =
@@ -172,9 +176,19 @@ async fn advance_locked(
             state
         }
         Phase::Decommissioned => {
-            let (state, files) = decommission::run(scene, conn, &gate, kind, reason).await?;
-            sealed = files;
-            state
+            let hold_max = options.cutover.freeze_max;
+            match decommission::run(scene, conn, &gate, kind, reason, hold_max).await? {
+                Decommissioned::Entered { state, files, position: found } => {
+                    forced |= found.as_ref().is_none_or(|found| !found.is_exact());
+                    (sealed, position) = (files, found.map(Box::new));
+                    state
+                }
+                Decommissioned::NotExact(check) => {
+                    let mut gate = gate;
+                    gate.checks.push(check);
+                    return Ok(Advanced::Refused { gate });
+                }
+            }
         }
         _ => {
             let reason = reason.map(str::to_owned);
@@ -183,7 +197,7 @@ async fn advance_locked(
             state::transition(conn, scene.name(), &change).await?
         }
     };
-    Ok(Advanced::Entered { state, gate, forced, cutover: report, sealed })
+    Ok(Advanced::Entered { state, gate, forced, cutover: report, sealed, position })
 }
 
 fn unknown(gate: &Gate) -> Error {
@@ -201,6 +215,8 @@ async fn planned(scene: &Scene<'_>, conn: &mut PgConnection, gate: Gate) -> Resu
     let steps: Vec<&'static str> = match gate.to {
         Phase::Cutover => cutover::STEPS.to_vec(),
         Phase::Decommissioned => vec![
+            "write back the last changes, holding writers off for that moment",
+            "compare every row of the SQLite files with Postgres as it was then",
             "change the phase in one transaction, and write down which files are to be sealed",
             "make every table of each SQLite file refuse writes",
             "take capture out, write the journal into the file, take its write permission away",
@@ -323,22 +339,30 @@ async fn to_decommission(
             "wait; until then `toolkit phase rollback` loses nothing",
         )
     };
-    let (lag, rejects) = reversal::lag(conn, scene.name()).await?;
-    let reverse_facts = json!({ "changes": lag, "rejects": rejects });
+    let status = reverse::status(conn, scene.name()).await?;
+    let (lag, rejects) = (status.lag_changes, status.rejects);
+    let reverse_facts = json!({ "changes": lag, "rejects": rejects, "missing": status.missing });
     let reverse = if rejects > 0 {
         Check::missing(
             "reverse",
-            format!("{rejects} rows could not be written back to SQLite"),
-            scene.command("reverse status"),
+            format!("{} could not be written back to SQLite", counted(rejects, "row")),
+            format!("toolkit dual-write reverse rejects --pack {}", scene.name()),
         )
-    } else if !reversal::keeps_up(conn, scene.name()).await? {
+    } else if !status.missing.is_empty() {
         Check::missing(
             "reverse",
-            format!("{lag} changes in Postgres are not written back to SQLite yet"),
-            scene.command("reverse run"),
+            format!("changes are missed: no capture in {}", status.missing.join(", ")),
+            scene.command("dual-write reverse enable"),
         )
     } else {
-        Check::met("reverse", "changes in Postgres are written back to SQLite as they come")
+        let finding = match lag {
+            0 => "every change in Postgres is written back to SQLite".to_owned(),
+            lag => format!(
+                "{} in Postgres wait to be written back; the seal does that first",
+                counted(lag, "change")
+            ),
+        };
+        Check::met("reverse", finding)
     };
     Ok(vec![
         waited.with(facts),

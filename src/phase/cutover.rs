@@ -19,6 +19,7 @@ use super::files::{self, CapturedFile, Positions};
 use super::scene::Scene;
 use super::state::{self, Phase, State, Transition, TransitionKind};
 use super::{facts, fault, lock, reversal, target_fence};
+use crate::count::counted_are;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Changes that may be left when the fence is raised.
@@ -71,11 +72,11 @@ pub struct CutoverStep {
 
 /// The steps, as `--dry-run` shows them.
 pub(super) const STEPS: [&str; 9] = [
-    "catch up until few captured changes are left",
+    "catch up until few captured changes are left, and read every JSON and CSV file",
     "install reverse capture on the targets, silent until the cutover",
     "raise the fence in every SQLite file: the freeze begins",
     "apply the rest of each log, up to its fence",
-    "rescan JSON and CSV files by hash",
+    "apply JSON and CSV files that were written since",
     "compare the keys that changed last",
     "set sequences past the highest keys",
     "change phase and route in one transaction: the cutover",
@@ -192,16 +193,33 @@ async fn approach(
     conn: &mut PgConnection,
     engines: &mut Engines<'_>,
 ) -> Result<()> {
+    catch_up(scene, conn, engines).await?;
+    // Reading may take long, for the application and for the files themselves.
+    engines.read_files().await?;
+    catch_up(scene, conn, engines).await?;
+    engines.rescan(conn, false).await?;
+    catch_up(scene, conn, engines).await
+}
+
+/// Catches up until few changes are left.
+async fn catch_up(
+    scene: &Scene<'_>,
+    conn: &mut PgConnection,
+    engines: &mut Engines<'_>,
+) -> Result<()> {
     let mut lag = i64::MAX;
     for _ in 0..ATTEMPTS {
         scene.stop.check()?;
         lag = engines.catch_up(conn).await?;
         if lag <= LAG_SMALL {
-            return engines.rescan(conn, false).await;
+            return Ok(());
         }
     }
     Err(not_now(
-        format!("{lag} captured changes are still not applied after {ATTEMPTS} attempts"),
+        format!(
+            "{} still not applied after {ATTEMPTS} attempts",
+            counted_are(lag, "captured change")
+        ),
         "the application writes faster than the tail applies: wait for a quieter hour",
     ))
 }

@@ -1,6 +1,7 @@
 //! 3 to 4: `SQLite` is sealed.
 //!
-//! The commit of phase 4 also writes down which files are to be sealed, so that a crash after it
+//! First the files are brought to a position at which they hold what Postgres holds
+//! ([`super::position`]). The commit of phase 4 also writes down which files are to be sealed, so that a crash after it
 //! is completed. A seal is triggers of its own that refuse writes, whoever makes them; then capture
 //! is taken out, the journal is written into the file, the file loses its write permission, and
 //! its SHA-256 is recorded.
@@ -12,16 +13,19 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use serde::Serialize;
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
-use super::check::Gate;
+use super::check::{Check, Gate};
 use super::files;
+use super::position::{self, Position};
 use super::scene::Scene;
 use super::state::{self, Phase, State, Transition, TransitionKind};
 use super::{fault, reversal, target_fence};
 use crate::capture::{self, DisableOptions};
+use crate::count::counted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::{Pack, join_error};
 use crate::source::SourceFile;
@@ -44,6 +48,19 @@ pub struct SealedFile {
     pub sha256: Option<String>,
     /// Whether its write permission could be taken away.
     pub read_only: bool,
+    /// Position of Postgres's log at which it held what Postgres held; None: that was not so, or
+    /// could not be found out, and the phase was forced.
+    pub lsn: Option<String>,
+    /// The full verification at that position.
+    pub parity_run: Option<String>,
+}
+
+/// How entering phase 4 ended.
+pub(super) enum Decommissioned {
+    /// It was entered.
+    Entered { state: State, files: Vec<SealedFile>, position: Option<Position> },
+    /// The files do not hold what Postgres holds; nothing was sealed.
+    NotExact(Check),
 }
 
 /// Enters phase 4 and seals every file. `conn` holds the phase lock.
@@ -53,33 +70,73 @@ pub(super) async fn run(
     gate: &Gate,
     kind: TransitionKind,
     reason: Option<&str>,
-) -> Result<(State, Vec<SealedFile>)> {
+    hold_max: Duration,
+) -> Result<Decommissioned> {
+    // Whoever gives a reason accepts whatever is missing.
+    let is_forced = reason.is_some();
     let captured = files::captured(conn, scene.name()).await?;
+    let kept = match scene.open().await {
+        Ok(opened) => Some(position::reach(scene, opened, hold_max).await?),
+        // Whoever forces it may have lost the files.
+        Err(error) if is_forced => {
+            tracing::warn!(%error, "the files are sealed without a comparison");
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    let position = kept.as_ref().map(|kept| kept.position.clone());
+    if let Some(found) = position.as_ref().filter(|found| !found.is_exact())
+        && !is_forced
+    {
+        return Ok(Decommissioned::NotExact(not_exact(found)));
+    }
+    let exact = position.as_ref().filter(|found| found.is_exact());
+    let kind = if exact.is_some() { kind } else { TransitionKind::Force };
     let change = Transition {
         from: Phase::Cutover,
         to: Phase::Decommissioned,
         kind,
         reason: reason.map(str::to_owned),
-        evidence: gate.evidence(),
+        evidence: json!({ "gate": gate.evidence(), "position": position }),
     };
     let mut transaction = conn.begin().await?;
     for file in &captured {
         sqlx::query(
-            "INSERT INTO toolkit.sealed_file (pack, source, path) VALUES ($1, $2, $3) \
-             ON CONFLICT (pack, source) DO UPDATE SET path = EXCLUDED.path, sha256 = NULL",
+            "INSERT INTO toolkit.sealed_file (pack, source, path, lsn, parity_run) \
+             VALUES ($1, $2, $3, $4, $5::uuid) \
+             ON CONFLICT (pack, source) DO UPDATE SET path = EXCLUDED.path, sha256 = NULL, \
+             lsn = EXCLUDED.lsn, parity_run = EXCLUDED.parity_run",
         )
         .bind(scene.name())
         .bind(&file.source)
         .bind(file.path.display().to_string())
+        .bind(exact.map(|found| &found.lsn))
+        .bind(exact.map(|found| &found.parity_run))
         .execute(&mut *transaction)
         .await?;
     }
     let state = state::transition_in(&mut transaction, scene.name(), &change).await?;
     transaction.commit().await?;
     fault::point("decommission.entered")?;
+    drop(kept);
     complete(scene.postgres, conn, scene.pack).await?;
-    let sealed = sealed(conn, scene.name()).await?;
-    Ok((state, sealed))
+    let files = sealed(conn, scene.name()).await?;
+    Ok(Decommissioned::Entered { state, files, position })
+}
+
+fn not_exact(found: &Position) -> Check {
+    let finding = if found.reverse.rejects > 0 {
+        let rows = counted(found.reverse.rejects, "row");
+        format!("{rows} could not be written back to SQLite")
+    } else {
+        let rows = counted(found.differing_rows, "row");
+        format!("at {} {rows} of SQLite and Postgres differ", found.lsn)
+    };
+    let advice = format!(
+        "`toolkit parity report --run {}` names them; `toolkit dual-write reverse rejects`",
+        found.parity_run
+    );
+    Check::missing("position", finding, advice).with(json!(found))
 }
 
 /// Seals what is not sealed yet; the files that were.
@@ -153,7 +210,8 @@ async fn seal_one(
 /// Every sealed file of the pack.
 pub(super) async fn sealed(conn: &mut PgConnection, pack: &str) -> Result<Vec<SealedFile>> {
     let rows = sqlx::query(
-        "SELECT source, path, encode(sha256, 'hex') AS sha256, coalesce(read_only, false) AS only \
+        "SELECT source, path, encode(sha256, 'hex') AS sha256, coalesce(read_only, false) AS only, \
+         lsn, parity_run::text AS parity_run \
          FROM toolkit.sealed_file WHERE pack = $1 ORDER BY source",
     )
     .bind(pack)
@@ -166,6 +224,8 @@ pub(super) async fn sealed(conn: &mut PgConnection, pack: &str) -> Result<Vec<Se
                 path: row.try_get("path")?,
                 sha256: row.try_get("sha256")?,
                 read_only: row.try_get("only")?,
+                lsn: row.try_get("lsn")?,
+                parity_run: row.try_get("parity_run")?,
             })
         })
         .collect()

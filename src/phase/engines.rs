@@ -57,10 +57,17 @@ impl<'a> Engines<'a> {
         reverse::enable(conn, &self.opened.plan).await.map(drop)
     }
 
-    /// Applies JSON and CSV files that are not what they were; `is_last`: by hash, all of them, and
-    /// every one has to be whole.
+    /// Reads every JSON and CSV file and applies those that are not what they were, so that behind
+    /// the fence only what was written in between is left.
+    pub(super) async fn read_files(&mut self) -> Result<()> {
+        let options = RescanOptions { thorough: true, ..RescanOptions::default() };
+        self.tail.rescan(options, self.scene.stop).await.map(drop)
+    }
+
+    /// Applies JSON and CSV files that are not what they were; `is_last`: every one has to be
+    /// whole.
     pub(super) async fn rescan(&mut self, conn: &mut PgConnection, is_last: bool) -> Result<()> {
-        let options = RescanOptions { full: is_last };
+        let options = RescanOptions { is_last, ..RescanOptions::default() };
         let scan = self.tail.rescan(options, self.scene.stop).await?;
         if scan.is_complete() || !is_last {
             return Ok(());

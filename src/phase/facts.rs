@@ -13,6 +13,7 @@ use super::evidence;
 use super::scene::Scene;
 use super::state::State;
 use crate::capture;
+use crate::count::{counted, counted_are};
 use crate::error::Result;
 use crate::pack::{OpenedPack, join_error};
 use crate::source::SourceFile;
@@ -125,8 +126,11 @@ pub(super) async fn capture_check(
 pub(super) fn followed_check(scene: &Scene<'_>, readings: &[Reading]) -> Check {
     not_followed(scene, readings).unwrap_or_else(|| {
         let lag: i64 = readings.iter().map(Reading::lag).sum();
-        let files = readings.len();
-        let finding = format!("{files} files are captured, {lag} changes behind at this moment");
+        let finding = format!(
+            "{} captured, {} behind at this moment",
+            counted_are(readings.len(), "file"),
+            counted(lag, "change")
+        );
         Check::met("capture", finding).with(json!(readings))
     })
 }
@@ -166,14 +170,15 @@ async fn moving(
     if still.is_empty() {
         let lag: i64 = last.iter().map(Reading::lag).sum();
         let finding = format!(
-            "{} files are captured and applied, {lag} changes behind at the last of two looks",
-            last.len()
+            "{} captured and applied, {} behind at the last of two looks",
+            counted_are(last.len(), "file"),
+            counted(lag, "change")
         );
         return Ok(Check::met("capture", finding).with(json!(last)));
     }
     let named: Vec<String> = still
         .iter()
-        .map(|at| format!("{} ({} changes behind)", last[*at].source, last[*at].lag()))
+        .map(|at| format!("{} ({} behind)", last[*at].source, counted(last[*at].lag(), "change")))
         .collect();
     Ok(Check::missing(
         "capture",
@@ -234,7 +239,8 @@ pub(super) async fn backfill_check(
         );
     }
     let streams = wanted.len();
-    Ok(Check::met("backfill", format!("all {streams} streams are copied to their end")).with(facts))
+    Ok(Check::met("backfill", format!("{} copied to the end", counted_are(streams, "stream")))
+        .with(facts))
 }
 
 /// No reject is open, and no captured change waits for another row.
@@ -248,25 +254,30 @@ pub(super) async fn rejects_check(scene: &Scene<'_>, conn: &mut PgConnection) ->
     .fetch_one(&mut *conn)
     .await?;
     let (open, acknowledged): (i64, i64) = (row.try_get("open")?, row.try_get("acknowledged")?);
-    let held: i64 = sqlx::query_scalar("SELECT count(*) FROM toolkit.capture_held WHERE pack = $1")
-        .bind(scene.name())
-        .fetch_one(conn)
-        .await?;
+    let held: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM toolkit.capture_held \
+         WHERE pack = $1 AND (kind = 'delete' OR NOT judged)",
+    )
+    .bind(scene.name())
+    .fetch_one(conn)
+    .await?;
     let facts = json!({ "open": open, "acknowledged": acknowledged, "held_changes": held });
     let pack = scene.name();
     if open > 0 {
         let advice = format!(
             "toolkit rejects list --pack {pack}, then `rejects retry` or `rejects acknowledge`"
         );
-        let finding = format!("{open} rejects are neither corrected nor acknowledged");
+        let finding = format!("{} neither corrected nor acknowledged", counted_are(open, "reject"));
         return Ok(Check::missing("rejects", finding, advice).with(facts));
     }
     if held > 0 {
-        let finding = format!("{held} captured changes wait for other rows (toolkit.capture_held)");
+        let held = counted_are(held, "captured change");
+        let finding = format!("{held} waiting for other rows (toolkit.capture_held)");
         let advice = scene.command("dual-write status");
         return Ok(Check::missing("rejects", finding, advice).with(facts));
     }
-    let finding = format!("no reject is open; {acknowledged} are acknowledged");
+    let finding =
+        format!("no reject is open; {} acknowledged", counted_are(acknowledged, "reject"));
     Ok(Check::met("rejects", finding).with(facts))
 }
 
@@ -304,7 +315,10 @@ pub(super) async fn parity_check(
     let facts = json!({ "wanted": wanted, "clean": clean, "stopped_by": stopped_by });
     let have = clean.len();
     if have >= wanted {
-        let finding = format!("the last {have} full verifications in a row are clean");
+        let finding = format!(
+            "the last {} clean, one after the other",
+            counted_are(have, "full verification")
+        );
         return Ok(Check::met("parity", finding).with(facts));
     }
     let why = stopped_by.map(|why| format!("; {why}")).unwrap_or_default();

@@ -26,6 +26,7 @@ mod fault;
 mod files;
 mod lock;
 mod permits;
+mod position;
 mod recover;
 mod reversal;
 mod rollback;

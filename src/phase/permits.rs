@@ -58,7 +58,7 @@ fn refusal(phase: Phase, work: Work, pack: &str) -> Option<(&'static str, String
             "leave --historical out".to_owned(),
         )),
         Work::Enable if is_cutover => Some((
-            "applications write to Postgres, and its changes go back by `toolkit reverse run`",
+            "applications write to Postgres, and its changes go back by `toolkit dual-write reverse run`",
             format!("`toolkit phase rollback --pack {pack}` makes SQLite primary again"),
         )),
         Work::Backfill | Work::Enable | Work::Tail if is_last => Some((

@@ -5,7 +5,7 @@ use sqlx::postgres::PgConnection;
 
 use crate::capture::reverse;
 use crate::cast::Reverse;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::pack::OpenedPack;
 use crate::pack::reverse::listing;
 
@@ -22,38 +22,15 @@ pub(super) fn no_way_back(opened: &OpenedPack) -> Vec<String> {
         .collect()
 }
 
-/// Changes in Postgres that are not applied back, and rows that cannot be.
-pub(super) async fn lag(conn: &mut PgConnection, pack: &str) -> Result<(i64, i64)> {
-    let status = reverse::status(conn, pack).await?;
-    Ok((status.lag_changes, status.rejects))
-}
-
-/// Looks for new changes of an application that goes on writing.
-const LOOKS: u32 = 50;
-
-/// Whether what waits at this moment is written back within five seconds. The log of a live
-/// application is hardly ever empty; what counts is that the way back keeps up.
-pub(super) async fn keeps_up(conn: &mut PgConnection, pack: &str) -> Result<bool> {
-    let newest: Option<i64> =
-        sqlx::query_scalar("SELECT max(id) FROM toolkit.reverse_log WHERE pack = $1")
-            .bind(pack)
-            .fetch_one(&mut *conn)
-            .await?;
-    let Some(newest) = newest else { return Ok(true) };
-    for _ in 0..LOOKS {
-        let is_back: bool = sqlx::query_scalar(
-            "SELECT NOT EXISTS (SELECT FROM toolkit.reverse_log WHERE pack = $1 AND id <= $2)",
-        )
-        .bind(pack)
-        .bind(newest)
-        .fetch_one(&mut *conn)
-        .await?;
-        if is_back {
-            return Ok(true);
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+/// What another process that writes back means for whoever has to do it alone.
+pub(super) fn is_at_work(error: Error) -> Error {
+    if error.kind() != ErrorKind::Busy {
+        return error;
     }
-    Ok(false)
+    error.advice(
+        "stop `toolkit dual-write reverse run` first (Ctrl-C): this command writes the last \
+         changes back itself, and nothing may be written after them",
+    )
 }
 
 /// Takes its triggers out of the targets; whether there were any.

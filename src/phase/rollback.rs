@@ -20,6 +20,7 @@ use super::state::{self, Phase, State, Transition, TransitionKind};
 use super::{fault, files, lock, recover, reversal, target_fence};
 use crate::capture::reverse::Reverse;
 use crate::capture::{self, DisableOptions};
+use crate::count::counted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::SourceFile;
 
@@ -124,7 +125,9 @@ async fn to_backfill(
     accept_loss: bool,
 ) -> Result<RolledBack> {
     let opened = scene.open().await?;
-    let mut reverse = Reverse::open(scene.postgres, Arc::clone(&opened), reversal::BATCH).await?;
+    let mut reverse = Reverse::open(scene.postgres, Arc::clone(&opened), reversal::BATCH)
+        .await
+        .map_err(reversal::is_at_work)?;
     reverse.catch_up(scene.stop).await?;
     fault::point("rollback.approached")?;
     let frozen = Instant::now();
@@ -137,9 +140,9 @@ async fn to_backfill(
         return Err(Error::new(
             ErrorKind::Busy,
             format!(
-                "{} rows could not be written back to SQLite (toolkit.reverse_reject): a rollback \
-                 would lose them",
-                proof.rejects
+                "{} could not be written back to SQLite (toolkit.reverse_reject): a rollback would \
+                 lose that",
+                counted(proof.rejects, "row")
             ),
         )
         .advice("settle them, or accept that with --accept-loss"));

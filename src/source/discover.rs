@@ -1,6 +1,6 @@
 //! Finding a pack's sources below the folders and files a user names.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -185,6 +185,21 @@ pub struct Listing {
     pub companions: BTreeMap<String, BTreeMap<String, PathBuf>>,
 }
 
+impl Listing {
+    /// The place of a document in the listing, which it is added to.
+    fn place(&mut self, found: &Candidate, places: &mut HashMap<PathBuf, usize>) -> usize {
+        *places.entry(found.path.clone()).or_insert_with(|| {
+            self.documents.push(ListedDocument {
+                streams: Vec::new(),
+                path: found.path.clone(),
+                relative: found.relative.clone(),
+                name: found.name.clone(),
+            });
+            self.documents.len() - 1
+        })
+    }
+}
+
 /// Lists a pack's documents without reading them.
 pub fn list_documents(pack: &Pack, roots: &[PathBuf]) -> Result<Listing> {
     let mut candidates = Vec::new();
@@ -195,21 +210,15 @@ pub fn list_documents(pack: &Pack, roots: &[PathBuf]) -> Result<Listing> {
     let mut seen = HashSet::new();
     candidates.retain(|candidate| seen.insert(candidate.identity.clone()));
     let mut listing = Listing::default();
+    // Where each path stands in the listing.
+    let mut places: HashMap<PathBuf, usize> = HashMap::new();
     for stream in &pack.manifest.streams {
         let (name, source) = (stream.name.get_ref(), &stream.source);
         if let Some(pattern) = &source.companion {
             let found = companions(pattern.get_ref(), &candidates)?;
-            for path in found.values() {
-                let candidate = candidates.iter().find(|candidate| candidate.path == *path);
-                let is_known = listing.documents.iter().any(|known| known.path == *path);
-                listing.documents.extend(candidate.filter(|_| !is_known).map(|candidate| {
-                    ListedDocument {
-                        streams: Vec::new(),
-                        path: candidate.path.clone(),
-                        relative: candidate.relative.clone(),
-                        name: candidate.name.clone(),
-                    }
-                }));
+            let paths: HashSet<&PathBuf> = found.values().collect();
+            for candidate in candidates.iter().filter(|one| paths.contains(&one.path)) {
+                listing.place(candidate, &mut places);
             }
             listing.companions.insert(name.clone(), found);
         }
@@ -217,18 +226,9 @@ pub fn list_documents(pack: &Pack, roots: &[PathBuf]) -> Result<Listing> {
         let patterns: Vec<String> = kinds.iter().flat_map(|kind| kind.to_vec()).collect();
         let globs = patterns.iter().map(|pattern| matcher(pattern)).collect::<Result<Vec<_>>>()?;
         for candidate in &candidates {
-            if !globs.iter().any(|glob| glob.is_match(&candidate.name)) {
-                continue;
-            }
-            let known = listing.documents.iter_mut().find(|known| known.path == candidate.path);
-            match known {
-                Some(known) => known.streams.push(name.clone()),
-                None => listing.documents.push(ListedDocument {
-                    streams: vec![name.clone()],
-                    path: candidate.path.clone(),
-                    relative: candidate.relative.clone(),
-                    name: candidate.name.clone(),
-                }),
+            if globs.iter().any(|glob| glob.is_match(&candidate.name)) {
+                let at = listing.place(candidate, &mut places);
+                listing.documents[at].streams.push(name.clone());
             }
         }
     }
@@ -516,15 +516,20 @@ fn file_size(path: &Path) -> Result<u64> {
     Ok(std::fs::metadata(path).map_err(|e| unreadable(path, &e))?.len())
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Error {
+pub(crate) fn unreadable(path: &Path, error: &std::io::Error) -> Error {
     Error::new(ErrorKind::SourceUnreadable, format!("{} cannot be read: {error}", path.display()))
         .advice("check the file's permissions")
 }
 
 /// SHA-256 (hexadecimal) and size of a file, read in pieces.
 pub fn hash_file(path: &Path) -> Result<(String, u64)> {
-    use std::io::Read as _;
     let mut file = std::fs::File::open(path).map_err(|e| unreadable(path, &e))?;
+    hash_open(&mut file, path)
+}
+
+/// The same of a file that is open.
+pub(crate) fn hash_open(file: &mut std::fs::File, path: &Path) -> Result<(String, u64)> {
+    use std::io::Read as _;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 16];
     let mut size = 0;

@@ -194,13 +194,118 @@ async fn a_half_written_document_is_left_alone_until_it_is_whole() {
     // Behind a fence, files that are gone are gone at once, and a copy takes their place.
     std::fs::remove_file(scene.source.join("doc-1.json")).unwrap();
     std::fs::remove_file(scene.source.join("b.jsonl")).unwrap();
-    let scan = tail.rescan(RescanOptions { full: true }, &stop).await.unwrap();
+    let scan = tail
+        .rescan(RescanOptions { is_last: true, ..RescanOptions::default() }, &stop)
+        .await
+        .unwrap();
     assert!(scan.is_complete(), "{scan:?}");
     assert_eq!(scan.vanished, ["b.jsonl", "doc-1.json"]);
     scene.is_clean();
     // A folder that is not there is no reason to delete everything.
     std::fs::remove_file(scene.source.join("doc-2.json")).unwrap();
-    let scan = tail.rescan(RescanOptions { full: true }, &stop).await.unwrap();
+    let scan = tail
+        .rescan(RescanOptions { is_last: true, ..RescanOptions::default() }, &stop)
+        .await
+        .unwrap();
     assert!(!scan.is_complete());
     assert_eq!(scene.count("app.doc").await, 1);
+}
+
+const DOCUMENTS: &str = "CREATE SCHEMA app; CREATE TABLE app.parent (id text PRIMARY KEY); \
+    CREATE TABLE app.doc (id text PRIMARY KEY, v text, parent text REFERENCES app.parent); \
+    CREATE TABLE app.t (id bigint PRIMARY KEY);";
+
+const DOCUMENT_STREAMS: &str = "[[stream]]\nname = 'doc'\ntarget = 'app.doc'\nkey = ['id']\n\
+    source = { json = 'doc-*.json' }\n[stream.columns]\nid = '/id'\nv = '/v'\n\
+    parent = '/parent'\n\
+    [[stream]]\nname = 't'\ntarget = 'app.t'\nkey = ['id']\n\
+    source = { sqlite = 'app.sqlite', table = 't' }\n[stream.columns]\nid = 'id'\n";
+
+/// A captured pack of documents, and its tail.
+async fn documents(count: usize) -> (Move, Tail) {
+    let source = "CREATE TABLE t (id INTEGER PRIMARY KEY)";
+    let scene = Move::own(DOCUMENTS, DOCUMENT_STREAMS, source).await;
+    for number in 0..count {
+        document(&scene, number, "one", "null");
+    }
+    dual_write(&scene, "enable", &[]);
+    let settings = scene.database.settings();
+    let postgres = Postgres::connect(&settings).await.unwrap();
+    let pack = Pack::find(&scene.pack).unwrap();
+    let roots = std::slice::from_ref(&scene.source);
+    let tail = Tail::open(&settings, &postgres, pack, roots, TailOptions::default()).await;
+    (scene, tail.unwrap())
+}
+
+fn document(scene: &Move, number: usize, value: &str, parent: &str) {
+    let text = format!("{{\"id\":\"{number}\",\"v\":\"{value}\",\"parent\":{parent}}}");
+    std::fs::write(scene.source.join(format!("doc-{number}.json")), text).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_the_fence_only_documents_are_read_that_were_written_since() {
+    let (scene, mut tail) = documents(300).await;
+    let stop = Stop::new();
+    let thorough = RescanOptions { thorough: true, ..RescanOptions::default() };
+    let last = RescanOptions { is_last: true, ..RescanOptions::default() };
+    let scan = tail.rescan(thorough, &stop).await.unwrap();
+    assert_eq!((scan.read, scan.applied.len(), scan.rows), (300, 300, 300));
+    let scan = tail.rescan(last, &stop).await.unwrap();
+    assert_eq!((scan.read, scan.applied.len()), (0, 0), "{scan:?}");
+    // Of the same size, and with its time set back.
+    let path = scene.source.join("doc-7.json");
+    let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
+    document(&scene, 7, "two", "null");
+    std::fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+    let scan = tail.rescan(last, &stop).await.unwrap();
+    assert_eq!((scan.read, scan.applied), (1, vec!["doc-7.json".to_owned()]));
+    assert_eq!(scene.text("SELECT v FROM app.doc WHERE id = '7'").await, "two");
+    // What vouches for a file is kept: another process need not read it either.
+    let settings = scene.database.settings();
+    let postgres = Postgres::connect(&settings).await.unwrap();
+    let pack = Pack::find(&scene.pack).unwrap();
+    let roots = std::slice::from_ref(&scene.source);
+    let options = TailOptions::default();
+    let mut other = Tail::open(&settings, &postgres, pack, roots, options).await.unwrap();
+    let scan = other.rescan(RescanOptions::default(), &stop).await.unwrap();
+    assert_eq!((scan.read, scan.applied.len()), (1, 0), "{scan:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_written_again_within_the_clocks_step_is_found() {
+    let (scene, mut tail) = documents(1).await;
+    let stop = Stop::new();
+    let path = scene.source.join("doc-0.json");
+    tail.rescan(RescanOptions::default(), &stop).await.unwrap();
+    for round in 0..30 {
+        let value = format!("{round:03}");
+        document(&scene, 0, &value, "null");
+        // Twice in a row: between two steps of the clock nothing but the bytes differs.
+        let scan = tail.rescan(RescanOptions::default(), &stop).await.unwrap();
+        assert_eq!(scan.read, 1, "it was written just now");
+        let again = format!("{:03}", 999 - round);
+        document(&scene, 0, &again, "null");
+        tail.rescan(RescanOptions::default(), &stop).await.unwrap();
+        assert_eq!(scene.text("SELECT v FROM app.doc").await, again, "{}", path.display());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_that_wait_for_rows_are_not_tried_again_and_again() {
+    let (scene, mut tail) = documents(2).await;
+    let stop = Stop::new();
+    document(&scene, 0, "one", "\"nobody\"");
+    let position = "SELECT last_value::text FROM toolkit.capture_file_position";
+    let tried = || async { scene.text(position).await.parse::<i64>().unwrap() };
+    tail.rescan(RescanOptions::default(), &stop).await.unwrap();
+    let before = tried().await;
+    let last = RescanOptions { is_last: true, ..RescanOptions::default() };
+    let scan = tail.rescan(last, &stop).await.unwrap();
+    assert!(!scan.is_complete(), "{scan:?}");
+    assert!(tried().await - before <= 2, "once at each of two looks");
+    // What it waited for comes.
+    scene.execute("INSERT INTO app.parent VALUES ('nobody')").await;
+    let scan = tail.rescan(last, &stop).await.unwrap();
+    assert!(scan.is_complete(), "{scan:?}");
+    assert_eq!(scene.count("app.doc").await, 2);
 }

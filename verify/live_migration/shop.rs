@@ -350,7 +350,7 @@ impl Shop {
 
     /// The tail before the cutover, the reverse apply after it.
     fn follow(&mut self, phase: i16) {
-        let words = if phase >= 3 { "reverse run" } else { "dual-write run" };
+        let words = if phase >= 3 { "dual-write reverse run" } else { "dual-write run" };
         let command = self.tool(words, &[]);
         self.follower =
             (1..=3).contains(&phase).then(|| Running::start(command, &self.log("follower")));
@@ -450,7 +450,7 @@ impl Shop {
         }
         self.kill_follower();
         let follow = match self.phase().await {
-            3 => "reverse run",
+            3 => "dual-write reverse run",
             4 => return,
             _ => "dual-write run",
         };

@@ -127,7 +127,7 @@ async fn backfill_is_left_only_when_all_is_copied_accounted_for_and_verified_in_
     stage.exits(1, &["dual-write", "run"], &["--until-caught-up"]);
     let said = refused(&stage);
     assert!(!said.contains("backfill:"), "{said}");
-    assert!(said.contains("rejects: 1 rejects are neither corrected nor acknowledged"), "{said}");
+    assert!(said.contains("rejects: 1 reject is neither corrected nor acknowledged"), "{said}");
     stage.scene.execute("UPDATE toolkit.reject SET state = 'acknowledged'").await;
     stage.exits(0, &["verify-parity"], &[]);
     let said = refused(&stage);

@@ -14,7 +14,16 @@ fn applier(back: &Back, more: &[&str]) -> Command {
     command
         .args(["--database-url", back.world.database.url(), "--state-dir"])
         .arg(back.world.database.folder().join("state"))
-        .args(["--format", "json", "reverse", "run", "--pack", &back.world.pack, "--source"])
+        .args([
+            "--format",
+            "json",
+            "dual-write",
+            "reverse",
+            "run",
+            "--pack",
+            &back.world.pack,
+            "--source",
+        ])
         .arg(&back.world.source)
         .args(more)
         .stdout(Stdio::null())
@@ -111,12 +120,20 @@ async fn the_command_ends_when_it_caught_up_and_says_what_did_not_go_back() {
     assert_eq!((done.status.code(), &report["updated"]), (Some(0), &serde_json::json!(1)));
     back.world.sql("UPDATE owners SET name = 'B' WHERE id = 1").await;
     let status = |format: &str| {
-        back.world.run(&["--format", format, "reverse", "status", "--pack", &back.world.pack])
+        back.world.run(&[
+            "--format",
+            format,
+            "dual-write",
+            "reverse",
+            "status",
+            "--pack",
+            &back.world.pack,
+        ])
     };
     let shown: serde_json::Value = serde_json::from_slice(&status("json").stdout).unwrap();
     assert_eq!((&shown["lag_changes"], &shown["targets"]), (&1.into(), &2.into()));
     let text = String::from_utf8_lossy(&status("table").stdout).into_owned();
-    assert!(text.contains("1 changes wait"), "{text}");
-    let refused = back.world.run(&["reverse", "disable", "--pack", &back.world.pack]);
+    assert!(text.contains("1 change is waiting"), "{text}");
+    let refused = back.world.run(&["dual-write", "reverse", "disable", "--pack", &back.world.pack]);
     assert_eq!(refused.status.code(), Some(2), "what waits would be lost");
 }

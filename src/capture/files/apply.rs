@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
-use super::Changed;
+use super::Document;
 use crate::backfill::captured::FILE_PLACE;
 use crate::backfill::chunk::{Chunk, OutputRows};
 use crate::backfill::unconditional::{APPLY_SETTINGS, Field, Stored, delete_keys};
@@ -28,7 +28,7 @@ const BYTES_MAX: usize = 8 << 20;
 pub(super) struct FileWork<'a> {
     pub(super) opened: &'a Arc<OpenedPack>,
     pub(super) run_id: &'a str,
-    pub(super) file: &'a Changed,
+    pub(super) document: &'a Document,
     /// All documents of the pack, with the streams that read them.
     pub(super) all: &'a BTreeMap<String, (SourceFile, Vec<String>)>,
 }
@@ -59,7 +59,7 @@ struct Part {
 
 impl FileWork<'_> {
     fn relative(&self) -> &str {
-        &self.file.listed.relative
+        &self.document.listed.relative
     }
 
     /// Applies the file; None: it has a record that cannot be parsed, and may still be being
@@ -72,7 +72,7 @@ impl FileWork<'_> {
         let plan = &self.opened.plan;
         let mut tx = begin(conn, &plan.name).await?;
         let mut done = Done::default();
-        for name in &self.file.listed.streams {
+        for name in &self.document.listed.streams {
             let Some(stream) = plan.stream_index(name) else { continue };
             let field = Field { pack: plan, stream: &plan.streams[stream], run_id: self.run_id };
             retire(&mut tx, &field, self.relative()).await?;
@@ -102,7 +102,7 @@ impl FileWork<'_> {
     fn source(&self, stream: usize) -> StreamSource {
         let plan = &self.opened.plan.streams[stream];
         let is_equal = |(file, streams): &&(SourceFile, Vec<String>)| {
-            file.sha256 == self.file.file.sha256 && streams.contains(&plan.name)
+            file.sha256 == self.document.file.sha256 && streams.contains(&plan.name)
         };
         let mut files: Vec<SourceFile> =
             self.all.values().filter(is_equal).map(|(file, _)| file.clone()).collect();
@@ -150,17 +150,19 @@ impl FileWork<'_> {
     async fn remember(&self, tx: &mut PgConnection, done: &Done) -> Result<()> {
         let pack = &self.opened.plan.name;
         // Rows that wait are tried again: the hash says that the file is not applied.
-        let sha256 = if done.waits > 0 { "" } else { &self.file.file.sha256 };
+        let sha256 = if done.waits > 0 { "" } else { &self.document.file.sha256 };
         sqlx::query(include_str!("../../sql/capture/remember_file.sql"))
             .bind(pack)
             .bind(self.relative())
-            .bind(&self.file.listed.streams)
+            .bind(&self.document.listed.streams)
             .bind(sha256)
-            .bind(i64::try_from(self.file.file.size_bytes).unwrap_or(i64::MAX))
-            .bind(self.file.modified_ns)
+            .bind(i64::try_from(self.document.file.size_bytes).unwrap_or(i64::MAX))
+            .bind(self.document.stat.modified_ns)
+            .bind(self.document.stat.changed_ns)
+            .bind(self.document.stat.inode.cast_signed())
             .execute(&mut *tx)
             .await?;
-        note_file(tx, pack, &self.file.listed.streams, self.relative()).await
+        note_file(tx, pack, &self.document.listed.streams, self.relative()).await
     }
 }
 

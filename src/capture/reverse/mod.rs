@@ -138,8 +138,9 @@ impl Reverse {
                 .await?;
                 if !is_free {
                     let what = format!("another process writes pack {pack} back to SQLite");
-                    return Err(Error::new(ErrorKind::Busy, what)
-                        .advice("one is enough; `toolkit reverse status` says how far it is"));
+                    return Err(Error::new(ErrorKind::Busy, what).advice(
+                        "one is enough; `toolkit dual-write reverse status` says how far it is",
+                    ));
                 }
                 conn
             }

@@ -81,7 +81,7 @@ async fn attempt(
         notes_applied: control::is_backfill_unfinished(&mut tx, pack).await?,
     };
     let mut works = works(scene, batch, held);
-    let mut done = write(&mut tx, &mut works).await?;
+    let mut done = write(&mut tx, &mut works, judging.is_end && judging.has_history).await?;
     for work in &mut works {
         work.conclude(&mut tx, scene, &judging, batch.position, &mut done).await?;
     }
@@ -141,6 +141,8 @@ pub(super) struct Work<'a> {
     /// Those not deleted yet.
     pub(super) deletes: Vec<Vec<(RowRef, Option<Refused>)>>,
     pub(super) ledger: Vec<LedgerEntry>,
+    /// Rows that are stored with NULL for what leads nowhere: their parents may still come.
+    pub(super) loosened: Vec<(usize, RowRef, Refused)>,
 }
 
 pub(super) fn works<'a>(scene: &Scene<'a>, batch: &'a Batch, held: &Held) -> Vec<Work<'a>> {
@@ -175,16 +177,24 @@ enum Trick {
     Swap,
     /// A row that cannot go because rows refer to it that wait for its successor.
     Detach,
+    /// A row that leads nowhere, and may hold NULL instead.
+    Loosen,
 }
 
 /// Deletes and stores until nothing helps any more. Parents come before children in the order of
 /// the streams; a deletion that is refused is tried again after the rows that refer to it changed.
-pub(super) async fn write(tx: &mut PgConnection, works: &mut [Work<'_>]) -> Result<Done> {
+/// `is_all`: what is not there will not come by itself.
+pub(super) async fn write(
+    tx: &mut PgConnection,
+    works: &mut [Work<'_>],
+    is_all: bool,
+) -> Result<Done> {
     let mut done = Done::default();
     for work in works.iter_mut().rev() {
         work.delete(tx, &mut done).await?;
     }
-    let mut tricks = [Trick::Swap, Trick::Detach].into_iter();
+    let tricks = [Trick::Swap, Trick::Detach, Trick::Loosen];
+    let mut tricks = tricks.into_iter().take(if is_all { 3 } else { 2 });
     loop {
         let before = works.iter().map(Work::pending).sum::<usize>();
         for work in works.iter_mut() {
@@ -212,6 +222,11 @@ pub(super) async fn write(tx: &mut PgConnection, works: &mut [Work<'_>]) -> Resu
                         work.delete(tx, &mut done).await?;
                     }
                 }
+                Some(Trick::Loosen) => {
+                    for work in works.iter_mut() {
+                        work.loosen(tx, &mut done).await?;
+                    }
+                }
                 None => return Ok(done),
             }
         }
@@ -236,6 +251,7 @@ impl<'a> Work<'a> {
             keys: (0..count).map(|_| OutputRows::default()).collect(),
             deletes: (0..count).map(|_| Vec::new()).collect(),
             ledger: Vec::new(),
+            loosened: Vec::new(),
         };
         let mut there: HashSet<(usize, Digest)> = HashSet::new();
         for (index, rows) in batch.chunk.outputs.iter().enumerate() {
@@ -355,6 +371,36 @@ impl<'a> Work<'a> {
             if !is_referenced_with_action(tx, output).await? {
                 let (deleted, _) = delete_keys(tx, output, rows, orphans).await?;
                 done.deleted += deleted;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores rows that lead nowhere with NULL instead, where the pack says so.
+    async fn loosen(&mut self, tx: &mut PgConnection, done: &mut Done) -> Result<()> {
+        for index in 0..self.rows.len() {
+            if self.output(index).orphan_null.is_empty() {
+                continue;
+            }
+            let (chosen, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.rows[index])
+                .into_iter()
+                .partition(|(_, why)| why.as_ref().is_some_and(|why| why.reason == "orphan"));
+            self.rows[index] = others;
+            let tried: Vec<RowRef> = chosen.iter().map(|(row, _)| *row).collect();
+            let stored = self.field.store_loose(tx, &self.batch.chunk, index, tried).await?;
+            done.rows += stored.changed;
+            self.ledger.extend(stored.ledger);
+            let lost: HashSet<(u32, u32)> =
+                stored.refused.iter().map(|(row, _)| (row.record, row.element)).collect();
+            let layout = &self.output(index).layout;
+            for (row, why) in chosen {
+                if lost.contains(&(row.record, row.element)) {
+                    self.rows[index].push((row, why));
+                    continue;
+                }
+                let fields = self.batch.chunk.outputs[index].fields(&row);
+                self.stored.insert((index, layout.key_digest(fields)));
+                self.loosened.extend(why.map(|why| (index, row, why)));
             }
         }
         Ok(())

@@ -11,19 +11,33 @@ use crate::source::discover::Listing;
 /// Rows looked for in one transaction.
 const SEARCHES_AT_ONCE: usize = 200;
 
+/// Between two looks at a file that is being written, or has just gone, for the last time.
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(50);
+
 impl Tail {
     /// Rescans the pack's documents, and looks again at the rows beside those that changed: those
     /// first, so that a crash in between leaves the documents to be found changed.
     pub async fn rescan(&mut self, options: RescanOptions, stop: &Stop) -> Result<Rescan> {
         self.mend().await?;
-        let listing = files::list(&self.opened).await?;
-        let moved = files::moved(&mut self.conn, &self.opened, &listing, options).await?;
-        if !moved.is_empty() {
-            self.look_beside(&listing, &moved, stop).await?;
-        }
         let opened = std::sync::Arc::clone(&self.opened);
-        let (run_id, memory) = (self.run_id.clone(), &mut self.memory);
-        files::rescan(&mut self.conn, &opened, &run_id, options, memory, stop).await
+        let mut scan = Rescan::default();
+        for look in 0..=usize::from(options.is_last) {
+            if look > 0 {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            let looked =
+                files::look(&mut self.conn, &opened, options, &mut self.memory, stop).await?;
+            let moved = files::moved(&mut self.conn, &opened.plan.name, &looked).await?;
+            if !moved.is_empty() {
+                self.look_beside(&looked.listing, &moved, stop).await?;
+            }
+            let (conn, memory) = (&mut self.conn, &mut self.memory);
+            files::apply(conn, &opened, &self.run_id, &looked, memory, stop, &mut scan).await?;
+            if scan.is_complete() {
+                break;
+            }
+        }
+        Ok(scan)
     }
 
     async fn look_beside(

@@ -67,7 +67,7 @@ impl Tail {
         );
         sqlx::raw_sql(sql(settings)).execute(&mut *tx).await?;
         let mut works = apply::works(&scene, batch, &held);
-        let done = apply::write(&mut tx, &mut works).await?;
+        let done = apply::write(&mut tx, &mut works, true).await?;
         drop(works);
         tx.rollback().await?;
         Ok(done.rows + done.deleted)

@@ -76,6 +76,11 @@ impl Work<'_> {
                 self.hold(&mut holding, index, &row, &why, is_judged)?;
             }
         }
+        for (index, row, why) in &self.loosened {
+            // It is there; if what it leads to comes, it is looked at again.
+            let why = Refused { reason: "orphan_null".to_owned(), detail: why.detail.clone() };
+            self.hold(&mut holding, *index, row, &why, true)?;
+        }
         for (index, keys) in gone {
             self.delete_gone(tx, index, keys, done).await?;
         }

@@ -5,6 +5,8 @@ mod beside;
 mod compare;
 mod conclude;
 mod control;
+mod file;
+mod making;
 mod read;
 mod trim;
 
@@ -16,11 +18,12 @@ use serde::Serialize;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
-use self::read::{Batch, LiveFile, Search, Wish};
+use self::file::LiveFile;
+use self::read::{Batch, Search, Wish};
 use super::files::Memory;
-use super::install::captured_files;
 use super::log::LogPosition;
 use super::record::{self, Cursor};
+use super::wanted::captured_files;
 use crate::config::Settings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;

@@ -1,22 +1,20 @@
 //! Reading a batch of the log, and the rows it speaks of, in one read transaction. Blocking.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::file::{LiveFile, LiveStream, mark_text};
+use super::making::Making;
 use crate::backfill::chunk::{Chunk, OutputRows};
 use crate::canonical::Digest;
-use crate::capture::log::{self, CaptureState, LogPosition, failed};
-use crate::capture::record::{CapturedTable, Cursor};
-use crate::capture::shape::Identity;
-use crate::capture::{LOG_TABLE, keys};
-use crate::cast::Value;
-use crate::derive::{Derived, DerivedKey, Deriver};
+use crate::capture::LOG_TABLE;
+use crate::capture::log::{self, LogPosition, failed};
+use crate::capture::record::Cursor;
+use crate::derive::{Derived, Deriver};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::OpenedPack;
-use crate::source::sqlite::{Database, TableShape};
-use crate::source::{Content, KeyPart, Locator, Position, SourceFile, SourceRecord, Stored};
+use crate::source::{KeyPart, Position, Stored};
 
 /// How long the read stays open: without a write-ahead log the application's writes wait for it.
 const READ_MAX: Duration = Duration::from_millis(300);
@@ -83,7 +81,7 @@ pub(super) struct StreamBatch {
 }
 
 impl StreamBatch {
-    fn new(opened: &OpenedPack, stream: usize) -> Self {
+    pub(super) fn new(opened: &OpenedPack, stream: usize) -> Self {
         let outputs = &opened.plan.streams[stream].outputs;
         let outputs = outputs.iter().map(|_| OutputRows::default()).collect();
         Self {
@@ -94,180 +92,6 @@ impl StreamBatch {
             places: Vec::new(),
         }
     }
-}
-
-/// A captured file, open.
-#[derive(Debug)]
-pub(super) struct LiveFile {
-    pub(super) source: SourceFile,
-    database: Database,
-    inode: u64,
-    streams: Vec<LiveStream>,
-    /// The schema's number when it was last compared.
-    schema_version: Option<i64>,
-}
-
-/// A stream in one file.
-#[derive(Debug)]
-struct LiveStream {
-    stream: usize,
-    shape: TableShape,
-    /// Number of its table, its identity, and what the log keeps of it.
-    captured: CapturedTable,
-    /// Names under which the pack knows the logged values.
-    names: Arc<[String]>,
-    /// Positions in the logged values of the columns that keys are made of.
-    key: Vec<usize>,
-    /// Whether rows have to be looked for by their key, too: the identity may change (VACUUM), or
-    /// several rows may share a key.
-    by_key: bool,
-}
-
-impl LiveFile {
-    /// Opens a file that capture is installed in.
-    pub(super) fn open(
-        opened: &OpenedPack,
-        file: &SourceFile,
-        tables: &[CapturedTable],
-    ) -> Result<Self> {
-        let database = Database::open_live(&file.path)?;
-        let files = opened.discovered.streams.iter().filter(|(_, found)| found.files.len() > 1);
-        let shared: HashSet<&str> = files.map(|(name, _)| name.as_str()).collect();
-        let mut streams = Vec::new();
-        for (index, stream) in opened.plan.streams.iter().enumerate() {
-            let Some(found) = opened.discovered.streams.get(&stream.name) else { continue };
-            let Some(table) = keys::table_of(stream) else { continue };
-            if !found.files.iter().any(|known| known.path == file.path) {
-                continue;
-            }
-            let captured = tables.iter().find(|known| known.table.eq_ignore_ascii_case(table));
-            let Some(captured) = captured else {
-                let detail = format!("{}: table {table} is not captured", file.relative);
-                return Err(Error::new(ErrorKind::SourceChanged, detail)
-                    .advice("the pack has changed: run `toolkit dual-write enable` again"));
-            };
-            let companion =
-                stream.companion.clone().map(|pattern| (pattern, found.companions.clone()));
-            let shape = TableShape::of(&database, file, table, companion)?;
-            let wanted = keys::key_columns(stream)?;
-            let (names, key) = logged(captured, &wanted);
-            let is_shared = shared.contains(stream.name.as_str());
-            let by_key = is_shared || !is_known_by_identity(captured, &key);
-            streams.push(LiveStream {
-                stream: index,
-                shape,
-                captured: captured.clone(),
-                names: names.into(),
-                key,
-                by_key,
-            });
-        }
-        let inode = inode(&file.path);
-        Ok(Self { source: file.clone(), database, inode, streams, schema_version: None })
-    }
-
-    /// Whether the path leads to another file by now.
-    pub(super) fn was_replaced(&self) -> bool {
-        inode(&self.source.path) != self.inode
-    }
-
-    pub(super) fn set_companions(&mut self, stream: usize, files: &BTreeMap<String, PathBuf>) {
-        for live in self.streams.iter_mut().filter(|live| live.stream == stream) {
-            live.shape.set_companions(files.clone());
-        }
-    }
-
-    fn name(&self) -> String {
-        self.source.path.display().to_string()
-    }
-
-    /// Why nothing of this file may be applied; None: nothing stands against it.
-    fn halt(&mut self, pack: &str, cursor: &Cursor) -> Result<Option<String>> {
-        let (file, connection) = (self.name(), self.database.connection());
-        let Some(CaptureState { installation, pack: owner, .. }) =
-            log::state_in(connection, &file)?
-        else {
-            return Ok(Some("capture was taken out of the file".to_owned()));
-        };
-        if installation != cursor.installation || owner != pack {
-            return Ok(Some(format!(
-                "the file's capture is another one ({installation}, not {})",
-                cursor.installation
-            )));
-        }
-        let version: i64 = connection
-            .query_row("PRAGMA schema_version", [], |row| row.get(0))
-            .map_err(|e| failed(&file, e))?;
-        if self.schema_version == Some(version) {
-            return Ok(None);
-        }
-        if !log::has_table(connection, &file, LOG_TABLE)? {
-            return Ok(Some("the capture log vanished".to_owned()));
-        }
-        for table in &cursor.tables {
-            if let Some(difference) = table.difference(connection, &file)? {
-                return Ok(Some(difference));
-            }
-        }
-        self.schema_version = Some(version);
-        Ok(None)
-    }
-
-    /// Whether the entry at the cursor is the one that was applied: an older copy of the file has
-    /// another history.
-    fn restored(&self, cursor: &Cursor, last: LogPosition) -> Result<Option<String>> {
-        if cursor.position == 0 {
-            return Ok(None);
-        }
-        let file = self.name();
-        let mark: Option<f64> =
-            rusqlite::OptionalExtension::optional(self.database.connection().query_row(
-                &format!("SELECT at FROM {LOG_TABLE} WHERE seq = ?1"),
-                [cursor.position],
-                |row| row.get(0),
-            ))
-            .map_err(|e| failed(&file, e))?;
-        let is_same = mark.map(mark_text) == cursor.mark;
-        if last >= cursor.position && (is_same || cursor.mark.is_none()) {
-            return Ok(None);
-        }
-        Ok(Some(format!(
-            "the file was replaced by an older copy: its log ends at {last}, changes up to {} are \
-             applied",
-            cursor.position
-        )))
-    }
-}
-
-fn inode(path: &std::path::Path) -> u64 {
-    use std::os::unix::fs::MetadataExt as _;
-    std::fs::metadata(path).map_or(0, |found| found.ino())
-}
-
-fn mark_text(at: f64) -> String {
-    format!("{:016x}", at.to_bits())
-}
-
-/// Names under which the pack knows the logged values, and which of them keys are made of.
-fn logged(captured: &CapturedTable, wanted: &[String]) -> (Vec<String>, Vec<usize>) {
-    let mut names = captured.values.clone();
-    if let Identity::Rowid { column: Some(column), .. } = &captured.identity {
-        names[0].clone_from(column);
-    }
-    let is_wanted = |name: &String| wanted.iter().any(|key| key.eq_ignore_ascii_case(name));
-    let key = (0..names.len()).filter(|at| is_wanted(&names[*at])).collect();
-    (names, key)
-}
-
-/// Whether a key is made of just what a row is known by, so that no other row can have it, and a
-/// row keeps its identity for as long as it keeps its key.
-fn is_known_by_identity(captured: &CapturedTable, key: &[usize]) -> bool {
-    let count = match &captured.identity {
-        Identity::Rowid { column: None, .. } => return false,
-        Identity::Rowid { .. } => 1,
-        Identity::Key { columns } => columns.len(),
-    };
-    (0..count).all(|at| key.contains(&at))
 }
 
 /// Reads a batch of file `at`. Rows of one key may stand in several files: `files` are all of them.
@@ -424,18 +248,6 @@ struct Reading<'a> {
     streams: BTreeMap<usize, Making<'a>>,
 }
 
-/// One stream's part of it.
-struct Making<'a> {
-    deriver: Deriver<'a>,
-    derived: Derived,
-    batch: StreamBatch,
-    /// Records that are in the chunk.
-    seen: HashSet<(String, Locator)>,
-    /// What was searched for.
-    searched: HashSet<Vec<u8>>,
-    places: HashSet<(String, String)>,
-}
-
 impl<'a> Reading<'a> {
     fn new(opened: &'a OpenedPack, files: &'a [LiveFile], at: usize) -> Self {
         Self { opened, files, at, streams: BTreeMap::new() }
@@ -539,94 +351,6 @@ fn key_name(live: &LiveStream, at: usize) -> String {
 
 fn identity_names(live: &LiveStream) -> Vec<String> {
     live.captured.identity.names()
-}
-
-impl Making<'_> {
-    /// The keys of a row with these values; they are looked after whether or not it is there.
-    fn name_keys(&mut self, file: &LiveFile, live: &LiveStream, values: &[Stored]) {
-        let values: Vec<Value<'_>> = values.iter().map(value_of).collect();
-        let record = SourceRecord {
-            file: &file.source,
-            locator: Locator::Rowid(0),
-            position: Position::Rowid(0),
-            content: Content::Columns { names: &live.names, values: &values, companion: None },
-        };
-        for key in self.deriver.keys(&record) {
-            self.add_key(key);
-        }
-    }
-
-    fn add_key(&mut self, key: DerivedKey) {
-        let output = &self.deriver.stream().outputs[key.output];
-        let digest = output.layout.key_digest(&key.fields);
-        self.batch.keys.entry((key.output, digest)).or_insert(key.fields);
-    }
-
-    /// Adds the rows that are found by these columns; `is_identity`: and says which row was meant.
-    fn fetch(
-        &mut self,
-        file: &LiveFile,
-        live: &LiveStream,
-        names: &[String],
-        values: &[Stored],
-        is_identity: bool,
-    ) -> Result<()> {
-        if is_identity {
-            let locator = live.shape.locator_of(values).to_string();
-            self.places.insert((file.source.relative.clone(), locator));
-        }
-        if !self.searched.insert(search_key(file, names, values)) {
-            return Ok(());
-        }
-        let (deriver, derived, batch, seen) =
-            (&mut self.deriver, &mut self.derived, &mut self.batch, &mut self.seen);
-        let mut found = Vec::new();
-        live.shape.visit_where(&file.database, names, values, &mut |record| {
-            if !seen.insert((file.source.relative.clone(), record.locator.clone())) {
-                return Ok(());
-            }
-            deriver.derive(record, derived)?;
-            let source = Arc::from(record.file.relative.as_str());
-            let plan = deriver.stream();
-            batch.chunk.add(plan, record, derived, deriver, &source);
-            batch.identities.push((file.source.relative.clone(), record.position.clone()));
-            found.push((file.source.relative.clone(), record.locator.to_string()));
-            for key in deriver.keys(record) {
-                let digest = plan.outputs[key.output].layout.key_digest(&key.fields);
-                batch.keys.entry((key.output, digest)).or_insert(key.fields);
-            }
-            Ok(())
-        })?;
-        self.places.extend(found);
-        Ok(())
-    }
-}
-
-fn search_key(file: &LiveFile, names: &[String], values: &[Stored]) -> Vec<u8> {
-    let mut key = format!("{}\0{}\0", file.source.relative, names.join("\0")).into_bytes();
-    for value in values {
-        let (tag, bytes): (u8, Vec<u8>) = match value {
-            Stored::Null => (0, Vec::new()),
-            Stored::Integer(number) => (1, number.to_be_bytes().to_vec()),
-            Stored::Real(number) => (2, number.to_bits().to_be_bytes().to_vec()),
-            Stored::Text(text) => (3, text.clone()),
-            Stored::Blob(blob) => (4, blob.clone()),
-        };
-        key.push(tag);
-        key.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
-        key.extend_from_slice(&bytes);
-    }
-    key
-}
-
-fn value_of(value: &Stored) -> Value<'_> {
-    match value {
-        Stored::Null => Value::Null,
-        Stored::Integer(number) => Value::Integer(*number),
-        Stored::Real(number) => Value::Real(*number),
-        Stored::Text(text) => Value::Text(text),
-        Stored::Blob(blob) => Value::Blob(blob),
-    }
 }
 
 /// The identity that a position stands for.

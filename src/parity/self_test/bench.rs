@@ -256,6 +256,7 @@ impl<'a> Bench<'a> {
             _ => Level::Full,
         };
         let options = Options {
+            snapshot: None,
             level,
             streams: streams.to_vec(),
             differences_max: DIFFERENCES_MAX,
