@@ -179,6 +179,8 @@ fn difference(target: &str, kind: Kind, (key, id): (&str, &str), place: &str) ->
         source_digest: None,
         target_digest: None,
         locator: (!is_artifact).then(|| place.to_owned()),
+        corrected: false,
+        row: None,
     }
 }
 
@@ -218,7 +220,7 @@ pub async fn record(
         amend(&mut conn, &report, added).await?;
         return Ok(report);
     }
-    let (lsn, snapshot) = begin_snapshot(&mut conn).await?;
+    let (lsn, snapshot) = begin_snapshot(&mut conn, None).await?;
     let at = snapshot_time(&mut conn).await?;
     sqlx::raw_sql("COMMIT").execute(&mut conn).await?;
     let mut report = Report::of_stores(PACK, lsn, at);

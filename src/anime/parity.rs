@@ -80,7 +80,7 @@ pub async fn verify(
     crate::migrate::require_current(&mut conn, PACK).await?;
     let files = artifacts(&mut conn, pack, roots).await?;
     let redactor = Arc::new(crate::pack::opened::open_redactor(settings, pack)?);
-    let (lsn, snapshot) = crate::parity::begin_snapshot(&mut conn).await?;
+    let (lsn, snapshot) = crate::parity::begin_snapshot(&mut conn, None).await?;
     let settings_sql =
         format!("{SETTINGS}; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off");
     sqlx::raw_sql(sql(settings_sql)).execute(&mut conn).await?;

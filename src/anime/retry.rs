@@ -95,7 +95,7 @@ impl Work<'_> {
         let record: Option<Vec<u8>> = row.try_get("record")?;
         if row.try_get("secret")? && line.is_none() {
             let why = "a secret was removed from it, which only the artifact has".to_owned();
-            self.done.left.push(LeftAlone { id, why });
+            self.done.left.push(LeftAlone { id, why, is_stored: false });
             return Ok(());
         }
         let kept = record.unwrap_or_default();

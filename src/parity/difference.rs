@@ -82,7 +82,7 @@ pub struct Difference {
     pub corrected: bool,
     /// The slice and the digest of the key, where it is a row that differs.
     #[serde(skip)]
-    pub(super) row: Option<(usize, [u8; 16])>,
+    pub(crate) row: Option<(usize, [u8; 16])>,
 }
 
 /// Longest value shown, in characters.

@@ -34,8 +34,8 @@ mod verify;
 mod walk;
 
 pub(crate) use accounts::Accounts;
-pub use chosen::{ChosenRun, WantedFor, chosen_run};
 pub use against::{Against, Compared, StoreResult};
+pub use chosen::{ChosenRun, WantedFor, chosen_run};
 pub(crate) use difference::shorten_pair;
 pub use difference::{Difference, Kind};
 pub use independent::{Independent, IndependentResult};

@@ -215,6 +215,7 @@ pub async fn plan(
                     columns,
                     source_digest: None,
                     target_digest: None,
+                    seal: String::new(),
                 });
                 continue;
             }
@@ -290,4 +291,3 @@ async fn check_streams(conn: &mut PgConnection, run_id: &str, sides: &Sides) -> 
         .advice(format!("it compared: {}", known.join(", ")))),
     }
 }
-

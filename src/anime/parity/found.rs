@@ -141,6 +141,8 @@ impl<'a> Found<'a> {
             source_digest: None,
             target_digest: None,
             locator: Some(locator.to_owned()),
+            corrected: false,
+            row: None,
         });
     }
 

@@ -43,6 +43,7 @@ pub(super) fn of(
         skipped: 0,
         superseded: sum(|counts| counts.superseded),
         ledgered: found.reviewed,
+        corrected: 0,
         unaccounted: found.unaccounted,
         recorded: None,
     };

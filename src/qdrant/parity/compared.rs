@@ -164,5 +164,7 @@ fn line(kind: Kind, entity_type: &str, id: PointId) -> Difference {
         source_digest: None,
         target_digest: None,
         locator: None,
+        corrected: false,
+        row: None,
     }
 }
