@@ -28,6 +28,7 @@
 //! | [`live`] | for Rust applications in mid-migration: writer, router, shadow reads |
 //! | [`maintain`] | partitions ahead, retention, what waits for VACUUM or ANALYZE |
 //! | [`repair`] | reviewable repair plans and their execution |
+//! | [`media`] | the pack `media`: import transforms, smart lists, repartitioning |
 //! | [`anime`] | the pack `anime`: entries to rows, update policy, resolver, sidecar |
 //! | [`query`] | named questions of a pack's documents, answered inside limits |
 //! | [`unified`] | the Rust transforms of the pack `unified` |
@@ -53,6 +54,7 @@ pub mod json;
 pub mod ledger;
 pub mod live;
 pub mod maintain;
+pub mod media;
 pub mod migrate;
 pub mod pack;
 pub mod parity;

@@ -17,6 +17,7 @@ pub mod dual_write;
 pub mod embedded;
 pub mod ledger;
 pub mod maintain;
+pub mod media;
 pub mod migrate;
 pub mod output;
 pub mod pack;
@@ -150,6 +151,8 @@ enum Command {
     Query(query::Args),
     /// Make partitions ahead, remove what retention no longer keeps, report what waits
     Maintain(maintain::Args),
+    /// What only the media tracker's database needs: more partitions
+    Media(media::Args),
     /// After the cutover: write changes in Postgres back to SQLite
     Reverse(reverse::Args),
     /// Show a pack's mapping, or check it against the database and the sources
@@ -177,6 +180,7 @@ impl Command {
             Self::Phase(args) => phase::run(args, settings, output).await,
             Self::Repair(args) => repair::run(args, settings, output).await,
             Self::Query(args) => query::run(args, settings, output).await,
+            Self::Media(args) => Box::pin(media::run(args, settings, output)).await,
             Self::Maintain(args) => maintain::run(args, settings, output).await,
             Self::Reverse(args) => Box::pin(reverse::run(args, settings, output)).await,
             Self::Pack(args) => pack::run(args, settings, output).await,

@@ -176,12 +176,14 @@ impl<'p> Deriver<'p> {
                     original_hash: crate::canonical::sha256(sha256.as_bytes()),
                 });
             }
-            content => {
-                let computed = self.computed(content);
-                if let Some(context) = context_of(record, computed.as_ref()) {
-                    self.outputs(&context, out);
+            content => match self.computed(content) {
+                Err(refusal) => out.reject(0, 0, None, refusal),
+                Ok(computed) => {
+                    if let Some(context) = context_of(record, computed.as_ref()) {
+                        self.outputs(&context, out);
+                    }
                 }
-            }
+            },
         }
         if !self.stream.corrections.is_empty() {
             self.stream.corrections.leave_out(self.stream, record, &self.redactor, out);
@@ -197,7 +199,7 @@ impl<'p> Deriver<'p> {
         wanted: &[(usize, usize)],
         visit: &mut dyn FnMut((usize, usize), Value<'_>),
     ) {
-        let computed = self.computed(&record.content);
+        let computed = self.computed(&record.content).ok().flatten();
         let Some(context) = context_of(record, computed.as_ref()) else { return };
         for (index, output) in self.stream.outputs.iter().enumerate() {
             let columns = wanted.iter().filter(|(at, _)| *at == index);
@@ -221,9 +223,13 @@ impl<'p> Deriver<'p> {
         }
     }
 
-    fn computed(&self, content: &Content<'_>) -> Option<Json> {
-        let Content::Json { element, .. } = content else { return None };
-        self.stream.compute.map(|compute| compute(element))
+    fn computed(&self, content: &Content<'_>) -> std::result::Result<Option<Json>, Refusal> {
+        let Some(compute) = self.stream.compute else { return Ok(None) };
+        match content {
+            Content::Json { element, .. } => compute(element).map(Some),
+            Content::Columns { names, values, .. } => compute(&object_of(names, values)).map(Some),
+            Content::Broken { .. } | Content::Duplicate { .. } => Ok(None),
+        }
     }
 
     /// The redactor that keeps secrets out of everything stored.
@@ -302,7 +308,15 @@ impl<'p> Deriver<'p> {
             let value = self.resolver.of_column((index, position), &column.from, context);
             match column.cast.encode(value, &mut out.buffer, &mut self.scratch) {
                 // Hardly any value has one.
-                Ok(()) if self.scratch.is_empty() => {}
+                Ok(()) if self.scratch.is_empty() && column.original.is_none() => {}
+                Ok(()) if self.scratch.is_empty() => {
+                    let original = column.original.as_ref().and_then(|original| {
+                        let original = context.first(std::slice::from_ref(original));
+                        column.cast.computed_note(original, value)
+                    });
+                    let row = out.rows.len();
+                    out.notes.extend(original.map(|note| RowNote { row, column: position, note }));
+                }
                 Ok(()) => out.notes.extend(self.scratch.drain(..).map(|note| RowNote {
                     row: out.rows.len(),
                     column: position,
@@ -378,6 +392,21 @@ fn context_of<'a>(
         }
         Content::Broken { .. } | Content::Duplicate { .. } => None,
     }
+}
+
+/// A record with columns as an object of them, for functions that compute.
+fn object_of(names: &[String], values: &[Value<'_>]) -> Json {
+    let members = names.iter().zip(values).map(|(name, value)| {
+        let value = match value {
+            Value::Null => Json::Null,
+            Value::Integer(number) => Json::Number(number.to_string().into()),
+            Value::Real(number) => Json::Number(number.to_string().into()),
+            Value::Text(bytes) | Value::Blob(bytes) => Json::String((*bytes).into()),
+            Value::Json(json) => (*json).clone(),
+        };
+        (name.as_bytes().into(), value)
+    });
+    Json::Object(members.collect())
 }
 
 /// The first key column whose field is NULL.

@@ -210,9 +210,13 @@ pub struct SourceManifest {
     /// CSV file patterns with a header line.
     #[serde(default)]
     pub csv: OneOrMany,
-    /// JSON pointer to the array of records inside a JSON document.
+    /// File patterns that are not this stream's, though they match one of its patterns.
+    #[serde(default)]
+    pub except: OneOrMany,
+    /// JSON pointer to the array of records inside a JSON document; `/*`: all arrays that are its
+    /// members, or the document itself where it is an array.
     pub records: Option<Spanned<String>>,
-    /// A Rust function that computes further fields of a document (`+/...`).
+    /// A Rust function that computes further fields of a record (`+/...`), or refuses it.
     pub compute: Option<Spanned<String>>,
     /// A JSON document found by the record's values, reachable as `^/...`; braces name columns.
     pub companion: Option<Spanned<String>>,
@@ -412,6 +416,10 @@ pub struct ColumnOptions {
     pub redact: Option<bool>,
     /// Value for a missing or NULL source value, as Postgres text.
     pub default: Option<String>,
+    /// What `from` was computed from: where it is another text, the ledger keeps it as `computed`.
+    pub original: Option<String>,
+    /// Namespace of the cast `uuid_v5`, a uuid.
+    pub namespace: Option<String>,
 }
 
 impl ColumnManifest {
@@ -458,6 +466,7 @@ impl ColumnOptions {
             json_null: self.json_null.unwrap_or_default(),
             redact: self.redact.unwrap_or(true),
             default: self.default.clone(),
+            namespace: self.namespace.clone(),
         }
     }
 }

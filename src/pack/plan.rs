@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::canonical::{Layout, fields_of};
-use crate::cast::{ColumnCast, Value};
+use crate::cast::{ColumnCast, Refusal, Value};
 use crate::derive::Corrections;
 use crate::json::Json;
 use crate::pack::manifest::ConflictRule;
@@ -41,7 +41,7 @@ pub struct StreamPlan {
     pub name: String,
     /// Where its records come from.
     pub source: SourceKind,
-    /// Computes further fields of a document.
+    /// Computes further fields of a record.
     pub compute: Option<ComputeFn>,
     /// Name pattern of a JSON document beside the record; braces name source columns.
     pub companion: Option<String>,
@@ -73,8 +73,9 @@ impl StreamPlan {
     }
 }
 
-/// Computes fields of a JSON document that a pointer cannot reach.
-pub type ComputeFn = fn(&Json) -> Json;
+/// Computes fields of a record that a pointer cannot reach, or says why the record is none. A record
+/// with columns comes as an object of them.
+pub type ComputeFn = fn(&Json) -> std::result::Result<Json, Refusal>;
 
 /// What a stream reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,6 +165,8 @@ pub struct PlannedColumn {
     pub cast: ColumnCast,
     /// The encoded COPY field of a constant.
     pub constant: Option<Vec<u8>>,
+    /// What it was computed from: where that is another text, the ledger keeps it.
+    pub original: Option<From>,
 }
 
 /// Where a value comes from.
