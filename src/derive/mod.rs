@@ -7,6 +7,7 @@ mod corrections;
 mod entries;
 mod held;
 mod keys;
+mod mention;
 mod original;
 mod pointed;
 mod raw;
@@ -134,6 +135,8 @@ pub struct Deriver<'p> {
     resolver: resolve::Resolver,
     scratch: Vec<Note>,
     surveys: bool,
+    order: Vec<usize>,
+    mentions: mention::Mentions,
 }
 
 impl<'p> Deriver<'p> {
@@ -141,7 +144,15 @@ impl<'p> Deriver<'p> {
     #[must_use]
     pub fn new(stream: &'p StreamPlan, redactor: Arc<Redactor>) -> Self {
         let resolver = resolve::Resolver::default();
-        Self { stream, redactor, resolver, scratch: Vec::new(), surveys: false }
+        Self {
+            stream,
+            redactor,
+            resolver,
+            scratch: Vec::new(),
+            surveys: false,
+            order: stream.writing_order(),
+            mentions: mention::Mentions::default(),
+        }
     }
 
     /// The same, asking every cast about a row that one of them refuses.
@@ -239,15 +250,28 @@ impl<'p> Deriver<'p> {
     }
 
     fn outputs(&mut self, context: &resolve::Context<'_>, out: &mut Derived) {
-        for (index, output) in self.stream.outputs.iter().enumerate() {
+        for at in 0..self.order.len() {
+            let index = self.order[at];
+            let output = &self.stream.outputs[index];
+            let before = (out.rows.len(), out.notes.len());
             match &output.each {
                 None => self.row(index, output, 0, context, out),
                 Some(each) => self.elements(index, output, each, context, out),
             }
             if out.fate == Fate::Rejected {
+                self.mentions.forget_pending();
                 return;
             }
+            if output.mention
+                && let Some(row) = out.rows.get(before.0)
+                && self.mentions.is_known(index, &out.buffer[row.range.clone()])
+            {
+                out.buffer.truncate(row.range.start);
+                out.rows.truncate(before.0);
+                out.notes.truncate(before.1);
+            }
         }
+        self.mentions.keep_pending();
     }
 
     fn elements(

@@ -245,6 +245,7 @@ impl Compiler<'_> {
             by,
             each: view.each.map(pointer),
             when: view.when.map(pointer),
+            mention: view.mention,
             skip: view.skip.map(|skip| (pointer(&skip.empty), skip.rule.clone())),
             constants,
             orphan_null,

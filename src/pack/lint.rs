@@ -180,6 +180,17 @@ fn output(stream: &StreamManifest, view: &OutputView<'_>, faults: &mut Vec<Fault
                       `conflict` out";
         faults.push(Fault::new(at, detail));
     }
+    if view.mention {
+        let is_first = stream.outputs.first().is_some_and(|first| first.name == *view.name);
+        let is_fit = view.conflict.rule == ConflictRule::TargetWins
+            && view.each.is_none()
+            && !view.key.is_content;
+        if is_first || !is_fit {
+            let detail = "`mention` is for an output after the first, with a key, without `each`, and \
+                          with the conflict rule `target_wins`";
+            faults.push(Fault::new(at, detail));
+        }
+    }
     for (position, column) in view.key.iter().enumerate() {
         if view.key[..position].iter().any(|earlier| earlier.get_ref() == column.get_ref()) {
             let detail = format!("key column `{}` is named twice", column.get_ref());

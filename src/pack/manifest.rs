@@ -282,6 +282,10 @@ pub struct OutputManifest {
     pub when: Option<Spanned<String>>,
     /// No row, with a ledger entry, if the value is missing or empty.
     pub skip: Option<SkipManifest>,
+    /// A row that many records name, such as the user of each: it is stored once, before them and
+    /// whatever becomes of them, and stays when the file goes.
+    #[serde(default)]
+    pub mention: bool,
     /// Mapping by target column.
     pub columns: Columns,
 }
@@ -324,6 +328,7 @@ impl StreamManifest {
             each: None,
             when: None,
             skip: None,
+            mention: false,
         });
         inline.into_iter().collect()
     }
@@ -348,6 +353,8 @@ pub struct OutputView<'a> {
     pub when: Option<&'a Spanned<String>>,
     /// As in [`OutputManifest`].
     pub skip: Option<&'a SkipManifest>,
+    /// As in [`OutputManifest`].
+    pub mention: bool,
 }
 
 impl<'a> OutputView<'a> {
@@ -361,6 +368,7 @@ impl<'a> OutputView<'a> {
             each: output.each.as_ref(),
             when: output.when.as_ref(),
             skip: output.skip.as_ref(),
+            mention: output.mention,
         }
     }
 }

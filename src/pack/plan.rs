@@ -56,6 +56,14 @@ pub struct StreamPlan {
 }
 
 impl StreamPlan {
+    /// Positions of its outputs in the order they are derived and written: mentions first.
+    #[must_use]
+    pub fn writing_order(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.outputs.len()).collect();
+        order.sort_by_key(|at| !self.outputs[*at].mention);
+        order
+    }
+
     /// What its outputs ask of a document as a whole (`^/...`), as pointers into it.
     #[must_use]
     pub fn root_pointers(&self) -> Vec<String> {
@@ -127,6 +135,8 @@ pub struct OutputPlan {
     pub when: Option<From>,
     /// No row, and a ledger entry under the rule, if this is missing or empty.
     pub skip: Option<(From, String)>,
+    /// A row that many records name: stored once, before them and whatever becomes of them.
+    pub mention: bool,
     /// Canonical form of a row.
     pub layout: Layout,
     /// Constant key columns as (position, Postgres text): the stream's slice of the table.
