@@ -33,6 +33,7 @@ mod json_oracle;
 mod live;
 mod live_migration;
 mod maintain;
+mod media;
 mod migrate;
 mod migrate_command;
 mod odd_places;
