@@ -8,6 +8,7 @@
 #![allow(clippy::print_stdout)]
 
 mod anime;
+mod anomalies;
 mod backfill;
 mod backfill_content;
 mod backfill_errors;
@@ -20,6 +21,7 @@ mod backfill_twins;
 mod backfill_workers;
 mod canonical;
 mod cast_oracle;
+mod catalogue;
 mod certificate;
 mod cli_errors;
 mod connections;
@@ -46,6 +48,7 @@ mod preflight;
 mod rejects;
 mod repair;
 mod reverse;
+mod scenarios;
 mod sources;
 mod support;
 mod torture;

@@ -139,7 +139,8 @@ pub fn item(record: &Json) -> Computed {
             (external_id, of_key)
         }
         (None, Some(given)) => {
-            let year = release_date.and_then(Json::as_str).and_then(|date| date.get(..4));
+            let day = release_date.map(first_day);
+            let year = day.as_ref().and_then(Json::as_str).and_then(|date| date.get(..4));
             let media_type = key::media_type(given);
             let made = format!("{media_type}:{}:{}", key::slug(title), year.unwrap_or_default());
             (key::external_id(&made)?, media_type)
