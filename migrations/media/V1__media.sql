@@ -1,5 +1,13 @@
 -- The catalogue: media of every type, links to other sites, and how media relate.
 
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'ltree') THEN
+        RAISE EXCEPTION 'the pack media needs the extension ltree, which this server does not have'
+            USING HINT = 'install PostgreSQL''s contrib modules, or migrate other packs with --pack';
+    END IF;
+END
+$$;
 CREATE EXTENSION IF NOT EXISTS ltree;
 
 CREATE SCHEMA IF NOT EXISTS media;

@@ -50,19 +50,6 @@ const BUILTIN: &[BuiltinPack] = &[
         ],
     ),
     (
-        "media",
-        embedded![
-            "media/V1__media.sql",
-            "media/V2__users_and_auth.sql",
-            "media/V3__interaction.sql",
-            "media/V4__typed_attributes_expand.sql",
-            "media/V5__typed_attributes_backfill.sql",
-            "media/V6__typed_attributes_verify.sql",
-            "media/V7__typed_attributes_contract.sql",
-            "media/V8__compression.sql",
-        ],
-    ),
-    (
         "unified",
         embedded![
             "unified/V1__schemas_and_ingestion.sql",
@@ -84,6 +71,20 @@ const BUILTIN: &[BuiltinPack] = &[
             "webtoon/V5__allocation.sql",
             "webtoon/V6__questions.sql",
             "webtoon/V7__compression.sql",
+        ],
+    ),
+    // Last: it needs an extension that a server may lack, and the others are migrated by then.
+    (
+        "media",
+        embedded![
+            "media/V1__media.sql",
+            "media/V2__users_and_auth.sql",
+            "media/V3__interaction.sql",
+            "media/V4__typed_attributes_expand.sql",
+            "media/V5__typed_attributes_backfill.sql",
+            "media/V6__typed_attributes_verify.sql",
+            "media/V7__typed_attributes_contract.sql",
+            "media/V8__compression.sql",
         ],
     ),
 ];

@@ -98,7 +98,8 @@ async fn two_spellings_of_one_key_are_one_item_and_the_later_is_rejected() {
                 ', ' ORDER BY column_name) FROM toolkit.ledger";
     assert_eq!(
         world.text(kept).await,
-        "external_id computed lightnovel:leaf:2020:b, media_type computed lightnovel"
+        "external_id computed lightnovel:leaf:2020:b, media_type computed lightnovel, \
+         status computed In Progress"
     );
     world.assert_clean().await;
 }
@@ -217,4 +218,67 @@ async fn typed_attributes_are_those_of_the_json_before_between_and_after_the_mig
     world.sql(&step("V5__typed_attributes_backfill.sql")).await;
     world.sql(&verify).await;
     assert_eq!(world.text(typed).await, "b 2, g, o p");
+}
+
+#[tokio::test]
+async fn the_records_of_a_file_are_those_of_whatever_array_it_has() {
+    let of = |number: u32| item(&format!("anime:n{number}:2020"), &[], &json!({}));
+    let files = [
+        ("bare.json", json!([of(1), of(2)]).to_string()),
+        ("one.json", json!({"version": {"of": [1]}, "Anime": [of(3)], "count": 1}).to_string()),
+        (
+            "two.json",
+            json!({"Anime": [of(4)], "license": null, "More": [of(5), of(6)]}).to_string(),
+        ),
+        ("twice.json", format!("{{\"A\": [{}], \"A\": [{}]}}", of(7), of(8))),
+        ("none.json", json!({"Anime": {"a": 1}}).to_string()),
+        ("empty.json", String::new()),
+        ("cut.json", format!("{{\"Anime\": [{}, {{\"external_id\"", of(9))),
+    ];
+    let files: Vec<(&str, &str)> =
+        files.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let world = world(&files).await;
+    world.backfill().await;
+    let stored =
+        "SELECT string_agg(split_part(external_id, ':', 2), ' ' ORDER BY 1) FROM media.media";
+    let stored = world.text(stored).await;
+    let mut stored: Vec<&str> = stored.split(' ').collect();
+    stored.sort_unstable();
+    assert_eq!(stored, ["n1", "n2", "n3", "n4", "n5", "n6", "n7", "n8", "n9"]);
+    let reasons =
+        "SELECT string_agg(source || ' ' || reason, ', ' ORDER BY source) FROM toolkit.reject";
+    assert_eq!(
+        world.text(reasons).await,
+        "cut.json invalid_json, empty.json invalid_json, none.json no_records"
+    );
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_refused_item_goes_in_once_it_is_corrected() {
+    let wrong = json!([item("nothing", &["A"], &json!({"genre": "A, B"}))]).to_string();
+    let world = world(&[("all.json", &wrong)]).await;
+    world.backfill().await;
+    let id = world.text("SELECT reason FROM toolkit.reject").await;
+    let file = world.database.folder().join("rejects.jsonl");
+    let export = ["rejects", "export", "--pack", "media", "--out", file.to_str().unwrap()];
+    assert_eq!(world.run(&export).status.code(), Some(0), "{id}");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("nothing", "anime:found:2020")).unwrap();
+    let source = world.source.to_str().unwrap();
+    let retry = [
+        "rejects",
+        "retry",
+        "--pack",
+        "media",
+        "--source",
+        source,
+        "--file",
+        file.to_str().unwrap(),
+    ];
+    let done = world.run(&retry);
+    assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
+    let stored = "SELECT external_id || (attributes -> 'genres')::text FROM media.media";
+    assert_eq!(world.text(stored).await, r#"anime:found:2020["A", "B"]"#);
+    world.assert_clean().await;
 }
