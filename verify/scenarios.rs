@@ -77,8 +77,13 @@ const CASES: &[Case] = &[
         tampered: 2,
         change: |folder| {
             sqlite(folder, "webtoon.db", |file| {
-                file.execute_batch("UPDATE projects SET name = 'followed' WHERE rowid = 1")
-                    .unwrap();
+                // A row that refers to nothing keeps the cutover waiting until it is corrected.
+                file.execute_batch(
+                    "PRAGMA foreign_keys = OFF;
+                     UPDATE projects SET name = 'followed' WHERE rowid = 1;
+                     UPDATE exports SET scene_id = NULL WHERE rowid = 1",
+                )
+                .unwrap();
             });
         },
         followed: ("SELECT count(*)::text FROM webtoon.projects WHERE name = 'followed'", "1"),
