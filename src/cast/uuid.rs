@@ -35,7 +35,7 @@ pub(super) fn write_named_uuid(
     out: &mut Vec<u8>,
 ) -> Result<Changed, Fault> {
     let name = match source {
-        Source::Text(text) if text.is_empty() => {
+        Source::Text([]) => {
             let what = "the empty text names nothing";
             return Err(Fault::new(Class::Unreadable, "invalid_uuid", what));
         }

@@ -265,17 +265,7 @@ async fn a_refused_item_goes_in_once_it_is_corrected() {
     assert_eq!(world.run(&export).status.code(), Some(0), "{id}");
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text.replace("nothing", "anime:found:2020")).unwrap();
-    let source = world.source.to_str().unwrap();
-    let retry = [
-        "rejects",
-        "retry",
-        "--pack",
-        "media",
-        "--source",
-        source,
-        "--file",
-        file.to_str().unwrap(),
-    ];
+    let retry = ["rejects", "retry", "--pack", "media", "--file", file.to_str().unwrap()];
     let done = world.run(&retry);
     assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
     let stored = "SELECT external_id || (attributes -> 'genres')::text FROM media.media";
