@@ -17,7 +17,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Raise the number of partitions of interaction.user_media, one partition at a time
+    /// Raise the number of partitions of what users track, one partition at a time
     #[command(after_long_help = REPARTITION)]
     Repartition {
         /// Partitions there are to be: a multiple of what there are now
