@@ -253,22 +253,3 @@ async fn the_records_of_a_file_are_those_of_whatever_array_it_has() {
     );
     world.assert_clean().await;
 }
-
-#[tokio::test]
-async fn a_refused_item_goes_in_once_it_is_corrected() {
-    let wrong = json!([item("nothing", &["A"], &json!({"genre": "A, B"}))]).to_string();
-    let world = world(&[("all.json", &wrong)]).await;
-    world.backfill().await;
-    let id = world.text("SELECT reason FROM toolkit.reject").await;
-    let file = world.database.folder().join("rejects.jsonl");
-    let export = ["rejects", "export", "--pack", "media", "--out", file.to_str().unwrap()];
-    assert_eq!(world.run(&export).status.code(), Some(0), "{id}");
-    let text = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, text.replace("nothing", "anime:found:2020")).unwrap();
-    let retry = ["rejects", "retry", "--pack", "media", "--file", file.to_str().unwrap()];
-    let done = world.run(&retry);
-    assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
-    let stored = "SELECT external_id || (attributes -> 'genres')::text FROM media.media";
-    assert_eq!(world.text(stored).await, r#"anime:found:2020["A", "B"]"#);
-    world.assert_clean().await;
-}
