@@ -30,6 +30,7 @@
 //! | [`live`] | for Rust applications in mid-migration: writer, router, shadow reads |
 //! | [`maintain`] | partitions ahead, retention, what waits for VACUUM or ANALYZE |
 //! | [`repair`] | reviewable repair plans and their execution |
+//! | [`media`] | the pack `media`: import transforms, smart lists, repartitioning |
 //! | [`qdrant`] | a collection that follows Postgres: stores, embeddings, outbox, rebuild, parity |
 //! | [`anime`] | the pack `anime`: entries to rows, update policy, resolver, sidecar |
 //! | [`doctor`] | what stands in the way: server, machine, source files, phase |
@@ -59,6 +60,7 @@ pub mod json;
 pub mod ledger;
 pub mod live;
 pub mod maintain;
+pub mod media;
 pub mod migrate;
 pub mod pack;
 pub mod parity;

@@ -8,6 +8,7 @@
 #![allow(clippy::print_stdout)]
 
 mod anime;
+mod anomalies;
 mod backfill;
 mod backfill_content;
 mod backfill_errors;
@@ -20,6 +21,7 @@ mod backfill_twins;
 mod backfill_workers;
 mod canonical;
 mod cast_oracle;
+mod catalogue;
 mod certificate;
 mod cli_errors;
 mod connections;
@@ -34,6 +36,7 @@ mod json_oracle;
 mod live;
 mod live_migration;
 mod maintain;
+mod media;
 mod migrate;
 mod migrate_command;
 mod migrate_lint;
@@ -50,6 +53,7 @@ mod qdrant;
 mod rejects;
 mod repair;
 mod reverse;
+mod scenarios;
 mod sources;
 mod support;
 mod torture;

@@ -125,9 +125,28 @@ async fn every_mistake_in_meaning_names_line_stream_and_column() {
         (", table = \"orders\"", "", 6, "name its `table`"),
         ("table =", "json = \"*.json\", table =", 6, "exactly one of"),
         ("table =", "records = \"/a\", table =", 7, "`records` belongs"),
-        ("table =", "compute = \"unified.report\", table =", 7, "`compute` takes JSON"),
+        ("table =", "compute = \"unified.report\", table =", 7, "`compute` takes records"),
         ("table =", "companion = \"a-{nosuch}.json\", table =", 7, "`companion` names `nosuch`"),
         ("table =", "companion = \"a.json\", table =", 7, "between braces"),
+        ("table =", "except = \"a*\", table =", 6, "`except` belongs to files"),
+        (
+            "total = \"total\"",
+            "total = { from = \"total\", original = \"/x\" }",
+            15,
+            "`original`: `/x`",
+        ),
+        (
+            "total = \"total\"",
+            "total = { from = \"total\", cast = \"uuid_v5\" }",
+            15,
+            "for another type",
+        ),
+        (
+            "total = \"total\"",
+            "total = { from = \"total\", namespace = \"x\" }",
+            15,
+            "for the cast uuid_v5",
+        ),
         (columns, "nothing = { value = \"1\" }\norder_no = \"id\"", 12, "no column `nothing`"),
     ] {
         let pack = edited(&database, &[(from, to)]);
@@ -161,6 +180,7 @@ async fn outputs_of_rows_cannot_point_into_documents_that_are_not_there() {
         ("when = \"idd\"\n", "`when` looks at `idd`"),
         ("skip = { empty = \"idd\", rule = \"r\" }\n", "`skip` looks at `idd`"),
         ("skip = { empty = \"/id\", rule = \"r\" }\n", "`skip`: `/id` points"),
+        ("mention = true\n", "`mention` is for an output after the first"),
     ] {
         let pack = edited(
             &database,
@@ -171,7 +191,7 @@ async fn outputs_of_rows_cannot_point_into_documents_that_are_not_there() {
         );
         let checked = check(&database, &pack, source.to_str());
         let said = stdout(&checked);
-        assert!(said.contains(&format!("line 13: stream `orders`: {says}")), "{extra}: {said}");
+        assert!(said.contains(&format!("stream `orders`: {says}")), "{extra}: {said}");
         assert_eq!(checked.status.code(), Some(1), "{said}{}", stderr(&checked));
     }
 }

@@ -1,5 +1,13 @@
 -- The catalogue: media of every type, links to other sites, and how media relate.
 
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'ltree') THEN
+        RAISE EXCEPTION 'the pack media needs the extension ltree, which this server does not have'
+            USING HINT = 'install PostgreSQL''s contrib modules, or migrate other packs with --pack';
+    END IF;
+END
+$$;
 CREATE EXTENSION IF NOT EXISTS ltree;
 
 CREATE SCHEMA IF NOT EXISTS media;
@@ -38,6 +46,17 @@ CREATE INDEX idx_media_attr_isbn ON media.media ((attributes ->> 'isbn'));
 CREATE INDEX idx_media_attr_runtime_minutes ON media.media ((attributes ->> 'runtime_minutes'));
 CREATE INDEX idx_media_attr_platforms ON media.media USING gin ((attributes -> 'platforms'));
 CREATE INDEX idx_media_attr_genres ON media.media USING gin ((attributes -> 'genres'));
+
+-- What a key and the creators say an item is: two importers spelled its type differently, and only
+-- one of them wrote the creator into the key. The unique index holds for every writer.
+CREATE FUNCTION media.natural_key(external_id text, creators text[]) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN regexp_replace(lower(split_part(external_id, ':', 1)), '[^a-z0-9]', '', 'g')
+    || ':' || split_part(external_id, ':', 2) || ':' || split_part(external_id, ':', 3) || ':'
+    || coalesce(nullif(split_part(external_id, ':', 4), ''),
+                trim(BOTH '-' FROM lower(regexp_replace(coalesce(creators[1], ''),
+                                                        '[^[:alnum:]]+', '-', 'g'))));
+CREATE UNIQUE INDEX media_natural_key ON media.media (media.natural_key(external_id, creators));
 COMMENT ON TABLE media.media IS 'One row per work of any type; what only some types have is in attributes.';
 COMMENT ON COLUMN media.media.external_id IS 'The natural key, type:title:year[:creator].';
 

@@ -4,7 +4,7 @@ CREATE TABLE users.users (
     id            uuid CONSTRAINT users_pkey PRIMARY KEY DEFAULT gen_random_uuid(),
     email         text NOT NULL CONSTRAINT users_email_key UNIQUE,
     username      text CONSTRAINT users_username_key UNIQUE,
-    password_hash text NOT NULL,
+    password_hash text NOT NULL DEFAULT '!',
     role          text NOT NULL DEFAULT 'user',
     settings      jsonb NOT NULL DEFAULT '{}',
     created_at    timestamptz NOT NULL DEFAULT now(),

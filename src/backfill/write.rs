@@ -184,13 +184,14 @@ async fn write_rows_beside(
     let mut refused_rows: HashSet<(usize, u32, u32)> = HashSet::new();
     let mut held_records: HashSet<u32> = HashSet::new();
     let known_twins = KnownTwins::load(tx, place).await?;
-    for (index, output) in place.stream.outputs.iter().enumerate() {
+    for index in place.stream.writing_order() {
+        let output = &place.stream.outputs[index];
         let rows = &chunk.outputs[index];
         let scene = Scene { stream: place.stream, index, chunk };
         let mut chosen: Vec<RowRef> = rows
             .rows
             .iter()
-            .filter(|row| !refused_records.contains(&row.record))
+            .filter(|row| output.mention || !refused_records.contains(&row.record))
             .copied()
             .collect();
         let twins = known_twins.take_out(&scene, &mut chosen);

@@ -23,7 +23,7 @@ use super::text::{TextRules, write_bytea, write_ltree, write_text};
 use super::timestamp::{
     Reading, suggested_unit, write_date, write_time, write_timestamp, write_timestamptz,
 };
-use super::uuid::write_uuid;
+use super::uuid::{write_named_uuid, write_uuid};
 use super::validate;
 use super::value::{PgType, Value};
 use crate::json::{self, to_source_text};
@@ -45,6 +45,8 @@ pub struct ColumnCast {
     pub(super) reading: Reading,
     /// The cast of an array's elements.
     pub(super) element: Option<Box<ColumnCast>>,
+    /// The namespace of ids made from names.
+    pub(super) namespace: Option<uuid::Uuid>,
     /// The field stored for a missing value.
     pub(super) default_field: Option<Vec<u8>>,
     /// A bug planted by the verifier's own test.
@@ -260,7 +262,10 @@ impl ColumnCast {
             PgType::Float8 => write_float8(source, on, out),
             PgType::Numeric(typmod) => write_numeric(*typmod, source, on, out),
             PgType::Bytea => write_bytea(source, cast, out),
-            PgType::Uuid => write_uuid(source, cast == Some(CastName::UuidBytes), out),
+            PgType::Uuid => match &self.namespace {
+                Some(namespace) => write_named_uuid(source, namespace, out),
+                None => write_uuid(source, cast == Some(CastName::UuidBytes), out),
+            },
             PgType::Timestamptz => write_timestamptz(source, &self.reading, out),
             PgType::Timestamp => write_timestamp(source, &self.reading, out),
             PgType::Date => write_date(source, &self.reading, out),
@@ -322,6 +327,14 @@ impl ColumnCast {
             policies: &self.options.on,
             redactor: self.storing_redactor(),
         }
+    }
+
+    /// The note about a value that was computed from another; None where both are one text.
+    pub(crate) fn computed_note(&self, original: Value<'_>, computed: Value<'_>) -> Option<Note> {
+        if original == Value::Null || bytes_of(original) == bytes_of(computed) {
+            return None;
+        }
+        Some(self.note("computed", original))
     }
 
     fn note(&self, rule: &'static str, value: Value<'_>) -> Note {

@@ -57,6 +57,8 @@ impl ColumnCast {
                  decode(regexp_replace({TEXT}, '^\\\\x', '', 'i'), 'hex') END"
             ),
             (PgType::Bytea, _) => "raw".to_owned(),
+            // Postgres has no SHA-1 to make the id a second time.
+            (PgType::Uuid, Some(CastName::UuidV5)) => return None,
             (PgType::Uuid, _) => format!(
                 "CASE WHEN is_blob THEN encode(raw, 'hex')::uuid ELSE {} END",
                 self.value_sql(TEXT)?

@@ -17,6 +17,9 @@ pub enum CastName {
     JsonText,
     /// uuid columns: a BLOB of 16 bytes.
     UuidBytes,
+    /// uuid columns: the UUID of version 5 (RFC 9562) of a text in the option `namespace`, so that one
+    /// name has one id wherever it is met.
+    UuidV5,
     /// Timestamps: numbers are seconds since 1970; ISO text is refused.
     EpochS,
     /// Timestamps: numbers are milliseconds since 1970; ISO text is refused.
@@ -185,6 +188,8 @@ pub struct CastOptions {
     /// Value for SQL NULL and for a missing value, as Postgres's text literal of the type
     /// (arrays: `{}` or a JSON array). A declared mapping, so without a ledger entry.
     pub default: Option<String>,
+    /// Namespace of the cast `uuid_v5`.
+    pub namespace: Option<String>,
 }
 
 impl Default for CastOptions {
@@ -200,6 +205,7 @@ impl Default for CastOptions {
             json_null: JsonNull::Keep,
             redact: true,
             default: None,
+            namespace: None,
         }
     }
 }

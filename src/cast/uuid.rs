@@ -28,6 +28,28 @@ pub(super) fn write_uuid(
     Ok(None)
 }
 
+/// Writes the uuid of a name in a namespace (version 5, RFC 9562). The empty text names nothing.
+pub(super) fn write_named_uuid(
+    source: Source<'_>,
+    namespace: &uuid::Uuid,
+    out: &mut Vec<u8>,
+) -> Result<Changed, Fault> {
+    let name = match source {
+        Source::Text([]) => {
+            let what = "the empty text names nothing";
+            return Err(Fault::new(Class::Unreadable, "invalid_uuid", what));
+        }
+        Source::Text(text) if std::str::from_utf8(text).is_ok() => text,
+        Source::Text(_) => {
+            let what = "a name is UTF-8";
+            return Err(Fault::new(Class::Unreadable, "invalid_utf8", what));
+        }
+        _ => return Err(Fault::wrong_type("a uuid is made of a name, which is text")),
+    };
+    put(out, uuid::Uuid::new_v5(namespace, name).into_bytes());
+    Ok(None)
+}
+
 fn parse(text: &[u8]) -> Option<[u8; 16]> {
     const PREFIX: &[u8] = b"urn:uuid:";
     let text = match text.split_at_checked(PREFIX.len()) {
@@ -81,6 +103,17 @@ mod tests {
         ] {
             assert_eq!(parse(text.as_bytes()), plain, "{text}");
         }
+    }
+
+    #[test]
+    fn a_name_has_the_id_of_the_standard_s_example() {
+        // RFC 9562, A.4.
+        let dns = uuid::Uuid::NAMESPACE_DNS;
+        let mut out = Vec::new();
+        write_named_uuid(Source::Text(b"www.example.com"), &dns, &mut out).unwrap();
+        assert_eq!(hex::encode(&out[4..]), "2ed6657de927568b95e12665a8aea6a2");
+        assert!(write_named_uuid(Source::Text(b""), &dns, &mut out).is_err());
+        assert!(write_named_uuid(Source::Integer(1), &dns, &mut out).is_err());
     }
 
     #[test]

@@ -49,6 +49,7 @@ pub(super) fn compile(
         _ => None,
     };
     let default = options.default.clone();
+    let namespace = options.namespace.as_deref().and_then(|text| uuid::Uuid::try_parse(text).ok());
     let mut cast = ColumnCast {
         column: column.to_owned(),
         ty,
@@ -59,6 +60,7 @@ pub(super) fn compile(
         reading,
         element,
         default_field: None,
+        namespace,
         planted: None,
     };
     if let Some(text) = default {
@@ -107,13 +109,22 @@ fn cast_fault(ty: &PgType, options: &CastOptions) -> Option<String> {
         Some(CastName::Text | CastName::JsonText) => {
             matches!(ty, PgType::Text(_) | PgType::Other(_))
         }
-        Some(CastName::UuidBytes) => *ty == PgType::Uuid,
+        Some(CastName::UuidBytes | CastName::UuidV5) => *ty == PgType::Uuid,
         Some(CastName::EpochS | CastName::EpochMs | CastName::EpochUs) => instant,
         Some(CastName::IntervalSeconds) => *ty == PgType::Interval,
         Some(CastName::ByteaHex | CastName::ByteaText) => *ty == PgType::Bytea,
     };
     if !fits {
         return options.cast.map(|cast| format!("the cast {cast:?} is for another type"));
+    }
+    let is_named = options.cast == Some(CastName::UuidV5);
+    match &options.namespace {
+        None if is_named => return Some("the cast uuid_v5 needs a `namespace`, a uuid".to_owned()),
+        Some(_) if !is_named => return Some("a namespace is for the cast uuid_v5".to_owned()),
+        Some(text) if uuid::Uuid::try_parse(text).is_err() => {
+            return Some(format!("the namespace {text:?} is no uuid"));
+        }
+        _ => {}
     }
     if options.zone.is_some() && *ty != PgType::Timestamptz {
         return Some("a zone is for timestamptz only".to_owned());
@@ -199,6 +210,7 @@ fn default_field(cast: &ColumnCast, text: &str) -> Result<Vec<u8>> {
     let mut natural = cast.clone();
     let zone = natural.options.zone.take();
     natural.options = CastOptions { zone, redact: false, ..CastOptions::default() };
+    natural.namespace = None;
     natural.reading.unit = None;
     natural.reading.only_epoch = false;
     if natural.ty == PgType::Bytea && text.starts_with("\\x") {

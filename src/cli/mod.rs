@@ -20,6 +20,7 @@ pub mod dual_write;
 pub mod embedded;
 pub mod ledger;
 pub mod maintain;
+pub mod media;
 pub mod migrate;
 pub mod outbox;
 pub mod output;
@@ -162,6 +163,8 @@ enum Command {
     Query(query::Args),
     /// Make partitions ahead, remove what retention no longer keeps, report what waits
     Maintain(maintain::Args),
+    /// What only the media tracker's database needs: more partitions
+    Media(media::Args),
     /// Now `dual-write reverse`
     #[command(hide = true)]
     Reverse(reverse::Args),
@@ -193,6 +196,7 @@ impl Command {
             Self::Phase(args) => phase::run(args, settings, output).await,
             Self::Repair(args) => repair::run(args, settings, output).await,
             Self::Query(args) => query::run(args, settings, output).await,
+            Self::Media(args) => Box::pin(media::run(args, settings, output)).await,
             Self::Maintain(args) => maintain::run(args, settings, output).await,
             Self::Reverse(args) => Box::pin(reverse::run(args, settings, output)).await,
             Self::Pack(args) => pack::run(args, settings, output).await,

@@ -49,6 +49,12 @@ numbers of the whole column are moments from March 1973 to 2099; it is shown, an
 run. Values of types known only as text (macaddr, cidr, ranges, money, bit, xml, tsvector, ...) are
 stored as Postgres writes them, with a ledger entry `respelled` where that is another text.
 
+cast = \"uuid_v5\" with namespace = \"UUID\" makes a uuid of a name. Files: except = [\"lists*\"] leaves
+out files that a pattern matches; records = \"/*\" takes the records of whatever array a document has;
+compute = \"NAME\" names a built-in function whose fields are +/NAME, and original = \"/NAME\" beside
+such a `from` keeps in the ledger (`computed`) what it was made of. An output with mention = true is a
+row that many records name: stored once, before them.
+
 Examples:
   toolkit pack show                                   the built-in pack
   toolkit --format json pack show --pack ./my-pack

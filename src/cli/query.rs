@@ -20,6 +20,7 @@ most --limit rows; no row is an answer, too, and exits 0.
 Examples:
   toolkit query webtoon
   toolkit query webtoon lineage 0b5f6a3e-6f0b-4d3a-9a43-6d5c1f6f9a10
+  toolkit query media smart-list 0b5f6a3e-6f0b-4d3a-9a43-6d5c1f6f9a10
   toolkit --format json query webtoon value-drift")]
 pub(super) struct Args {
     /// The pack
@@ -58,7 +59,7 @@ fn list(pack: &str, output: &Output) -> Result<Outcome> {
     let questions = query::questions(pack);
     if questions.is_empty() {
         return Err(Error::new(ErrorKind::Usage, format!("pack {pack} has no questions"))
-            .advice("webtoon has"));
+            .advice("media and webtoon have"));
     }
     output.report(&Questions { pack, questions: questions.iter().map(Listed::from).collect() })?;
     Ok(Outcome::Success)

@@ -12,6 +12,7 @@
 pub mod anime;
 mod dice;
 mod document;
+mod media;
 mod prose;
 mod quirk;
 mod reports;
@@ -20,6 +21,7 @@ mod sqlite;
 mod tables;
 mod webtoon;
 
+pub use media::{MediaShape, media};
 pub use quirk::{Outcome, Quirk};
 pub use reports::SECRET_MARK;
 pub use webtoon::webtoon;

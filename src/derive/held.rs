@@ -73,10 +73,9 @@ impl HeldRecord {
                 Content::Columns { names, values: &values, companion: None }
             }
             Held::Document { root, bytes, element } => {
-                let element = element.as_ref().and_then(|(pointer, at)| {
-                    let Some(Json::Array(all)) = root.pointer(pointer) else { return None };
-                    all.get(*at)
-                });
+                let element = element
+                    .as_ref()
+                    .and_then(|(pointer, at)| root.records(pointer)?.get(*at).copied());
                 Content::Json {
                     element: element.unwrap_or(root),
                     root,
@@ -180,8 +179,7 @@ fn document(bytes: &[u8], records: Option<&str>, locator: &Locator) -> Result<He
     let element = match (records, locator) {
         (Some(pointer), Locator::Element(at)) => {
             let at = usize::try_from(*at).unwrap_or(usize::MAX);
-            let has = matches!(root.pointer(pointer), Some(Json::Array(all)) if at < all.len());
-            if !has {
+            if root.records(pointer).is_none_or(|all| at >= all.len()) {
                 return Err(format!("the document has no record {at} at {pointer}"));
             }
             Some((pointer.to_owned(), at))

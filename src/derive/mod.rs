@@ -7,6 +7,7 @@ mod corrections;
 mod entries;
 mod held;
 mod keys;
+mod mention;
 mod original;
 mod pointed;
 mod raw;
@@ -134,6 +135,8 @@ pub struct Deriver<'p> {
     resolver: resolve::Resolver,
     scratch: Vec<Note>,
     surveys: bool,
+    order: Vec<usize>,
+    mentions: mention::Mentions,
 }
 
 impl<'p> Deriver<'p> {
@@ -141,7 +144,15 @@ impl<'p> Deriver<'p> {
     #[must_use]
     pub fn new(stream: &'p StreamPlan, redactor: Arc<Redactor>) -> Self {
         let resolver = resolve::Resolver::default();
-        Self { stream, redactor, resolver, scratch: Vec::new(), surveys: false }
+        Self {
+            stream,
+            redactor,
+            resolver,
+            scratch: Vec::new(),
+            surveys: false,
+            order: stream.writing_order(),
+            mentions: mention::Mentions::default(),
+        }
     }
 
     /// The same, asking every cast about a row that one of them refuses.
@@ -176,12 +187,14 @@ impl<'p> Deriver<'p> {
                     original_hash: crate::canonical::sha256(sha256.as_bytes()),
                 });
             }
-            content => {
-                let computed = self.computed(content);
-                if let Some(context) = context_of(record, computed.as_ref()) {
-                    self.outputs(&context, out);
+            content => match self.computed(content) {
+                Err(refusal) => out.reject(0, 0, None, refusal),
+                Ok(computed) => {
+                    if let Some(context) = context_of(record, computed.as_ref()) {
+                        self.outputs(&context, out);
+                    }
                 }
-            }
+            },
         }
         if !self.stream.corrections.is_empty() {
             self.stream.corrections.leave_out(self.stream, record, &self.redactor, out);
@@ -197,7 +210,7 @@ impl<'p> Deriver<'p> {
         wanted: &[(usize, usize)],
         visit: &mut dyn FnMut((usize, usize), Value<'_>),
     ) {
-        let computed = self.computed(&record.content);
+        let computed = self.computed(&record.content).ok().flatten();
         let Some(context) = context_of(record, computed.as_ref()) else { return };
         for (index, output) in self.stream.outputs.iter().enumerate() {
             let columns = wanted.iter().filter(|(at, _)| *at == index);
@@ -221,9 +234,13 @@ impl<'p> Deriver<'p> {
         }
     }
 
-    fn computed(&self, content: &Content<'_>) -> Option<Json> {
-        let Content::Json { element, .. } = content else { return None };
-        self.stream.compute.map(|compute| compute(element))
+    fn computed(&self, content: &Content<'_>) -> std::result::Result<Option<Json>, Refusal> {
+        let Some(compute) = self.stream.compute else { return Ok(None) };
+        match content {
+            Content::Json { element, .. } => compute(element).map(Some),
+            Content::Columns { names, values, .. } => compute(&object_of(names, values)).map(Some),
+            Content::Broken { .. } | Content::Duplicate { .. } => Ok(None),
+        }
     }
 
     /// The redactor that keeps secrets out of everything stored.
@@ -233,15 +250,28 @@ impl<'p> Deriver<'p> {
     }
 
     fn outputs(&mut self, context: &resolve::Context<'_>, out: &mut Derived) {
-        for (index, output) in self.stream.outputs.iter().enumerate() {
+        for at in 0..self.order.len() {
+            let index = self.order[at];
+            let output = &self.stream.outputs[index];
+            let before = (out.rows.len(), out.notes.len());
             match &output.each {
                 None => self.row(index, output, 0, context, out),
                 Some(each) => self.elements(index, output, each, context, out),
             }
             if out.fate == Fate::Rejected {
+                self.mentions.forget_pending();
                 return;
             }
+            if output.mention
+                && let Some(row) = out.rows.get(before.0)
+                && self.mentions.is_known(index, &out.buffer[row.range.clone()])
+            {
+                out.buffer.truncate(row.range.start);
+                out.rows.truncate(before.0);
+                out.notes.truncate(before.1);
+            }
         }
+        self.mentions.keep_pending();
     }
 
     fn elements(
@@ -302,7 +332,15 @@ impl<'p> Deriver<'p> {
             let value = self.resolver.of_column((index, position), &column.from, context);
             match column.cast.encode(value, &mut out.buffer, &mut self.scratch) {
                 // Hardly any value has one.
-                Ok(()) if self.scratch.is_empty() => {}
+                Ok(()) if self.scratch.is_empty() && column.original.is_none() => {}
+                Ok(()) if self.scratch.is_empty() => {
+                    let original = column.original.as_ref().and_then(|original| {
+                        let original = context.first(std::slice::from_ref(original));
+                        column.cast.computed_note(original, value)
+                    });
+                    let row = out.rows.len();
+                    out.notes.extend(original.map(|note| RowNote { row, column: position, note }));
+                }
                 Ok(()) => out.notes.extend(self.scratch.drain(..).map(|note| RowNote {
                     row: out.rows.len(),
                     column: position,
@@ -378,6 +416,21 @@ fn context_of<'a>(
         }
         Content::Broken { .. } | Content::Duplicate { .. } => None,
     }
+}
+
+/// A record with columns as an object of them, for functions that compute.
+fn object_of(names: &[String], values: &[Value<'_>]) -> Json {
+    let members = names.iter().zip(values).map(|(name, value)| {
+        let value = match value {
+            Value::Null => Json::Null,
+            Value::Integer(number) => Json::Number(number.to_string().into()),
+            Value::Real(number) => Json::Number(number.to_string().into()),
+            Value::Text(bytes) | Value::Blob(bytes) => Json::String((*bytes).into()),
+            Value::Json(json) => (*json).clone(),
+        };
+        (name.as_bytes().into(), value)
+    });
+    Json::Object(members.collect())
 }
 
 /// The first key column whose field is NULL.

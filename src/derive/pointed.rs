@@ -54,7 +54,7 @@ impl<'p> Pointers<'p> {
             Content::Json { element, root, .. } => (Some(*element), *root),
             _ => return,
         };
-        let computed = element.and_then(|element| Some(self.stream.compute?(element)));
+        let computed = element.and_then(|element| self.stream.compute?(element).ok());
         let context = Context {
             file: record.file,
             names: &[],

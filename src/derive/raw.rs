@@ -13,7 +13,7 @@ impl Deriver<'_> {
         output: usize,
         element: u32,
     ) -> Vec<Option<Raw>> {
-        let computed = self.computed(&record.content);
+        let computed = self.computed(&record.content).ok().flatten();
         let Some(context) = context_of(record, computed.as_ref()) else { return Vec::new() };
         let plan = &self.stream.outputs[output];
         let Some(each) = &plan.each else { return self.raw_row(output, &context) };

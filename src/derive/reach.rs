@@ -70,7 +70,7 @@ impl<'p> Reach<'p> {
                 }
             }
         }
-        let computed = element.and_then(|element| Some(self.stream.compute?(element)));
+        let computed = element.and_then(|element| self.stream.compute?(element).ok());
         let context = Context {
             file: record.file,
             names: &[],

@@ -48,11 +48,36 @@ pub enum Json {
 /// raw bytes that were not UTF-8 in the source, which are kept as they were.
 pub type JsonString = Box<[u8]>;
 
+/// Where the records of a document stand in whatever array it has.
+pub const ANY_MEMBER: &str = "/*";
+
 impl Json {
     /// The value an RFC 6901 pointer reaches; of duplicate keys the last, as jsonb.
     #[must_use]
     pub fn pointer(&self, path: &str) -> Option<&Self> {
         pointer::pointer(self, path)
+    }
+
+    /// The elements of the array at `pointer`; at `/*` ([`ANY_MEMBER`]) those of all arrays that are
+    /// members of the document, or of the document itself. None where there is no array.
+    #[must_use]
+    pub fn records(&self, pointer: &str) -> Option<Vec<&Self>> {
+        let arrays: Vec<&Self> = match (pointer, self) {
+            (ANY_MEMBER, Self::Object(members)) => {
+                members.iter().map(|(_, value)| value).filter(|value| value.is_array()).collect()
+            }
+            (ANY_MEMBER, document) => vec![document],
+            _ => self.pointer(pointer).into_iter().collect(),
+        };
+        let mut records = Vec::new();
+        for array in arrays.iter().filter(|array| array.is_array()) {
+            records.extend(array.iter());
+        }
+        arrays.iter().any(|array| array.is_array()).then_some(records)
+    }
+
+    fn is_array(&self) -> bool {
+        matches!(self, Self::Array(_))
     }
 
     /// The document as compact JSON text that [`parse`] reads back to the same.

@@ -78,6 +78,20 @@ const BUILTIN: &[BuiltinPack] = &[
             "webtoon/V7__compression.sql",
         ],
     ),
+    // Last: it needs an extension that a server may lack, and the others are migrated by then.
+    (
+        "media",
+        embedded![
+            "media/V1__media.sql",
+            "media/V2__users_and_auth.sql",
+            "media/V3__interaction.sql",
+            "media/V4__typed_attributes_expand.sql",
+            "media/V5__typed_attributes_backfill.sql",
+            "media/V6__typed_attributes_verify.sql",
+            "media/V7__typed_attributes_contract.sql",
+            "media/V8__compression.sql",
+        ],
+    ),
 ];
 
 /// Names of the built-in packs, the control schema's first.

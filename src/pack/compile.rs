@@ -245,6 +245,7 @@ impl Compiler<'_> {
             by,
             each: view.each.map(pointer),
             when: view.when.map(pointer),
+            mention: view.mention,
             skip: view.skip.map(|skip| (pointer(&skip.empty), skip.rule.clone())),
             constants,
             orphan_null,
@@ -352,7 +353,8 @@ impl Compiler<'_> {
             cast_options,
             redactor,
         )?;
-        Ok(PlannedColumn { name: column.name.clone(), from, cast, constant })
+        let original = options.original.as_deref().map(reference::parse);
+        Ok(PlannedColumn { name: column.name.clone(), from, cast, constant, original })
     }
 
     fn key(&mut self, place: &Place<'_>, columns: &[PlannedColumn]) -> Option<Vec<usize>> {
@@ -496,6 +498,10 @@ fn forgotten_columns(
     source_columns: &[String],
     tables: &BTreeMap<String, Arc<Table>>,
 ) -> Option<Fault> {
+    // A function that computes sees the whole record, and answers for it.
+    if stream.source.compute.is_some() {
+        return None;
+    }
     let mut used: Vec<String> =
         stream.ignore.iter().map(|ignored| ignored.get_ref().clone()).collect();
     for view in stream.views() {
@@ -579,7 +585,13 @@ fn null_column(column: &Column) -> Result<PlannedColumn> {
     let cast =
         ColumnCast::new(&column.name, column.ty.clone(), true, CastOptions::default(), None)?;
     let constant = Some((-1_i32).to_be_bytes().to_vec());
-    Ok(PlannedColumn { name: column.name.clone(), from: Vec::new(), cast, constant })
+    Ok(PlannedColumn {
+        name: column.name.clone(),
+        from: Vec::new(),
+        cast,
+        constant,
+        original: None,
+    })
 }
 
 fn constant_field(column: &str, ty: &PgType, text: &str) -> Result<Vec<u8>> {

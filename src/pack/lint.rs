@@ -75,7 +75,7 @@ fn source(stream: &StreamManifest, faults: &mut Vec<Fault>) {
     if kinds.iter().filter(|kind| is_given(kind)).count() != 1 || patterns.is_empty() {
         faults.push(Fault::new(at, "its source needs exactly one of sqlite, json, jsonl, csv"));
     }
-    for pattern in &patterns {
+    for pattern in patterns.iter().chain(&source.except.to_vec()) {
         if let Err(error) = globset::Glob::new(pattern) {
             faults.push(Fault::new(at, format!("file pattern `{pattern}`: {error}")));
         }
@@ -88,6 +88,9 @@ fn source(stream: &StreamManifest, faults: &mut Vec<Fault>) {
             faults.push(Fault::new(table.span().start, "`table` belongs to a SQLite source only"));
         }
         _ => {}
+    }
+    if is_given(&source.except) && is_given(&source.sqlite) {
+        faults.push(Fault::new(at, "`except` belongs to files, not to a SQLite source"));
     }
     misplaced(source, faults);
     if let Some(name) = &source.compute
@@ -129,9 +132,9 @@ fn misplaced(source: &SourceManifest, faults: &mut Vec<Fault>) {
         }
     }
     if let Some(compute) = &source.compute
-        && has_columns(source)
+        && is_given(&source.sqlite)
     {
-        let detail = "`compute` takes JSON documents, and this source has columns";
+        let detail = "`compute` takes records of files, and this source is a table";
         faults.push(Fault::new(compute.span().start, detail));
     }
 }
@@ -176,6 +179,17 @@ fn output(stream: &StreamManifest, view: &OutputView<'_>, faults: &mut Vec<Fault
         let detail = "with `key = \"content\"` no row can be in conflict with another: leave \
                       `conflict` out";
         faults.push(Fault::new(at, detail));
+    }
+    if view.mention {
+        let is_first = stream.outputs.first().is_some_and(|first| first.name == *view.name);
+        let is_fit = view.conflict.rule == ConflictRule::TargetWins
+            && view.each.is_none()
+            && !view.key.is_content;
+        if is_first || !is_fit {
+            let detail = "`mention` is for an output after the first, with a key, without `each`, and \
+                          with the conflict rule `target_wins`";
+            faults.push(Fault::new(at, detail));
+        }
     }
     for (position, column) in view.key.iter().enumerate() {
         if view.key[..position].iter().any(|earlier| earlier.get_ref() == column.get_ref()) {
@@ -225,6 +239,11 @@ fn references(stream: &StreamManifest, view: &OutputView<'_>, faults: &mut Vec<F
         faults
             .extend(refusal.map(|what| Fault::new(text.span().start, format!("`{name}`: {what}"))));
     }
+    if view.columns.is_empty() && source.compute.is_some() && has_columns(source) {
+        let detail =
+            "with `compute` nothing is taken by name: [stream.columns] must map each column";
+        faults.push(Fault::new(view.target.span().start, detail));
+    }
     if view.columns.is_empty() && !has_columns(source) {
         let detail = "JSON has no columns to take by name: [stream.columns] must map each column";
         faults.push(Fault::new(view.target.span().start, detail));
@@ -239,6 +258,10 @@ fn references(stream: &StreamManifest, view: &OutputView<'_>, faults: &mut Vec<F
 fn column_faults(name: &str, entry: &ColumnManifest, offer: Offer) -> Vec<String> {
     let options = entry.options();
     let sources = options.from.to_vec();
+    let original = options.original.as_deref().and_then(|text| offer.refusal(text));
+    if let Some(what) = original {
+        return vec![format!("`original`: {what}")];
+    }
     if options.value.is_some() {
         let both = "`value` is a constant, and `from` a source: give one of them";
         return if is_given(&options.from) { vec![both.to_owned()] } else { Vec::new() };

@@ -210,9 +210,13 @@ pub struct SourceManifest {
     /// CSV file patterns with a header line.
     #[serde(default)]
     pub csv: OneOrMany,
-    /// JSON pointer to the array of records inside a JSON document.
+    /// File patterns that are not this stream's, though they match one of its patterns.
+    #[serde(default)]
+    pub except: OneOrMany,
+    /// JSON pointer to the array of records inside a JSON document; `/*`: all arrays that are its
+    /// members, or the document itself where it is an array.
     pub records: Option<Spanned<String>>,
-    /// A Rust function that computes further fields of a document (`+/...`).
+    /// A Rust function that computes further fields of a record (`+/...`), or refuses it.
     pub compute: Option<Spanned<String>>,
     /// A JSON document found by the record's values, reachable as `^/...`; braces name columns.
     pub companion: Option<Spanned<String>>,
@@ -278,6 +282,10 @@ pub struct OutputManifest {
     pub when: Option<Spanned<String>>,
     /// No row, with a ledger entry, if the value is missing or empty.
     pub skip: Option<SkipManifest>,
+    /// A row that many records name, such as the user of each: it is stored once, before them and
+    /// whatever becomes of them, and stays when the file goes.
+    #[serde(default)]
+    pub mention: bool,
     /// Mapping by target column.
     pub columns: Columns,
 }
@@ -320,6 +328,7 @@ impl StreamManifest {
             each: None,
             when: None,
             skip: None,
+            mention: false,
         });
         inline.into_iter().collect()
     }
@@ -344,6 +353,8 @@ pub struct OutputView<'a> {
     pub when: Option<&'a Spanned<String>>,
     /// As in [`OutputManifest`].
     pub skip: Option<&'a SkipManifest>,
+    /// As in [`OutputManifest`].
+    pub mention: bool,
 }
 
 impl<'a> OutputView<'a> {
@@ -357,6 +368,7 @@ impl<'a> OutputView<'a> {
             each: output.each.as_ref(),
             when: output.when.as_ref(),
             skip: output.skip.as_ref(),
+            mention: output.mention,
         }
     }
 }
@@ -412,6 +424,10 @@ pub struct ColumnOptions {
     pub redact: Option<bool>,
     /// Value for a missing or NULL source value, as Postgres text.
     pub default: Option<String>,
+    /// What `from` was computed from: where it is another text, the ledger keeps it as `computed`.
+    pub original: Option<String>,
+    /// Namespace of the cast `uuid_v5`, a uuid.
+    pub namespace: Option<String>,
 }
 
 impl ColumnManifest {
@@ -458,6 +474,7 @@ impl ColumnOptions {
             json_null: self.json_null.unwrap_or_default(),
             redact: self.redact.unwrap_or(true),
             default: self.default.clone(),
+            namespace: self.namespace.clone(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::canonical::{Layout, fields_of};
-use crate::cast::{ColumnCast, Value};
+use crate::cast::{ColumnCast, Refusal, Value};
 use crate::derive::Corrections;
 use crate::json::Json;
 use crate::pack::manifest::ConflictRule;
@@ -41,7 +41,7 @@ pub struct StreamPlan {
     pub name: String,
     /// Where its records come from.
     pub source: SourceKind,
-    /// Computes further fields of a document.
+    /// Computes further fields of a record.
     pub compute: Option<ComputeFn>,
     /// Name pattern of a JSON document beside the record; braces name source columns.
     pub companion: Option<String>,
@@ -56,6 +56,14 @@ pub struct StreamPlan {
 }
 
 impl StreamPlan {
+    /// Positions of its outputs in the order they are derived and written: mentions first.
+    #[must_use]
+    pub fn writing_order(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.outputs.len()).collect();
+        order.sort_by_key(|at| !self.outputs[*at].mention);
+        order
+    }
+
     /// What its outputs ask of a document as a whole (`^/...`), as pointers into it.
     #[must_use]
     pub fn root_pointers(&self) -> Vec<String> {
@@ -73,8 +81,9 @@ impl StreamPlan {
     }
 }
 
-/// Computes fields of a JSON document that a pointer cannot reach.
-pub type ComputeFn = fn(&Json) -> Json;
+/// Computes fields of a record that a pointer cannot reach, or says why the record is none. A record
+/// with columns comes as an object of them.
+pub type ComputeFn = fn(&Json) -> std::result::Result<Json, Refusal>;
 
 /// What a stream reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,6 +135,8 @@ pub struct OutputPlan {
     pub when: Option<From>,
     /// No row, and a ledger entry under the rule, if this is missing or empty.
     pub skip: Option<(From, String)>,
+    /// A row that many records name: stored once, before them and whatever becomes of them.
+    pub mention: bool,
     /// Canonical form of a row.
     pub layout: Layout,
     /// Constant key columns as (position, Postgres text): the stream's slice of the table.
@@ -164,6 +175,8 @@ pub struct PlannedColumn {
     pub cast: ColumnCast,
     /// The encoded COPY field of a constant.
     pub constant: Option<Vec<u8>>,
+    /// What it was computed from: where that is another text, the ledger keeps it.
+    pub original: Option<From>,
 }
 
 /// Where a value comes from.

@@ -156,6 +156,8 @@ fn differing(options: &ColumnOptions, default: &Policies) -> Vec<String> {
     said.extend(options.default.iter().map(|text| format!("default = {text:?}")));
     said.extend(options.empty.as_ref().map(|empty| format!("empty = {:?}", word(empty))));
     said.extend(options.json_null.as_ref().map(|null| format!("json_null = {:?}", word(null))));
+    said.extend(options.original.iter().map(|from| format!("original = {from:?}")));
+    said.extend(options.namespace.iter().map(|name| format!("namespace = {name:?}")));
     said.extend(options.redact.iter().map(|redact| format!("redact = {redact}")));
     said.extend(options.aliases.iter().map(|(alias, label)| format!("{alias} -> {label}")));
     if let Some(on) = &options.on {
@@ -205,6 +207,10 @@ fn source_text(source: &SourceManifest) -> String {
         .filter(|(_, patterns)| !patterns.is_empty())
         .map(|(kind, patterns)| format!("{kind} {}", patterns.join(" or ")))
         .collect();
+    let except = source.except.to_vec();
+    if !except.is_empty() {
+        parts.push(format!("except {}", except.join(" or ")));
+    }
     let details = [
         ("table", &source.table),
         ("records at", &source.records),

@@ -359,8 +359,8 @@ impl RecordWalk<'_> {
             is_lost |= is_refused && row.output == 0;
             refused.push(match (is_refused, is_lost) {
                 (true, _) => Refused::Itself,
-                (false, true) => Refused::WithItsRecord,
-                (false, false) => Refused::No,
+                (false, true) if !output.mention => Refused::WithItsRecord,
+                (false, _) => Refused::No,
             });
         }
         refused

@@ -11,6 +11,7 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::media::smart_list;
 use crate::store::sql;
 
 /// A named question.
@@ -22,7 +23,8 @@ pub struct Question {
     pub about: &'static str,
     /// Its arguments, in order; required ones first.
     pub arguments: &'static [Argument],
-    /// One SELECT; argument n is `$n::text`, NULL where it was left out.
+    /// One SELECT; argument n is `$n::text`, NULL where it was left out. Empty where the statement is
+    /// made from what the database holds: then `smart_list` answers.
     pub sql: &'static str,
 }
 
@@ -85,6 +87,7 @@ pub struct Answer {
 #[must_use]
 pub fn questions(pack: &str) -> &'static [Question] {
     match pack {
+        "media" => crate::media::questions::QUESTIONS,
         "webtoon" => crate::webtoon::QUESTIONS,
         _ => &[],
     }
@@ -96,7 +99,7 @@ pub fn find(pack: &str, name: &str) -> Result<&'static Question> {
     known.iter().find(|question| question.name == name).ok_or_else(|| {
         let error = Error::new(ErrorKind::Usage, format!("pack {pack} has no question {name:?}"));
         if known.is_empty() {
-            return error.advice("only built-in packs have questions: webtoon has");
+            return error.advice("only built-in packs have questions: media and webtoon have");
         }
         let names: Vec<&str> = known.iter().map(|question| question.name).collect();
         error.advice(format!("it has {}", names.join(", ")))
@@ -160,34 +163,51 @@ pub async fn ask(
     limits: Limits,
 ) -> Result<Answer> {
     let bound = question.bind(arguments)?;
-    let rows_max = limits.rows.clamp(1, Limits::ROWS_MAX);
-    let started = Instant::now();
     let mut transaction = connection.begin_with("BEGIN READ ONLY").await?;
     sqlx::query("SELECT pg_catalog.set_config('statement_timeout', $1, true)")
         .bind(limits.timeout.as_millis().max(1).to_string())
         .execute(&mut *transaction)
         .await?;
+    let answer = if question.sql.is_empty() {
+        let list = bound.into_iter().flatten().next().unwrap_or_default();
+        smart_list::evaluate(&mut transaction, &list, question.name, limits).await
+    } else {
+        run(&mut transaction, question.name, question.sql, &bound, limits).await
+    };
+    transaction.rollback().await?;
+    answer
+}
+
+/// Runs one SELECT whose values are bound as texts.
+pub(crate) async fn run(
+    connection: &mut PgConnection,
+    question: &'static str,
+    select: &str,
+    values: &[Option<String>],
+    limits: Limits,
+) -> Result<Answer> {
+    let rows_max = limits.rows.clamp(1, Limits::ROWS_MAX);
+    let started = Instant::now();
     // json, not jsonb: it keeps the order of the columns.
     let statement = format!(
         "SELECT pg_catalog.row_to_json(answer)::text FROM ({}) AS answer LIMIT {}",
-        question.sql,
+        select,
         u64::from(rows_max) + 1
     );
     let mut query = sqlx::query(sql(statement));
-    for value in &bound {
+    for value in values {
         query = query.bind(value);
     }
     let fetched = query
-        .fetch_all(&mut *transaction)
+        .fetch_all(&mut *connection)
         .await
         .map_err(|error| timed_out(question, limits, error))?;
-    transaction.rollback().await?;
     let elapsed_ms = started.elapsed().as_secs_f64() * 1_000.0;
     let truncated = fetched.len() > rows_max as usize;
     let rows: Vec<Map<String, Value>> =
         fetched.iter().take(rows_max as usize).map(one_row).collect::<Result<_>>()?;
     let columns = rows.first().map(|row| row.keys().cloned().collect()).unwrap_or_default();
-    Ok(Answer { question: question.name, columns, rows, truncated, elapsed_ms })
+    Ok(Answer { question, columns, rows, truncated, elapsed_ms })
 }
 
 fn one_row(row: &sqlx::postgres::PgRow) -> Result<Map<String, Value>> {
@@ -196,13 +216,13 @@ fn one_row(row: &sqlx::postgres::PgRow) -> Result<Map<String, Value>> {
         .map_err(|e| Error::new(ErrorKind::Bug, "row_to_json gave no JSON object").because(e))
 }
 
-fn timed_out(question: &Question, limits: Limits, error: sqlx::Error) -> Error {
+fn timed_out(question: &str, limits: Limits, error: sqlx::Error) -> Error {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     if code.as_deref() != Some("57014") {
         return error.into();
     }
     let took = limits.timeout.as_millis();
-    Error::new(ErrorKind::TimedOut, format!("{} was not answered in {took} ms", question.name))
+    Error::new(ErrorKind::TimedOut, format!("{question} was not answered in {took} ms"))
         .advice("ask for less (an argument narrows it), or allow more with --timeout-ms")
         .because(error)
 }

@@ -224,9 +224,9 @@ pub fn list_documents(pack: &Pack, roots: &[PathBuf]) -> Result<Listing> {
         }
         let kinds = [&source.json, &source.jsonl, &source.csv];
         let patterns: Vec<String> = kinds.iter().flat_map(|kind| kind.to_vec()).collect();
-        let globs = patterns.iter().map(|pattern| matcher(pattern)).collect::<Result<Vec<_>>>()?;
+        let pick = Pick::new(&patterns, &source.except.to_vec())?;
         for candidate in &candidates {
-            if globs.iter().any(|glob| glob.is_match(&candidate.name)) {
+            if pick.takes(&candidate.name) {
                 let at = listing.place(candidate, &mut places);
                 listing.documents[at].streams.push(name.clone());
             }
@@ -343,6 +343,25 @@ pub fn find_documents(patterns: &[String], roots: &[PathBuf]) -> Result<Vec<Sour
     Ok(files)
 }
 
+/// Which file names are a stream's.
+struct Pick {
+    patterns: Vec<GlobMatcher>,
+    except: Vec<GlobMatcher>,
+}
+
+impl Pick {
+    fn new(patterns: &[String], except: &[String]) -> Result<Self> {
+        let globs =
+            |texts: &[String]| texts.iter().map(|text| matcher(text)).collect::<Result<Vec<_>>>();
+        Ok(Self { patterns: globs(patterns)?, except: globs(except)? })
+    }
+
+    fn takes(&self, name: &str) -> bool {
+        let any = |globs: &[GlobMatcher]| globs.iter().any(|glob| glob.is_match(name));
+        any(&self.patterns) && !any(&self.except)
+    }
+}
+
 fn matcher(pattern: &str) -> Result<GlobMatcher> {
     Glob::new(pattern)
         .map(|glob| glob.compile_matcher())
@@ -398,10 +417,10 @@ fn databases(
 fn documents(source: &SourceManifest, candidates: &[Candidate]) -> Result<StreamFiles> {
     let patterns: Vec<String> =
         [&source.json, &source.jsonl, &source.csv].iter().flat_map(|kind| kind.to_vec()).collect();
-    let globs = patterns.iter().map(|pattern| matcher(pattern)).collect::<Result<Vec<_>>>()?;
+    let pick = Pick::new(&patterns, &source.except.to_vec())?;
     let mut files = StreamFiles::default();
     for candidate in candidates {
-        if !globs.iter().any(|glob| glob.is_match(&candidate.name)) {
+        if !pick.takes(&candidate.name) {
             continue;
         }
         require_file(&candidate.path)?;

@@ -38,6 +38,18 @@ impl Move {
         Self::over(TestDatabase::create().await, "unified", source).await
     }
 
+    /// A built-in pack, migrated, over a folder that `make` fills.
+    pub(crate) async fn builtin(pack: &str, make: fn(&Path)) -> Self {
+        let database = TestDatabase::create().await;
+        let source = database.folder().join("source");
+        fs::create_dir(&source).unwrap();
+        make(&source);
+        let pool = database.pool().await;
+        let this = Self { database, pool, pack: pack.to_owned(), source };
+        this.succeeds(&["migrate", "up", "--pack", pack]);
+        this
+    }
+
     async fn over(database: TestDatabase, pack: &str, source: PathBuf) -> Self {
         let pool = database.pool().await;
         let this = Self { database, pool, pack: pack.to_owned(), source };

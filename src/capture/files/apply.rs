@@ -238,13 +238,13 @@ impl Part {
     ) -> Result<()> {
         let mut lost: HashSet<(usize, u32, u32)> = HashSet::new();
         let mut lost_records: HashSet<u32> = HashSet::new();
-        for (index, rows) in chunk.outputs.iter().enumerate() {
-            let output = &field.stream.outputs[index];
+        for index in field.stream.writing_order() {
+            let (output, rows) = (&field.stream.outputs[index], &chunk.outputs[index]);
             let key = |row: &RowRef| output.layout.key_digest(rows.fields(row));
             let chosen: Vec<RowRef> = rows
                 .rows
                 .iter()
-                .filter(|row| !lost_records.contains(&row.record))
+                .filter(|row| output.mention || !lost_records.contains(&row.record))
                 .copied()
                 .collect();
             let owners = owners(tx, field, index, source, chosen.iter().map(key)).await?;
@@ -302,7 +302,9 @@ impl Part {
             stored.gave_way.iter().map(|row| (row.record, row.element)).collect();
         let refused: HashSet<(u32, u32)> =
             stored.refused.iter().map(|(row, _)| (row.record, row.element)).collect();
-        for row in chosen {
+        // What a file only names is not the file's, and stays when it goes.
+        let owned = if output.mention { &[] } else { chosen };
+        for row in owned {
             let place = (row.record, row.element);
             if refused.contains(&place) {
                 continue;

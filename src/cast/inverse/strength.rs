@@ -76,6 +76,9 @@ impl ColumnCast {
             PgType::Uuid if cast == Some(CastName::UuidBytes) => {
                 equivalent("a uuid is read as bytes and as text")
             }
+            PgType::Uuid if cast == Some(CastName::UuidV5) => {
+                Strength::new(Reverse::None, "no name can be read from the id it gives")
+            }
             PgType::Uuid => equivalent("a uuid is read with and without dashes, in either case"),
             PgType::Bool => equivalent("a boolean is read from 0, 1 and from words"),
             PgType::Timestamptz | PgType::Timestamp if self.reading.only_epoch => {

@@ -40,6 +40,7 @@ pub(super) fn outline(
         array: None,
         array_bytes: 0,
         is_ambiguous: false,
+        is_any: pointer == crate::json::ANY_MEMBER,
     };
     if skim.window.peek()?.is_some() && skim.window.bytes().starts_with(b"\xef\xbb\xbf") {
         skim.pass(3);
@@ -67,6 +68,8 @@ struct Skim {
     array: Option<u64>,
     array_bytes: u64,
     is_ambiguous: bool,
+    /// The array may be any member.
+    is_any: bool,
 }
 
 impl Skim {
@@ -97,6 +100,10 @@ impl Skim {
         let Some((step, rest)) = steps.split_first() else {
             return if first == Some(b'[') { self.records() } else { Ok(false) };
         };
+        let is_any = self.is_any && rest.is_empty();
+        if is_any && first == Some(b'[') {
+            return self.records();
+        }
         if first != Some(b'{') {
             return Ok(false);
         }
@@ -116,9 +123,10 @@ impl Skim {
                 return Ok(false);
             }
             self.pass(1);
-            let is_step = key == *step;
+            let is_step = if is_any { self.peek()? == Some(b'[') } else { key == *step };
             if is_step && is_met {
-                // Of two members of one name the last counts, and the first was found first.
+                // Of two members of one name the last counts, and the first was found first; where
+                // any array counts, both do.
                 self.is_ambiguous = true;
                 return Ok(false);
             }

@@ -61,7 +61,7 @@ impl WholeReader {
             let content = Content::Json { element: root, root, bytes };
             return only(&mut self.next, file, content, visit);
         };
-        let Some(Json::Array(elements)) = root.pointer(pointer) else {
+        let Some(elements) = root.records(pointer) else {
             let detail = format!("the document has no array at {pointer}");
             let refusal = Refusal::new("no_records", detail);
             return only(&mut self.next, file, Content::Broken { bytes, refusal }, visit);
