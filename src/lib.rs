@@ -30,6 +30,7 @@
 //! | [`repair`] | reviewable repair plans and their execution |
 //! | [`anime`] | the pack `anime`: entries to rows, update policy, resolver, sidecar |
 //! | [`query`] | named questions of a pack's documents, answered inside limits |
+//! | [`graph`] | bounded graph queries: neighbors, k-hop, path, compare, lineage |
 //! | [`unified`] | the Rust transforms of the pack `unified` |
 //! | [`webtoon`] | what the pack `webtoon` answers |
 //! | [`demo`] | the seeded generator and the narrated demo |
@@ -48,6 +49,7 @@ pub mod config;
 pub mod demo;
 pub mod derive;
 pub mod error;
+pub mod graph;
 pub mod interrupt;
 pub mod json;
 pub mod ledger;

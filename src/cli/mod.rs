@@ -11,10 +11,12 @@
 
 pub mod backfill;
 mod backfill_documents;
+pub mod bench;
 pub mod certificate;
 pub mod demo;
 pub mod dual_write;
 pub mod embedded;
+pub mod graph;
 pub mod ledger;
 pub mod maintain;
 pub mod migrate;
@@ -148,6 +150,10 @@ enum Command {
     Repair(repair::Args),
     /// Ask a question that a pack's documents ask, by name
     Query(query::Args),
+    /// Bounded questions to the graph of anime: neighbors, k-hop, path, compare, lineage
+    Graph(graph::Args),
+    /// Measure on your own data: graph
+    Bench(bench::Args),
     /// Make partitions ahead, remove what retention no longer keeps, report what waits
     Maintain(maintain::Args),
     /// After the cutover: write changes in Postgres back to SQLite
@@ -177,6 +183,8 @@ impl Command {
             Self::Phase(args) => phase::run(args, settings, output).await,
             Self::Repair(args) => repair::run(args, settings, output).await,
             Self::Query(args) => query::run(args, settings, output).await,
+            Self::Graph(args) => graph::run(args, settings, output).await,
+            Self::Bench(args) => bench::run(args, settings, output).await,
             Self::Maintain(args) => maintain::run(args, settings, output).await,
             Self::Reverse(args) => Box::pin(reverse::run(args, settings, output)).await,
             Self::Pack(args) => pack::run(args, settings, output).await,
