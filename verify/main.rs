@@ -28,6 +28,7 @@ mod dirt;
 mod dual_write;
 mod embedded;
 mod failures;
+mod graph;
 mod hostile_schemas;
 mod json_oracle;
 mod live;

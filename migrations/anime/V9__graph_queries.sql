@@ -201,5 +201,7 @@ END
 $$;
 
 TRUNCATE graph_edge;
+-- As the junctions refuse it: nothing is related to itself.
+ALTER TABLE graph_edge ADD CONSTRAINT graph_edge_self_check CHECK (from_id <> to_id);
 INSERT INTO graph_edge (from_id, from_type, to_id, to_type, edge_type, origin)
 SELECT from_id, from_type, to_id, to_type, edge_type, origin FROM graph_edge_expected;

@@ -271,6 +271,42 @@ async fn explain(connection: &mut PgConnection, call: Call) -> Result<Slowest> {
     Ok(Slowest { primitive: call.primitive, nodes: call.nodes, plan })
 }
 
+/// The plan of a statement with these arguments, SQL literals, as a call of this module would
+/// execute it.
+///
+/// # Errors
+/// Those of the statement.
+pub async fn plan(
+    connection: &mut PgConnection,
+    statement: &str,
+    arguments: &str,
+) -> Result<Vec<String>> {
+    let mut transaction = connection.begin_with(super::session::BEGIN).await?;
+    let plan = explained(&mut transaction, statement, arguments, false).await?;
+    transaction.rollback().await?;
+    Ok(plan)
+}
+
+/// How many rows a statement takes from indexes of edges.
+///
+/// # Errors
+/// Those of the statement.
+pub async fn rows_read(
+    connection: &mut PgConnection,
+    statement: &str,
+    arguments: &str,
+) -> Result<f64> {
+    let mut transaction = connection.begin_with(super::session::BEGIN).await?;
+    let plan = explained(&mut transaction, statement, arguments, true).await?;
+    transaction.rollback().await?;
+    let figure = |line: &str, name: &str| -> Option<f64> {
+        let (_, rest) = line.rsplit_once(&format!(" {name}="))?;
+        rest.split([' ', ')']).next()?.parse().ok()
+    };
+    let scans = plan.iter().filter(|line| line.contains("on graph_edge"));
+    Ok(scans.filter_map(|line| Some(figure(line, "rows")? * figure(line, "loops")?)).sum())
+}
+
 /// The plan of one of this module's statements with these arguments, which are ids and numbers.
 pub(super) async fn explained(
     connection: &mut PgConnection,

@@ -42,6 +42,12 @@ fn id(kind: u8, number: u32) -> Uuid {
     uuid::Builder::from_random_bytes(rng.random()).into_uuid()
 }
 
+/// The id of the anime `number`; 0 is the greatest hub.
+#[must_use]
+pub fn anime(number: u32) -> Uuid {
+    id(ANIME, number)
+}
+
 /// Draws pairs, each once.
 struct Draw {
     rng: ChaCha8Rng,

@@ -21,7 +21,6 @@ pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
     SET LOCAL max_parallel_workers_per_gather = 0;
     SET LOCAL enable_seqscan = off;
     SET LOCAL enable_bitmapscan = off;
-    SET LOCAL enable_hashagg = off;
     SET LOCAL plan_cache_mode = force_generic_plan";
 
 /// See the module.

@@ -7,7 +7,8 @@
 -- does. `depths` runs beside `queue`.
 WITH RECURSIVE walk AS (
     SELECT 0 AS head, ARRAY[$1::uuid] AS queue, ARRAY[0] AS depths, ARRAY[]::uuid[] AS found,
-           ARRAY[]::text[] AS entity_types, ARRAY[]::text[] AS edge_types,
+           ARRAY[]::text[] COLLATE "C" AS entity_types,
+           ARRAY[]::text[] COLLATE "C" AS edge_types,
            false AS is_cut
     UNION ALL
     SELECT w.head + 1, w.queue || step.found,
@@ -16,8 +17,8 @@ WITH RECURSIVE walk AS (
       FROM walk w
      CROSS JOIN LATERAL (
         SELECT coalesce(array_agg(e.to_id) FILTER (WHERE e.is_new), '{}') AS found,
-               coalesce(array_agg(e.to_type) FILTER (WHERE e.is_new), '{}') AS entity_types,
-               coalesce(array_agg(e.edge_type) FILTER (WHERE e.is_new), '{}') AS edge_types,
+               coalesce(array_agg(e.to_type COLLATE "C") FILTER (WHERE e.is_new), '{}') AS entity_types,
+               coalesce(array_agg(e.edge_type COLLATE "C") FILTER (WHERE e.is_new), '{}') AS edge_types,
                coalesce(max(e.place) > $4, false) AS is_cut
           FROM (
             SELECT n.*, n.place <= $4 AND n.to_id <> ALL (w.queue) AND
