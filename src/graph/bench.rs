@@ -14,7 +14,8 @@ use super::{KHop, PathQuery, compare, k_hop, neighbors, path};
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
 
-/// Nodes with most edges that each primitive starts from, beside the random ones.
+/// Nodes with most edges that each primitive starts from, beside the random ones; not more than
+/// those, or a hundred.
 const HUBS: i64 = 1_000;
 
 /// What one primitive took, from one kind of start.
@@ -87,7 +88,7 @@ pub async fn run(
             .advice("ingest something first, or fill it with `toolkit graph rebuild`"));
     }
     let rows = sqlx::query(include_str!("../sql/graph/hubs.sql"))
-        .bind(HUBS)
+        .bind(HUBS.min(i64::try_from(starts.max(100)).unwrap_or(HUBS)))
         .fetch_all(&mut *connection)
         .await?;
     let hub_edges_max: i64 = rows.first().map_or(Ok(0), |row| row.try_get("edges"))?;

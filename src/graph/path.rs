@@ -137,7 +137,8 @@ impl Search {
             return Ok(vec![self.sides[0].frontier[0]]);
         }
         while self.sides[0].level + self.sides[1].level < hops_max && !self.is_cut {
-            let side = usize::from(self.sides[1].frontier.len() < self.sides[0].frontier.len());
+            let cost = |side: &Side| (side.frontier.len(), side.level);
+            let side = usize::from(cost(&self.sides[1]) < cost(&self.sides[0]));
             if self.sides[side].frontier.is_empty() {
                 break;
             }

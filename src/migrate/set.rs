@@ -47,6 +47,7 @@ const BUILTIN: &[BuiltinPack] = &[
             "anime/V3__ingestion.sql",
             "anime/V4__graph.sql",
             "anime/V5__compression.sql",
+            "anime/V9__graph_queries.sql",
         ],
     ),
     (

@@ -107,15 +107,17 @@ async fn a_run_leads_to_its_steps_report_and_questions_and_a_paper_to_its_vector
 
 #[tokio::test(flavor = "multi_thread")]
 async fn media_are_related_both_ways_and_a_circle_of_them_ends() {
-    let world = own(
-        "media",
-        "INSERT INTO media.media (id, external_id, media_type, media_class, title)
+    let world = own("toolkit", include_str!("../../migrations/media/V1__media.sql")).await;
+    world
+        .sql(
+            &"INSERT INTO media.media (id, external_id, media_type, media_class, title)
              SELECT ('00000000-0000-0000-0000-00000000000' || n)::uuid, 'e' || n, 'anime', 'video',
                     'm' || n FROM generate_series(1, 4) AS n;
          INSERT INTO media.relationships (media_id, related_media_id, relation_type) VALUES
-             ('#01', '#02', 'sequel'), ('#02', '#03', 'sequel'), ('#03', '#01', 'adaptation');",
-    )
-    .await;
+             ('#01', '#02', 'sequel'), ('#02', '#03', 'sequel'), ('#03', '#01', 'adaptation');"
+                .replace('#', "00000000-0000-0000-0000-0000000000"),
+        )
+        .await;
     let found = depths(&world, Subject::Media, &id(1)).await;
     let found: Vec<(i32, String)> = found.into_iter().map(|(depth, id, _)| (depth, id)).collect();
     assert_eq!(found, [(0, id(1)), (1, id(3)), (1, id(2))]);

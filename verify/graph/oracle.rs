@@ -93,7 +93,8 @@ impl Oracle {
         let mut queue = VecDeque::from([(start, 0)]);
         let (mut found, mut cut): (Found, bool) = (Vec::new(), false);
         while let Some((node, depth)) = queue.pop_front() {
-            if depth == caps.hops || found.len() > caps.results as usize {
+            let enough = caps.results as usize + usize::from(!cut);
+            if depth == caps.hops || found.len() >= enough {
                 break;
             }
             let leaving = self.leaving(node, types, fanout);

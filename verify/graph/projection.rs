@@ -10,30 +10,26 @@ use crate::support::world::World;
 /// Anime 1 and 2, characters 3 and 4, company 5, manga 6, an episode 7 of anime 1.
 async fn world() -> World {
     let world = scene::world().await;
-    let ids: Vec<String> = (0..8).map(|number| id(number).to_string()).collect();
-    world
-        .sql(
-            &format!(
-                "INSERT INTO anime (id, title, type, status) VALUES
-                 ('{1}', 'one', 'TV', 'FINISHED'), ('{2}', 'two', 'TV', 'FINISHED');
-             INSERT INTO character (id, name) VALUES ('{3}', 'three'), ('{4}', 'four');
-             INSERT INTO company (id, name) VALUES ('{5}', 'five');
-             INSERT INTO manga (id, title) VALUES ('{6}', 'six');
+    let mut statements = "INSERT INTO anime (id, title, type, status) VALUES
+                 ('#1', 'one', 'TV', 'FINISHED'), ('#2', 'two', 'TV', 'FINISHED');
+             INSERT INTO character (id, name) VALUES ('#3', 'three'), ('#4', 'four');
+             INSERT INTO company (id, name) VALUES ('#5', 'five');
+             INSERT INTO manga (id, title) VALUES ('#6', 'six');
              INSERT INTO episode (id, anime_id, episode_number, title) VALUES
-                 ('{7}', '{1}', 1, 'seven');
+                 ('#7', '#1', 1, 'seven');
              INSERT INTO anime_relation (from_anime_id, relation_type, to_anime_id) VALUES
-                 ('{1}', 'SEQUEL', '{2}');
+                 ('#1', 'SEQUEL', '#2');
              INSERT INTO anime_manga_relation (anime_id, relation_type, manga_id) VALUES
-                 ('{1}', 'ADAPTATION', '{6}');
+                 ('#1', 'ADAPTATION', '#6');
              INSERT INTO anime_company (anime_id, company_id, role) VALUES
-                 ('{1}', '{5}', 'studio'), ('{1}', '{5}', 'producer'), ('{2}', '{5}', 'studio');
+                 ('#1', '#5', 'studio'), ('#1', '#5', 'producer'), ('#2', '#5', 'studio');
              INSERT INTO anime_character (anime_id, character_id) VALUES
-                 ('{1}', '{3}'), ('{2}', '{3}'), ('{2}', '{4}')",
-                ids[0], ids[1], ids[2], ids[3], ids[4], ids[5], ids[6], ids[7]
-            )
-            .replace(&format!("'{}'", ids[0]), "NULL"),
-        )
-        .await;
+                 ('#1', '#3'), ('#2', '#3'), ('#2', '#4')"
+        .to_owned();
+    for number in 1..8 {
+        statements = statements.replace(&format!("#{number}"), &id(number).to_string());
+    }
+    world.sql(&statements).await;
     world
 }
 

@@ -5,7 +5,7 @@
 --
 -- Breadth-first search, a row of the recursion per node looked at: its queue holds every node
 -- once, in the order of discovery, so no circle is possible, and it ends as soon as there are
--- more than $3. The fan-out is cut inside, by the primary key's order: a hub costs what a leaf
+-- more than $3, or $3 and an edge was cut off, so that more is known to be there. The fan-out is cut inside, by the primary key's order: a hub costs what a leaf
 -- does. `depths` runs beside `queue`.
 WITH RECURSIVE walk AS (
     SELECT 0 AS head, ARRAY[$1::uuid] AS queue, ARRAY[0] AS depths, ARRAY[]::uuid[] AS found,
@@ -15,7 +15,7 @@ WITH RECURSIVE walk AS (
     UNION ALL
     SELECT w.head + 1, w.queue || step.found,
            w.depths || array_fill(w.depths[w.head + 1] + 1, ARRAY[cardinality(step.found)]),
-           step.found, step.entity_types, step.edge_types, step.vias, step.is_cut
+           step.found, step.entity_types, step.edge_types, step.vias, w.is_cut OR step.is_cut
       FROM walk w
      CROSS JOIN LATERAL (
         SELECT coalesce(array_agg(e.to_id) FILTER (WHERE e.is_new), '{}') AS found,
@@ -75,7 +75,7 @@ WITH RECURSIVE walk AS (
      ) AS step
      WHERE w.head < cardinality(w.queue)
        AND w.depths[w.head + 1] < $2
-       AND cardinality(w.queue) <= $3 + 1
+       AND cardinality(w.queue) <= $3 + (NOT w.is_cut)::int
 )
 SELECT queue[head] AS parent, depths[head] + 1 AS depth, found, entity_types, edge_types, vias,
        is_cut

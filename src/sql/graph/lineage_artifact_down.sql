@@ -14,4 +14,5 @@ SELECT l.depth, CASE l.depth WHEN 0 THEN 'is' ELSE 'derived' END AS relation,
             WHEN l.depth >= $2 AND EXISTS (SELECT FROM webtoon.artifacts a
                                             WHERE a.parent_id = l.artifact_id)
                 THEN 'depth limit' END AS problem
-  FROM (SELECT * FROM lineage LIMIT $3) AS l ORDER BY l.depth, l.artifact_id
+  FROM (SELECT depth, artifact_id, parent_id, type, version, is_cycle
+          FROM lineage LIMIT $3) AS l ORDER BY l.depth, l.artifact_id

@@ -14,4 +14,5 @@ SELECT depth, CASE depth WHEN 0 THEN 'is' ELSE 'derived_from' END AS relation,
        type || ' v' || version AS label,
        CASE WHEN is_cycle THEN 'cycle'
             WHEN depth >= $2 AND parent_id IS NOT NULL THEN 'depth limit' END AS problem
-  FROM (SELECT * FROM lineage LIMIT $3) AS l ORDER BY depth
+  FROM (SELECT depth, artifact_id, parent_id, type, version, is_cycle
+          FROM lineage LIMIT $3) AS l ORDER BY depth

@@ -16,4 +16,5 @@ SELECT c.depth, CASE c.depth WHEN 0 THEN 'is' ELSE 'inherits_from' END AS relati
             WHEN c.parent_id IS NOT NULL AND NOT EXISTS (
                 SELECT FROM webtoon.style_presets p WHERE p.preset_id = c.parent_id)
                 THEN 'parent is missing' END AS problem
-  FROM (SELECT * FROM chain LIMIT $3) AS c ORDER BY c.depth
+  FROM (SELECT depth, preset_id, parent_id, name, style_config, is_cycle
+          FROM chain LIMIT $3) AS c ORDER BY c.depth
