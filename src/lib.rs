@@ -35,6 +35,7 @@
 //! | [`anime`] | the pack `anime`: entries to rows, update policy, resolver, sidecar |
 //! | [`doctor`] | what stands in the way: server, machine, source files, phase |
 //! | [`query`] | named questions of a pack's documents, answered inside limits |
+//! | [`graph`] | bounded graph queries: neighbors, k-hop, path, compare, lineage |
 //! | [`unified`] | the Rust transforms of the pack `unified` |
 //! | [`webtoon`] | what the pack `webtoon` answers |
 //! | [`demo`] | the seeded generator and the narrated demo |
@@ -55,6 +56,7 @@ pub mod demo;
 pub mod derive;
 pub mod doctor;
 pub mod error;
+pub mod graph;
 pub mod interrupt;
 pub mod json;
 pub mod ledger;

@@ -31,6 +31,7 @@ mod doctor;
 mod dual_write;
 mod embedded;
 mod failures;
+mod graph;
 mod hostile_schemas;
 mod json_oracle;
 mod live;

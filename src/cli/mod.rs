@@ -11,6 +11,7 @@
 
 pub mod backfill;
 mod backfill_documents;
+pub mod bench;
 pub mod certificate;
 pub mod dedup;
 pub mod demo;
@@ -18,6 +19,7 @@ mod demo_anime;
 pub mod doctor;
 pub mod dual_write;
 pub mod embedded;
+pub mod graph;
 pub mod ledger;
 pub mod maintain;
 pub mod media;
@@ -161,6 +163,10 @@ enum Command {
     Repair(repair::Args),
     /// Ask a question that a pack's documents ask, by name
     Query(query::Args),
+    /// Bounded questions to the graph of anime: neighbors, k-hop, path, compare, lineage
+    Graph(graph::Args),
+    /// Measure on your own data: graph
+    Bench(bench::Args),
     /// Make partitions ahead, remove what retention no longer keeps, report what waits
     Maintain(maintain::Args),
     /// What only the media tracker's database needs: more partitions
@@ -197,6 +203,8 @@ impl Command {
             Self::Repair(args) => repair::run(args, settings, output).await,
             Self::Query(args) => query::run(args, settings, output).await,
             Self::Media(args) => Box::pin(media::run(args, settings, output)).await,
+            Self::Graph(args) => graph::run(args, settings, output).await,
+            Self::Bench(args) => bench::run(args, settings, output).await,
             Self::Maintain(args) => maintain::run(args, settings, output).await,
             Self::Reverse(args) => Box::pin(reverse::run(args, settings, output)).await,
             Self::Pack(args) => pack::run(args, settings, output).await,

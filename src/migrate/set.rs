@@ -52,6 +52,7 @@ const BUILTIN: &[BuiltinPack] = &[
             "anime/V6__outbox_versions.sql",
             "anime/V7__outbox_notify.sql",
             "anime/V8__dedup.sql",
+            "anime/V9__graph_queries.sql",
         ],
     ),
     (

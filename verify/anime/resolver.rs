@@ -130,8 +130,8 @@ async fn manga_and_other_works_are_found_and_an_edge_moves_to_where_its_target_i
         [
             "anime adapted_from manga",
             "anime adapted_from original_work",
-            "manga adapted_into anime",
-            "original_work adapted_into anime",
+            "manga was_adapted_to anime",
+            "original_work was_adapted_to anime",
         ]
     );
 }

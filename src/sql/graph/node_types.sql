@@ -1,0 +1,3 @@
+-- Of each node of $1 that has an edge, its type.
+SELECT n.id, (SELECT g.from_type FROM graph_edge g WHERE g.from_id = n.id LIMIT 1) AS entity_type
+  FROM unnest($1::uuid[]) AS n(id)
