@@ -12,9 +12,11 @@
 pub mod backfill;
 mod backfill_documents;
 pub mod certificate;
+pub mod copy;
 pub mod demo;
 pub mod dual_write;
 pub mod embedded;
+pub mod init;
 pub mod ledger;
 pub mod maintain;
 pub mod migrate;
@@ -116,6 +118,10 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// A SQLite file into Postgres in one line: tables, keys, rows, and the proof
+    Copy(copy::Args),
+    /// Write a commented toolkit.toml here and, from a SQLite file, a first pack
+    Init(init::Args),
     /// The whole job on generated data, told step by step
     Demo(demo::Args),
     /// The private PostgreSQL cluster: start, stop, look at it, talk to it
@@ -161,6 +167,8 @@ enum Command {
 impl Command {
     async fn run(self, settings: &Settings, output: &Output) -> Result<Outcome> {
         match self {
+            Self::Copy(args) => copy::run(args, settings, output).await,
+            Self::Init(args) => init::run(args, output).await,
             Self::Demo(args) => demo::run(args, settings, output).await,
             Self::Embedded(args) => embedded::run(args, settings, output).await,
             Self::Migrate(args) => migrate::run(args, settings, output).await,
