@@ -23,6 +23,7 @@ mod cast_oracle;
 mod certificate;
 mod cli_errors;
 mod connections;
+mod copy;
 mod demo;
 mod dirt;
 mod dual_write;

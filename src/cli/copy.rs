@@ -319,7 +319,7 @@ impl Report for Copied {
         let seconds = self.backfill.seconds + self.parity.seconds;
         let rate = self.backfill.read as f64 / self.backfill.seconds.max(0.001);
         text.push_str(&format!(
-            "\n\n{} rows of {} tables in schema {}: copied in {:.1} s ({rate:.0} rows/s), compared in \
+            "\n\nrows: {}, tables: {}, schema: {}; copied in {:.1} s ({rate:.0} rows/s), compared in \
              {:.1} s, {seconds:.1} s in all",
             grouped(self.backfill.read),
             self.plan.tables.len(),
@@ -341,6 +341,9 @@ impl Report for Copied {
                 grouped(ledgered),
                 self.plan.pack
             ));
+        }
+        for note in &self.backfill.sequence_notes {
+            text.push_str(&format!("\n{note}"));
         }
         text.push_str(&verdict(self));
         text

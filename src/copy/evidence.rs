@@ -78,6 +78,11 @@ impl Evidence {
         self.cases != (true, true)
     }
 
+    /// Whether uuids are written in capitals, which uuid does not keep.
+    pub(super) fn has_capitals(&self) -> bool {
+        self.cases.1
+    }
+
     fn see(&mut self, value: Value<'_>, redactor: &Redactor, place: &dyn Fn() -> Place) {
         self.census.value(value, redactor, place);
         if matches!(value, Value::Null) {

@@ -367,7 +367,8 @@ impl Reader<'_> {
                 Ok(made(format!("({document} IS NOT NULL OR NULL::boolean)"), Kind::Boolean))
             }
             ("coalesce" | "ifnull", [first, second], [one, other])
-                if first == second && is_number(*first) || *first == Kind::Text && *second == Kind::Text =>
+                if first == second && is_number(*first)
+                    || *first == Kind::Text && *second == Kind::Text =>
             {
                 Ok(made(format!("coalesce({one}, {other})"), *first))
             }

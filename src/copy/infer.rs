@@ -3,7 +3,7 @@
 use super::evidence::{Candidate, Declared, Evidence};
 use super::schema::Column;
 use crate::cast::{CastName, CastOptions, PgType, Value};
-use crate::preflight::grouped;
+use crate::preflight::{Form, grouped};
 
 /// A column's type, how its values are cast, and why.
 #[derive(Debug, Clone, PartialEq)]
@@ -125,7 +125,11 @@ fn is_sound(
                 && classes.text + classes.blob == 0
         }
         PgType::Timestamptz | PgType::Timestamp | PgType::Date | PgType::Time => {
+            // A day alone and its midnight are different texts.
+            let days = evidence.census.moments.as_ref().map_or(0, |m| m.count(Form::Date));
             classes.blob == 0
+                && (days == 0 || days == classes.text)
+                && (days == 0 || candidate.ty == PgType::Date)
                 && candidate.options.unit.is_none()
                 && (!wishes.is_unique || evidence.is_one_shape())
         }
@@ -149,6 +153,9 @@ fn words(
             _ => (String::new(), None),
         },
         PgType::Uuid if classes.blob > 0 => (spelt("16 bytes"), None),
+        PgType::Uuid if evidence.has_capitals() => {
+            (spelt("UUIDs; their capitals are not kept"), None)
+        }
         PgType::Uuid => (spelt("UUIDs"), None),
         PgType::Jsonb => {
             (spelt("JSON objects or arrays; white space and order of members are not kept"), None)
@@ -201,7 +208,7 @@ fn of_integers(declared: Declared, evidence: &Evidence, wishes: Wishes) -> Choic
     }
     let moments = census.moments.as_ref();
     let unit = moments
-        .filter(|moments| moments.count(crate::preflight::Form::Other) == 0)
+        .filter(|moments| moments.count(Form::Other) == 0)
         .filter(|moments| moments.minority == 0)
         .and_then(|moments| moments.inferred_unit);
     let named = is_named_as_moment(&census.from);
@@ -240,7 +247,7 @@ fn is_named_as_moment(name: &str) -> bool {
 
 fn of_text(evidence: &Evidence, text: u64) -> Choice {
     let census = &evidence.census.text;
-    let bad = census.nul.count.max(census.invalid_utf8.count);
+    let bad = (census.nul.count + census.invalid_utf8.count).min(text);
     let mut choice = Choice::natural(PgType::Text(None), "");
     if bad == 0 {
         return choice;
