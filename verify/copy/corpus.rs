@@ -7,7 +7,7 @@ pub(super) const RICH: &str = "
     CREATE TABLE r (id INTEGER PRIMARY KEY, s TEXT COLLATE NOCASE UNIQUE, n INT DEFAULT -5
             CONSTRAINT low CHECK (n < 100), act BOOLEAN DEFAULT 1, at DATETIME DEFAULT CURRENT_TIMESTAMP,
             v INTEGER AS (n * 2) STORED, up INTEGER REFERENCES r(id) ON DELETE SET NULL,
-            CHECK (act IN (0, 1)), CHECK (typeof(n) = 'integer'));
+            CHECK (act IN (0, 1)), CHECK (typeof(n) <> 'text'));
     INSERT INTO r (id, s, n, up) VALUES (1, 'A', 1, 2), (2, 'b', 2, 1), (3, NULL, NULL, 3);
     CREATE INDEX r_lower ON r (lower(s), n DESC); CREATE UNIQUE INDEX r_part ON r (n) WHERE act = 1;
     CREATE INDEX r_odd ON r (n % 2);
@@ -36,7 +36,7 @@ fn cases() -> Vec<Case> {
     let wide: String = (1..1600).map(|i| format!(", c{i} INTEGER")).collect();
     vec![
         case("rich", RICH, 0, &[
-            "CHECK (typeof(n) = 'integer') left out",
+            "CHECK (typeof(n) <> 'text') left out",
             "r_odd left out",
             "computed by Postgres",
             "\"view\"",
