@@ -43,7 +43,7 @@ pub struct Args {
 
 /// What was written, and what to do next.
 #[derive(Debug, Serialize)]
-struct Written {
+struct Outline {
     written: Vec<PathBuf>,
     kept: Vec<PathBuf>,
     next: Vec<String>,
@@ -52,7 +52,7 @@ struct Written {
 
 /// Runs the command.
 pub async fn run(args: Args, output: &Output) -> Result<Outcome> {
-    let mut done = Written { written: Vec::new(), kept: Vec::new(), next: Vec::new(), plan: None };
+    let mut done = Outline { written: Vec::new(), kept: Vec::new(), next: Vec::new(), plan: None };
     // What can be refused is refused before anything is written.
     if let Some(file) = &args.from {
         let plan = planned(file, &args.choices, output).await?;
@@ -78,7 +78,7 @@ pub async fn run(args: Args, output: &Output) -> Result<Outcome> {
     Ok(Outcome::Success)
 }
 
-fn settings_file(folder: &Path, done: &mut Written) -> Result<()> {
+fn settings_file(folder: &Path, done: &mut Outline) -> Result<()> {
     std::fs::create_dir_all(folder)
         .map_err(|error| Error::from(error).context(folder.display()))?;
     let path = folder.join(SETTINGS_FILE);
@@ -106,7 +106,7 @@ fn steps(plan: &copy::Plan, folder: &Path) -> Vec<String> {
     ]
 }
 
-impl Report for Written {
+impl Report for Outline {
     fn text(&self) -> String {
         let mut lines: Vec<String> =
             self.written.iter().map(|path| format!("wrote {}", path.display())).collect();

@@ -67,7 +67,7 @@ impl Evidence {
             Shape::None => true,
             // An offset that is a number may differ from row to row.
             Shape::All(shape) => {
-                !shape.contains(&b'+') && shape.iter().filter(|b| **b == b'-').count() <= 2
+                !shape.contains(&b'+') && shape.split(|byte| *byte == b'-').count() <= 3
             }
             Shape::Several => false,
         }

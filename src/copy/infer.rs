@@ -147,7 +147,6 @@ fn words(
     let spelt = |what: &str| format!("{all} {what}");
     match candidate.ty {
         PgType::Bool => (spelt("0 or 1, or a word for it"), None),
-        PgType::Numeric(Some(_)) => (String::new(), None),
         PgType::Numeric(None) => match declared {
             Declared::Decimal(Some(_)) => (spelt("numbers, some beyond the declared digits"), None),
             _ => (String::new(), None),
@@ -173,9 +172,7 @@ fn words(
             spelt("ISO times without an offset"),
             Some("--zone UTC makes timestamptz of times without an offset".to_owned()),
         ),
-        PgType::Date if declared == Declared::Date => (String::new(), None),
-        PgType::Date => (spelt("ISO dates"), None),
-        PgType::Time => (String::new(), None),
+        PgType::Date if declared != Declared::Date => (spelt("ISO dates"), None),
         _ => (String::new(), None),
     }
 }
@@ -230,7 +227,7 @@ fn of_integers(declared: Declared, evidence: &Evidence, wishes: Wishes) -> Choic
         }
     }
     if matches!(declared, Declared::Bool) {
-        choice.why = "not all values are 0 or 1".to_owned();
+        "not all values are 0 or 1".clone_into(&mut choice.why);
     }
     choice
 }

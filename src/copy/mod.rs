@@ -40,6 +40,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// What a caller decides.
 #[derive(Debug, Clone, Default)]
+// Wishes of one person, each a choice of its own.
+#[allow(clippy::struct_excessive_bools)]
 pub struct Options {
     /// Target schema; None: named after the file.
     pub schema: Option<String>,

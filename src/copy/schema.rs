@@ -52,6 +52,7 @@ pub(super) struct Column {
     /// The default, as written.
     pub(super) default: Option<String>,
     /// A generated column; its expression, if it is understood.
+    #[expect(clippy::option_option, reason = "there is one, and it may not be understood")]
     pub(super) generated: Option<Option<Vec<Token>>>,
     /// `NOCASE`, `RTRIM` or an application's own; None: BINARY.
     pub(super) collation: Option<String>,
@@ -66,6 +67,7 @@ pub(super) struct Index {
     /// Its terms.
     pub(super) terms: Vec<Term>,
     /// The condition of a partial index; the inner None: not understood.
+    #[expect(clippy::option_option, reason = "there is one, and it may not be understood")]
     pub(super) condition: Option<Option<Vec<Token>>>,
 }
 
