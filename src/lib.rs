@@ -22,6 +22,7 @@
 //! | [`derive`] | source records to the rows they become |
 //! | [`backfill`] | plan chunks, lease, copy, merge, checkpoint |
 //! | [`capture`] | dual-write: changes captured in `SQLite`, applied to Postgres |
+//! | [`copy`] | a `SQLite` file without a pack: types from its values, a pack written for it |
 //! | [`preflight`] | a census of the sources, and what a backfill will make of them |
 //! | [`ledger`] | reading rejects and ledger entries, acknowledging rejects |
 //! | [`parity`] | compare, sample, account, report |
@@ -51,6 +52,7 @@ pub mod cast;
 pub mod certificate;
 pub mod cli;
 pub mod config;
+pub mod copy;
 mod count;
 pub mod demo;
 pub mod derive;

@@ -25,6 +25,7 @@ mod catalogue;
 mod certificate;
 mod cli_errors;
 mod connections;
+mod copy;
 mod demo;
 mod dirt;
 mod doctor;

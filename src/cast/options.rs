@@ -30,7 +30,8 @@ pub enum CastName {
     IntervalSeconds,
     /// bytea columns: text of hexadecimal digits, with or without `\x`.
     ByteaHex,
-    /// bytea columns: the bytes of a text, whatever they are.
+    /// bytea columns: the bytes of a text, whatever they are. Integers and REALs are stored as
+    /// their text's with a ledger entry `class_to_text`.
     ByteaText,
 }
 

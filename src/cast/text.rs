@@ -178,6 +178,15 @@ pub(super) fn write_bytea(
     match (source, cast) {
         (Source::Blob(bytes), _) => put_bytes(out, bytes)?,
         (Source::Text(text), Some(CastName::ByteaText)) => put_bytes(out, text)?,
+        // The class is lost in the bytes, so the ledger keeps it.
+        (Source::Integer(n), Some(CastName::ByteaText)) => {
+            put_bytes(out, ShortText::integer(n).bytes())?;
+            return Ok(Some("class_to_text"));
+        }
+        (Source::Real(x), Some(CastName::ByteaText)) => {
+            put_bytes(out, ShortText::float8(x).bytes())?;
+            return Ok(Some("class_to_text"));
+        }
         (Source::Text(text), Some(CastName::ByteaHex)) => {
             let digits = text.strip_prefix(b"\\x").unwrap_or(text);
             let bytes = hex::decode(digits)

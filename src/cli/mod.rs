@@ -13,6 +13,7 @@ pub mod backfill;
 mod backfill_documents;
 pub mod bench;
 pub mod certificate;
+pub mod copy;
 pub mod dedup;
 pub mod demo;
 mod demo_anime;
@@ -20,6 +21,7 @@ pub mod doctor;
 pub mod dual_write;
 pub mod embedded;
 pub mod graph;
+pub mod init;
 pub mod ledger;
 pub mod maintain;
 pub mod media;
@@ -125,6 +127,10 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// A SQLite file into Postgres in one line: tables, keys, rows, and the proof
+    Copy(copy::Args),
+    /// Write a commented toolkit.toml here and, from a SQLite file, a first pack
+    Init(init::Args),
     /// The whole job on generated data, told step by step
     Demo(demo::Args),
     /// Find what stands in the way: server, machine, source files, phase
@@ -183,6 +189,8 @@ enum Command {
 impl Command {
     async fn run(self, settings: &Settings, output: &Output) -> Result<Outcome> {
         match self {
+            Self::Copy(args) => copy::run(args, settings, output).await,
+            Self::Init(args) => init::run(args, output).await,
             Self::Demo(args) => demo::run(args, settings, output).await,
             Self::Doctor(args) => doctor::run(args, settings, output).await,
             Self::Embedded(args) => embedded::run(args, settings, output).await,

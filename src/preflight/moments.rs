@@ -94,6 +94,20 @@ impl MomentCensus {
         form
     }
 
+    /// Adds what was counted elsewhere.
+    pub(super) fn merge(&mut self, other: &Self) {
+        for (form, counted) in &other.forms {
+            self.forms.entry(*form).or_default().merge(counted);
+        }
+        if self.other_example.is_none() {
+            self.other_example.clone_from(&other.other_example);
+        }
+        if let Some((least, greatest)) = &other.texts {
+            self.widen(least.as_bytes());
+            self.widen(greatest.as_bytes());
+        }
+    }
+
     fn widen(&mut self, text: &[u8]) {
         let Ok(text) = std::str::from_utf8(text) else { return };
         match &mut self.texts {

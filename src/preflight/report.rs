@@ -132,6 +132,14 @@ pub struct Counted {
 }
 
 impl Counted {
+    /// Adds what was counted elsewhere, after this.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        if self.first.is_none() {
+            self.first.clone_from(&other.first);
+        }
+    }
+
     /// Counts one more.
     pub(super) fn add(&mut self, place: impl FnOnce() -> Place) {
         self.count += 1;

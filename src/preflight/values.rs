@@ -80,6 +80,29 @@ impl Classes {
     }
 }
 
+impl Classes {
+    fn merge(&mut self, other: &Self) {
+        self.missing += other.missing;
+        self.null += other.null;
+        self.integer += other.integer;
+        self.real += other.real;
+        self.text += other.text;
+        self.blob += other.blob;
+        self.boolean += other.boolean;
+        self.array += other.array;
+        self.object += other.object;
+    }
+}
+
+fn widest<T: PartialOrd>(one: Option<(T, T)>, other: Option<(T, T)>) -> Option<(T, T)> {
+    let ((low, high), (least, greatest)) = match (one, other) {
+        (Some(one), Some(other)) => (one, other),
+        (one, other) => return one.or(other),
+    };
+    let low = if least < low { least } else { low };
+    Some((low, if greatest > high { greatest } else { high }))
+}
+
 /// Texts of a column.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct TextCensus {
@@ -94,8 +117,29 @@ pub struct TextCensus {
 }
 
 impl ValueCensus {
+    /// A count of a column that no pack knows yet, forms of moments included.
+    pub(crate) fn unmapped(from: &str) -> Self {
+        let moments = Some(MomentCensus::default());
+        Self { from: from.to_owned(), moments, wants_moments: true, ..Self::default() }
+    }
+
+    /// Adds what was counted of another part of the column, or of another column.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.classes.merge(&other.classes);
+        self.integers = widest(self.integers, other.integers);
+        self.reals = widest(self.reals, other.reals);
+        self.not_finite.merge(&other.not_finite);
+        self.text.bytes = widest(self.text.bytes, other.text.bytes);
+        self.text.empty += other.text.empty;
+        self.text.invalid_utf8.merge(&other.text.invalid_utf8);
+        self.text.nul.merge(&other.text.nul);
+        if let (Some(moments), Some(others)) = (&mut self.moments, &other.moments) {
+            moments.merge(others);
+        }
+    }
+
     /// Counts a column's value.
-    pub(super) fn value(
+    pub(crate) fn value(
         &mut self,
         value: Value<'_>,
         redactor: &Redactor,
@@ -181,7 +225,7 @@ impl ValueCensus {
     }
 
     /// Draws conclusions once everything is counted.
-    pub(super) fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         let (wanted, has_numbers) = (self.wants_moments, self.classes.integer + self.classes.real);
         self.moments = self.moments.take().filter(|moments| {
             let is_empty = moments.forms.is_empty();

@@ -229,6 +229,15 @@ impl TableSource {
         &self.shape.names
     }
 
+    /// The name under which the rowid can be asked for; None where rows are ordered otherwise.
+    #[must_use]
+    pub fn rowid_name(&self) -> Option<&'static str> {
+        match self.shape.order {
+            RowOrder::Rowid(name) => Some(name),
+            _ => None,
+        }
+    }
+
     /// The open file.
     #[must_use]
     pub fn database(&self) -> &Database {
