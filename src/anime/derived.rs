@@ -164,9 +164,9 @@ impl Found {
 
 fn difference(target: &str, kind: Kind, (key, id): (&str, &str), place: &str) -> Difference {
     let is_artifact = key == "file";
-    let column = (kind == Kind::Changed).then(|| match is_artifact {
-        true => "the artifact's SHA-256".to_owned(),
-        false => "(the entry)".to_owned(),
+    let column = (kind == Kind::Changed).then(|| {
+        let what = if is_artifact { "the artifact's SHA-256" } else { "(the entry)" };
+        what.to_owned()
     });
     Difference {
         stream: Against::Sidecar.name().to_owned(),
@@ -215,7 +215,9 @@ pub async fn record(
     let mut conn = postgres.dedicated().await?;
     if let Some(mut report) = sources {
         let added: usize = compared.iter().map(|one| one.differences.len()).sum();
-        compared.into_iter().for_each(|one| report.add(one));
+        for one in compared {
+            report.add(one);
+        }
         report.seconds = started.elapsed().as_secs_f64();
         amend(&mut conn, &report, added).await?;
         return Ok(report);
@@ -224,7 +226,9 @@ pub async fn record(
     let at = snapshot_time(&mut conn).await?;
     sqlx::raw_sql("COMMIT").execute(&mut conn).await?;
     let mut report = Report::of_stores(PACK, lsn, at);
-    compared.into_iter().for_each(|one| report.add(one));
+    for one in compared {
+        report.add(one);
+    }
     report.seconds = started.elapsed().as_secs_f64();
     let settings = serde_json::json!({
         "level": report.level,

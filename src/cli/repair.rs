@@ -185,6 +185,9 @@ impl Report for Plan {
             text.push_str(&format!("\n{kind}: {rows}, not repairable this way"));
             text.push_str(match kind.as_str() {
                 "unaccounted" => "; run the backfill again, so that it records them",
+                "rows of documents" => {
+                    "; `toolkit backfill --again` and `toolkit review` make them right"
+                }
                 kind if kind.ends_with(" of sidecar") => "; `toolkit sidecar write` writes it anew",
                 kind if kind.ends_with(" of qdrant") => {
                     "; `toolkit outbox rebuild` leaves them out"

@@ -173,10 +173,6 @@ pub async fn plan(
         .fetch_one(&mut *conn)
         .await?;
     let run_id = chosen.run_id.clone();
-    let against: String = header.try_get("against")?;
-    if against.split(',').any(|store| store == Against::Source.name()) {
-        refuse_documents(&chosen.pack)?;
-    }
     check_streams(conn, &run_id, sides).await?;
     let mut plan = Plan {
         format_version: FORMAT_VERSION,
@@ -203,6 +199,10 @@ pub async fn plan(
         let key: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&key)
             .map_err(|e| Error::new(ErrorKind::Bug, "a stored key is not JSON").because(e))?;
         match Against::of_stream(&stream, &target) {
+            Against::Source if plan.pack == crate::anime::PACK => {
+                *plan.left_alone.entry(OF_DOCUMENTS.to_owned()).or_default() += 1;
+                continue;
+            }
             Against::Source => {}
             // An outbox row names its point by a UUID.
             Against::Qdrant if key.get("id").is_some_and(serde_json::Value::is_string) => {
@@ -249,6 +249,9 @@ pub async fn plan(
             seal: String::new(),
         });
     }
+    if plan.actions.is_empty() && plan.left_alone.keys().all(|what| what == OF_DOCUMENTS) {
+        refuse_documents(&plan.pack)?;
+    }
     plan.seal();
     Ok((plan, chosen))
 }
@@ -260,6 +263,9 @@ pub(super) async fn database_identity(conn: &mut PgConnection) -> Result<String>
     );
     Ok(identity.fetch_one(conn).await?)
 }
+
+/// What a plan leaves alone of a pack of documents.
+const OF_DOCUMENTS: &str = "rows of documents";
 
 /// Rows of documents are many to a record, and the update policy decides which side is right.
 fn refuse_documents(pack: &str) -> Result<()> {

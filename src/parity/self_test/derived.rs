@@ -21,7 +21,7 @@ use crate::interrupt::Stop;
 use crate::parity::self_test::bench::Said;
 use crate::parity::self_test::case::{Case, Finding, Outcome, Way};
 use crate::parity::self_test::report::CaseResult;
-use crate::parity::{Compared, Kind};
+use crate::parity::{Compared, Kind, UnitResult};
 use crate::qdrant::embed::{CARRIED, embedder};
 use crate::qdrant::{Embedded, Filter, Point, PointId, Target, Vector, With, outbox};
 use crate::store::{Postgres, sql};
@@ -89,8 +89,8 @@ struct Planted {
     is_promised: bool,
 }
 
-fn found(kind: Kind, target: &str, key: &str, id: impl ToString) -> Finding {
-    let key = format!("{key}={}", id.to_string());
+fn found(kind: Kind, target: &str, key: &str, id: impl Into<String>) -> Finding {
+    let key = format!("{key}={}", id.into());
     Finding { kind, target: target.to_owned(), key, column: None }
 }
 
@@ -541,7 +541,7 @@ fn judge(planted: &Planted, compared: &Compared) -> Said {
             finding
         })
         .collect();
-    let counted: u64 = compared.units.iter().map(|unit| unit.differing()).sum();
+    let counted: u64 = compared.units.iter().map(UnitResult::differing).sum();
     let alarms: Vec<&Finding> = found.difference(&planted.expected).collect();
     let missed: Vec<&Finding> = planted.expected.difference(&found).collect();
     let (outcome, detail) = if !alarms.is_empty() {

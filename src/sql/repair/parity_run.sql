@@ -1,6 +1,5 @@
 -- What a plan says of the verification it comes from. $1 run id.
-SELECT against,
-       coalesce((totals ->> 'encoding_version')::int, 0) AS encoding_version,
+SELECT coalesce((totals ->> 'encoding_version')::int, 0) AS encoding_version,
        coalesce((totals ->> 'pack_version')::int, 0) AS pack_version,
        coalesce(totals ->> 'pack_fingerprint', '') AS pack_fingerprint
 FROM toolkit.parity_run
