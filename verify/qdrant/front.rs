@@ -1,7 +1,7 @@
 //! Qdrant's gRPC services over the engine in this process: enough of a server for the client.
 //!
 //! It insists on what a real one needs to be told (wait, exact counts, the key), answers what is
-//! missing with NOT_FOUND, and can be away.
+//! missing with `NOT_FOUND`, and can be away.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -388,6 +388,7 @@ impl Collections for Service {
     }
 }
 
+#[allow(clippy::needless_pass_by_value)] // For map_err.
 fn refused(error: toolkit::Error) -> Status {
     Status::invalid_argument(error.to_string())
 }

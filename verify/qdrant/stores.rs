@@ -9,6 +9,7 @@ use toolkit::qdrant::{Embedded, Server, VectorStore};
 use super::front::{Front, KEY};
 
 /// A store, and what it lives in.
+#[allow(clippy::struct_field_names)]
 pub(super) struct Store {
     pub(super) name: &'static str,
     pub(super) store: Arc<dyn VectorStore>,
