@@ -157,12 +157,12 @@ fn wrapped(text: &str, width: usize) -> String {
             continue;
         }
         let indent = words.iter().take_while(|word| word.is_empty()).count();
-        let mut now = String::new();
+        let mut now = " ".repeat(indent);
         let mut is_command = false;
-        for word in words {
+        for word in &words[indent..] {
             let fits = now.chars().count() + 1 + word.chars().count() <= width;
             if now.trim().is_empty() {
-                now.push_str(if now.is_empty() && word.is_empty() { " " } else { word });
+                now.push_str(word);
             } else if fits || is_command {
                 now.push(' ');
                 now.push_str(word);

@@ -20,7 +20,7 @@ use crate::error::Result;
 use crate::interrupt::Stop;
 use crate::pack::OpenedPack;
 use crate::parity::difference::{Difference, Kind};
-use crate::parity::report::{Report, Verdict};
+use crate::parity::report::{Report, UnitResult, Verdict};
 use crate::parity::resolve::Resolution;
 use crate::parity::sample::bound;
 use crate::parity::spool::Short;
@@ -380,7 +380,7 @@ impl Unsettled {
         }
         self.name(opened, report, last);
         let independent = report.independent.iter().map(|result| result.differing);
-        report.differing_rows = report.units.iter().map(|unit| unit.differing()).sum::<u64>()
+        report.differing_rows = report.units.iter().map(UnitResult::differing).sum::<u64>()
             + report.streams.iter().map(|stream| stream.unaccounted).sum::<u64>()
             + independent.sum::<u64>();
         if report.differing_rows == 0 {

@@ -51,7 +51,7 @@ async fn every_sql_file_can_be_prepared_against_a_migrated_database() {
         match connection.prepare(sqlx::SqlSafeStr::into_sql_str(sql(text))).await {
             Ok(_) => prepared += 1,
             Err(error) if !NOT_ALONE.contains(&name.as_str()) => {
-                failed.push(format!("{name}: {error}"))
+                failed.push(format!("{name}: {error}"));
             }
             Err(_) => {}
         }
@@ -162,6 +162,6 @@ async fn the_benchmark_of_ones_own_graph_judges_each_primitive_and_shows_the_slo
     }
     let plan = report["slowest"]["plan"].to_string();
     assert!(plan.contains("Index Only Scan"), "{plan}");
-    let code = if report["holds"] == true { 0 } else { 1 };
+    let code = i32::from(report["holds"] != true);
     assert_eq!(done.status.code(), Some(code));
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
 use super::look::{Document, Looked, Stat};
@@ -22,21 +23,31 @@ pub(super) struct Known {
 }
 
 pub(super) async fn known(conn: &mut PgConnection, pack: &str) -> Result<BTreeMap<String, Known>> {
-    let rows: Vec<(String, String, i64, i64, i64, i64, bool, bool)> = sqlx::query_as(
+    let rows = sqlx::query(
         "SELECT source, sha256, size_bytes, modified_ns, changed_ns, inode, settled, \
-         vanished_at IS NOT NULL FROM toolkit.capture_file WHERE pack = $1",
+         vanished_at IS NOT NULL AS is_missing FROM toolkit.capture_file WHERE pack = $1",
     )
     .bind(pack)
     .fetch_all(conn)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|(source, sha256, size, modified_ns, changed_ns, inode, settled, is_missing)| {
-            let (size, inode) = (size.cast_unsigned(), inode.cast_unsigned());
-            let stat = Stat { size, modified_ns, changed_ns, inode };
-            (source, Known { sha256, stat, settled, is_missing })
+    rows.iter()
+        .map(|row| {
+            let number = |name: &str| row.try_get::<i64, _>(name).map(i64::cast_unsigned);
+            let stat = Stat {
+                size: number("size_bytes")?,
+                modified_ns: row.try_get("modified_ns")?,
+                changed_ns: row.try_get("changed_ns")?,
+                inode: number("inode")?,
+            };
+            let known = Known {
+                sha256: row.try_get("sha256")?,
+                stat,
+                settled: row.try_get("settled")?,
+                is_missing: row.try_get("is_missing")?,
+            };
+            Ok((row.try_get("source")?, known))
         })
-        .collect())
+        .collect()
 }
 
 /// Writes down which files are as they were applied, and look like this from now on.
