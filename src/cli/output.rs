@@ -241,7 +241,7 @@ mod tests {
             "one two\nthree four\n  indented\n  words go\n  on\na  b  c  d  e  f  g\n\nend"
         );
         let command = "see `toolkit rejects list` there";
-        assert_eq!(wrapped(command, 10), "see `toolkit rejects list`\nthere");
+        assert_eq!(wrapped(command, 10), "see\n`toolkit rejects list`\nthere");
     }
 
     #[test]

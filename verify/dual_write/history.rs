@@ -63,6 +63,12 @@ async fn stall(scene: &Scene, stream: &str) -> PgConnection {
         .execute(&mut conn)
         .await
         .unwrap();
+    // A chunk that waits to be committed was read before what the test changes next.
+    let waiting = "pg_locks WHERE NOT granted AND relation = 'toolkit.chunk'::regclass";
+    while scene.place.count(waiting).await == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     conn
 }
 

@@ -204,8 +204,8 @@ impl Shop {
     pub(super) async fn until_reached(&mut self, words: &str, phase: i16) {
         let begun = Instant::now();
         let mut strikes = 0;
-        // A rollback writes the rest back itself, and lets nobody else do it meanwhile.
-        self.is_alone = words == "phase rollback";
+        // These write the rest back themselves, and let nobody else do it meanwhile.
+        self.is_alone = words == "phase rollback" || phase == 4;
         self.tend().await;
         loop {
             let said = self.struck(words, &[], &mut strikes).await;

@@ -124,15 +124,15 @@ async fn the_report_is_json_of_one_shape_and_exit_codes_are_0_1_and_2() {
         value.as_object().unwrap().keys().map(ToString::to_string).collect()
     };
     let report: Value = serde_json::from_str(&stdout(&differs)).unwrap();
-    let expected = "run_id pack level digests verdict streams units differences differing_rows \
-        independent not_checked outside_slices unmapped_columns changed_sources \
-        left_out changing_triggers snapshot_lsn snapshot_at settling seconds";
+    let expected = "run_id pack level digests against verdict streams units differences \
+        differing_rows independent not_checked outside_slices unmapped_columns changed_sources \
+        left_out changing_triggers snapshot_lsn snapshot_at settling stores documents seconds";
     assert_eq!(names(&report).join(" "), expected);
     let expected = "stream target kind key column source_value target_value source_digest \
         target_digest locator corrected";
     assert_eq!(names(&report["differences"][0]).join(" "), expected);
-    let expected = "target source_rows target_rows missing extra changed duplicates superseded \
-        sample source_root target_root";
+    let expected = "target against source_rows target_rows missing extra changed duplicates \
+        superseded sample source_root target_root";
     assert_eq!(names(&report["units"][0]).join(" "), expected);
     assert_eq!(names(&report["units"][0]["sample"]).join(" "), "n differing upper_bound");
     let expected = "stream read rejected skipped superseded ledgered corrected \

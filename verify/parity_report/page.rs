@@ -50,7 +50,8 @@ async fn the_page_says_the_verdict_first_and_shows_every_difference() {
     ] {
         assert!(html.contains(marked), "no {marked}");
     }
-    assert!(html.contains("source: U+00E9") && html.contains("Postgres: U+0065 U+0301"));
+    assert!(html.contains("The source has: U+00E9"));
+    assert!(html.contains("Postgres holds: U+0065 U+0301"));
     assert!(by_id(&all, "next").text.contains("toolkit repair plan --run "));
 }
 
