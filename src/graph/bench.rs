@@ -255,14 +255,19 @@ fn percentile(sorted: &[f64], percent: usize) -> f64 {
 async fn explain(connection: &mut PgConnection, call: Call) -> Result<Slowest> {
     let statement = match call.primitive {
         "compare" => include_str!("../sql/graph/compare_shared.sql"),
-        "path" => include_str!("../sql/graph/path_step.sql"),
+        "path" => include_str!("../sql/graph/path_meet.sql"),
         _ => include_str!("../sql/graph/k_hop.sql"),
     };
     let arguments = match call.primitive {
         "compare" => {
             format!("'{}', '{}', 51, {}", call.nodes[0], call.nodes[1], Caps::COMPARED_EDGES)
         }
-        "path" => format!("ARRAY['{}']::uuid[], {}", call.nodes[0], Caps::VISITED_EDGES),
+        "path" => format!(
+            "ARRAY['{}']::uuid[], ARRAY['{}']::uuid[], {}",
+            call.nodes[0],
+            call.nodes[1],
+            Caps::VISITED_EDGES
+        ),
         "neighbors" => format!("'{}', 1, 50, 50", call.nodes[0]),
         _ => format!("'{}', 5, 50, 50", call.nodes[0]),
     };

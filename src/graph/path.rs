@@ -1,7 +1,8 @@
 //! `path`: the shortest chains between two nodes, searched from both ends level by level.
 //!
 //! No fan-out is cut, or the answer would not be the shortest; instead the edges that are visited
-//! have a budget. Both searches keep, per node, the nodes of the level before that lead to it, so
+//! have a budget. The side with fewer edges goes on, and where even that has many, the server looks
+//! for those that lead to the other side. Both searches keep, per node, the nodes of the level before that lead to it, so
 //! that chains are read off where they meet, and no other path is ever enumerated.
 
 use std::collections::HashMap;
@@ -27,7 +28,7 @@ pub struct PathQuery {
     pub edge_types: Vec<String>,
     /// The longest chain; beyond [`Caps::MAX`] it is clamped.
     pub hops_max: u32,
-    /// Edges visited at most; beyond [`Caps::VISITED_EDGES`] it is clamped.
+    /// Edges visited at most, those counted to choose a side not among them; beyond [`Caps::VISITED_EDGES`] it is clamped.
     pub visited_edges_max: u32,
 }
 
@@ -116,6 +117,54 @@ impl Side {
         let met = HashMap::from([(root, (0, Vec::new()))]);
         Self { met, frontier: vec![root], level: 0, types }
     }
+
+    /// How many edges the next level has: counted, or estimated from the first nodes of it.
+    async fn size(&self, session: &mut Session<'_>) -> Result<Size> {
+        let statement = self.types.statement(
+            include_str!("../sql/graph/path_size.sql"),
+            include_str!("../sql/graph/path_size_typed.sql"),
+        );
+        let asked = sqlx::query(statement).bind(Id::all(&self.frontier)).bind(FETCHED_EDGES + 1);
+        let rows = session.all(self.types.bound_to(asked)).await?;
+        let Some(row) = rows.first() else { return Ok(Size { edges: 0, is_whole: true }) };
+        let (edges, nodes): (i64, i64) = (row.try_get("edges")?, row.try_get("nodes")?);
+        if edges <= FETCHED_EDGES {
+            return Ok(Size { edges, is_whole: true });
+        }
+        let of = i64::try_from(self.frontier.len()).unwrap_or(i64::MAX);
+        Ok(Size { edges: edges.saturating_mul(of) / nodes.max(1), is_whole: false })
+    }
+
+    /// The next level, from edges by place in the frontier, type, node and what is passed.
+    fn advance<'s>(&mut self, steps: impl IntoIterator<Item = (i64, &'s str, Id, Option<Id>)>) {
+        self.level += 1;
+        let mut found = Vec::new();
+        for (place, edge_type, id, via) in steps {
+            let parent = self.frontier[usize::try_from(place - 1).unwrap_or(0)];
+            let (at, origins) = self.met.entry(id.0).or_insert_with(|| {
+                found.push(id.0);
+                (self.level, Vec::new())
+            });
+            let is_known = origins.iter().any(|origin| origin.parent == parent);
+            if *at == self.level && !is_known && origins.len() <= Caps::CHAINS {
+                let via = via.map(|via| via.0);
+                origins.push(Origin { parent, edge_type: edge_type.to_owned(), via });
+            }
+        }
+        found.sort_unstable();
+        self.frontier = found;
+    }
+}
+
+/// A level with more edges than this is searched in the server before any of it is fetched.
+const FETCHED_EDGES: i64 = 4_000;
+
+/// What the next level of a side takes.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    edges: i64,
+    /// Whether they were counted to the end.
+    is_whole: bool,
 }
 
 struct Search {
@@ -131,73 +180,97 @@ impl Search {
         Self { sides, budget, is_cut: false }
     }
 
-    /// Widens the smaller side until both meet; the nodes where they do, in order of their ids.
+    /// Takes the side with fewer edges a level further until both meet; the nodes where they do, in
+    /// order of their ids.
     async fn run(&mut self, session: &mut Session<'_>, hops_max: u32) -> Result<Vec<Uuid>> {
         if self.sides[1].met.contains_key(&self.sides[0].frontier[0]) {
             return Ok(vec![self.sides[0].frontier[0]]);
         }
-        while self.sides[0].level + self.sides[1].level < hops_max && !self.is_cut {
-            let cost = |side: &Side| (side.frontier.len(), side.level);
-            let side = usize::from(cost(&self.sides[1]) < cost(&self.sides[0]));
-            if self.sides[side].frontier.is_empty() {
+        for left in (0..hops_max).rev() {
+            if self.sides.iter().any(|side| side.frontier.is_empty()) {
                 break;
             }
-            self.widen(side, session).await?;
-            let (widened, other) = (&self.sides[side], &self.sides[1 - side]);
-            let mut met: Vec<Uuid> = widened
-                .frontier
-                .iter()
-                .filter(|id| other.met.get(id).is_some_and(|(level, _)| *level == other.level))
-                .copied()
-                .collect();
-            if !met.is_empty() {
-                met.sort_unstable();
+            let sizes = [self.sides[0].size(session).await?, self.sides[1].size(session).await?];
+            let side = usize::from(sizes[1].edges < sizes[0].edges);
+            let met = if sizes[side].is_whole && sizes[side].edges <= self.budget {
+                self.budget -= sizes[side].edges;
+                self.widen(side, session).await?
+            } else {
+                let met = self.look(side, session).await?;
+                if met.is_empty() && !self.is_cut && left > 0 {
+                    self.widen(side, session).await?;
+                }
+                met
+            };
+            if !met.is_empty() || self.is_cut {
                 return Ok(met);
             }
         }
         Ok(Vec::new())
     }
 
-    /// Takes one side one level further.
-    async fn widen(&mut self, side: usize, session: &mut Session<'_>) -> Result<()> {
-        let Side { met, frontier, level, types } = &mut self.sides[side];
-        let bound = types.bound();
-        let statement = match bound {
-            None => include_str!("../sql/graph/path_step.sql"),
-            Some(_) => include_str!("../sql/graph/path_step_typed.sql"),
-        };
-        // One more than is left tells whether there are more.
-        let asked = sqlx::query(statement).bind(Id::all(frontier)).bind(self.budget + 1);
-        let asked = if bound.is_some() { asked.bind(bound) } else { asked };
-        let rows = asked
-            .fetch_all(session.connection().await?)
-            .await
-            .map_err(|error| session.failed(error))?;
-        *level += 1;
-        let mut found = Vec::new();
+    /// Takes one side one level further; where it meets the other.
+    async fn widen(&mut self, side: usize, session: &mut Session<'_>) -> Result<Vec<Uuid>> {
+        let this = &mut self.sides[side];
+        let statement = this.types.statement(
+            include_str!("../sql/graph/path_step.sql"),
+            include_str!("../sql/graph/path_step_typed.sql"),
+        );
+        let asked = sqlx::query(statement).bind(Id::all(&this.frontier));
+        let asked = asked.bind(i64::from(Caps::VISITED_EDGES));
+        let rows = session.all(this.types.bound_to(asked)).await?;
+        let mut steps = Vec::new();
         for row in &rows {
             let place: i64 = row.try_get("place")?;
-            let parent = frontier[usize::try_from(place - 1).unwrap_or(0)];
             let edge_type: &str = row.try_get("edge_type")?;
-            let to_ids: Vec<Id> = row.try_get("to_ids")?;
             let vias: Vec<Option<Id>> = row.try_get("vias")?;
-            for (place, id) in to_ids.into_iter().enumerate() {
-                self.budget -= 1;
-                let (at, origins) = met.entry(id.0).or_insert_with(|| {
-                    found.push(id.0);
-                    (*level, Vec::new())
-                });
-                let is_known = origins.iter().any(|origin| origin.parent == parent);
-                if *at == *level && !is_known && origins.len() <= Caps::CHAINS {
-                    let via = vias.get(place).copied().flatten().map(|via| via.0);
-                    origins.push(Origin { parent, edge_type: edge_type.to_owned(), via });
-                }
+            let to_ids: Vec<Id> = row.try_get("to_ids")?;
+            for (at, id) in to_ids.into_iter().enumerate() {
+                steps.push((place, edge_type, id, vias.get(at).copied().flatten()));
             }
         }
+        this.advance(steps);
+        Ok(self.meeting(side))
+    }
+
+    /// Where the next level of one side meets the other, found in the server: of the edges looked at
+    /// only those that lead there come here. Nothing met leaves the side as it was.
+    async fn look(&mut self, side: usize, session: &mut Session<'_>) -> Result<Vec<Uuid>> {
+        let [this, other] = match &mut self.sides {
+            [start, end] if side == 0 => [start, end],
+            [start, end] => [end, start],
+        };
+        let statement = this.types.statement(
+            include_str!("../sql/graph/path_meet.sql"),
+            include_str!("../sql/graph/path_meet_typed.sql"),
+        );
+        // One more than is left tells whether there are more.
+        let asked = sqlx::query(statement).bind(Id::all(&this.frontier));
+        let asked = asked.bind(Id::all(&other.frontier)).bind(self.budget + 1);
+        let rows = session.all(this.types.bound_to(asked)).await?;
+        let Some(row) = rows.first() else { return Ok(Vec::new()) };
+        self.budget -= row.try_get::<i64, _>("visited")?;
         self.is_cut = self.budget < 0;
-        found.sort_unstable();
-        *frontier = found;
-        Ok(())
+        let places: Vec<i64> = row.try_get("places")?;
+        if places.is_empty() {
+            return Ok(Vec::new());
+        }
+        let edge_types: Vec<String> = row.try_get("edge_types")?;
+        let to_ids: Vec<Id> = row.try_get("to_ids")?;
+        let vias: Vec<Option<Id>> = row.try_get("vias")?;
+        let steps = places.into_iter().zip(&edge_types).zip(to_ids).enumerate();
+        let steps = steps.map(|(at, ((place, edge_type), id))| {
+            (place, edge_type.as_str(), id, vias.get(at).copied().flatten())
+        });
+        this.advance(steps);
+        Ok(self.meeting(side))
+    }
+
+    /// Where the frontier of one side lies on that of the other.
+    fn meeting(&self, side: usize) -> Vec<Uuid> {
+        let (widened, other) = (&self.sides[side], &self.sides[1 - side]);
+        let is_met = |id: &Uuid| other.met.get(id).is_some_and(|(level, _)| *level == other.level);
+        widened.frontier.iter().copied().filter(is_met).collect()
     }
 
     /// Node sequences from start to end over `meeting`, and whether there are more.
@@ -281,11 +354,8 @@ async fn finish(
     inner.dedup();
     inner.retain(|id| !entity_types.contains_key(id));
     if !inner.is_empty() {
-        let rows = sqlx::query(include_str!("../sql/graph/node_types.sql"))
-            .bind(Id::all(&inner))
-            .fetch_all(session.connection().await?)
-            .await
-            .map_err(|error| session.failed(error))?;
+        let asked = sqlx::query(include_str!("../sql/graph/node_types.sql")).bind(Id::all(&inner));
+        let rows = session.all(asked).await?;
         for row in &rows {
             let entity_type: Option<String> = row.try_get("entity_type")?;
             let id: Id = row.try_get("id")?;
@@ -335,13 +405,9 @@ async fn makers(
     });
     let roles: Vec<String> = roles.map(|role| (*role).to_owned()).collect();
     let (anime, companies): (Vec<Uuid>, Vec<Uuid>) = pairs.iter().copied().unzip();
-    let rows = sqlx::query(include_str!("../sql/graph/path_makers.sql"))
-        .bind(Id::all(&anime))
-        .bind(Id::all(&companies))
-        .bind(roles)
-        .fetch_all(session.connection().await?)
-        .await
-        .map_err(|error| session.failed(error))?;
+    let asked = sqlx::query(include_str!("../sql/graph/path_makers.sql"));
+    let asked = asked.bind(Id::all(&anime)).bind(Id::all(&companies)).bind(roles);
+    let rows = session.all(asked).await?;
     let mut found = HashMap::new();
     for (row, pair) in rows.iter().zip(pairs) {
         if let Some(edge_type) = row.try_get::<Option<String>, _>("edge_type")? {

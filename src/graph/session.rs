@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::types::Oid;
-use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo, PgValueRef};
+use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgRow, PgTypeInfo, PgValueRef};
 use sqlx::{Connection as _, Decode, Encode, PgConnection, Postgres, Row as _, Transaction, Type};
 use uuid::Uuid;
 
 use super::answer::{Names, Node};
 use super::caps::DEADLINE;
+use super::vocabulary::Asked;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Nothing here gains from them, and each can turn an index scan into reading all edges, or cost
@@ -59,6 +60,12 @@ impl<'c> Session<'c> {
             self.told = left;
         }
         Ok(&mut self.transaction)
+    }
+
+    /// All rows of one statement.
+    pub(super) async fn all(&mut self, asked: Asked<'_>) -> Result<Vec<PgRow>> {
+        let connection = self.connection().await?;
+        asked.fetch_all(connection).await.map_err(|error| self.failed(error))
     }
 
     /// What a statement's failure means.

@@ -106,6 +106,19 @@ impl Types {
         Self::Some(back)
     }
 
+    /// The statement for all types, or that for some.
+    pub(super) fn statement(&self, all: &'static str, some: &'static str) -> &'static str {
+        if matches!(self, Self::All) { all } else { some }
+    }
+
+    /// The query with the types as its last argument, where its statement takes them.
+    pub(super) fn bound_to<'q>(&self, query: Asked<'q>) -> Asked<'q> {
+        match self.bound() {
+            None => query,
+            Some(names) => query.bind(names),
+        }
+    }
+
     /// As it is bound.
     pub(super) fn bound(&self) -> Option<Vec<String>> {
         match self {
@@ -114,6 +127,9 @@ impl Types {
         }
     }
 }
+
+/// A statement with its arguments.
+pub(super) type Asked<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
 fn unknown(name: &str) -> Error {
     let names: Vec<&str> = allowed().collect();

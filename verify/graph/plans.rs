@@ -80,6 +80,29 @@ fn statements() -> Vec<(&'static str, &'static str, String)> {
             format!("ARRAY['{a}']::uuid[], 60000, ARRAY['<studio', 'SEQUEL', 'same_studio']"),
         ),
         (
+            "path_size",
+            include_str!("../../src/sql/graph/path_size.sql"),
+            format!("ARRAY['{a}', '{b}']::uuid[], 60000"),
+        ),
+        (
+            "path_size_typed",
+            include_str!("../../src/sql/graph/path_size_typed.sql"),
+            format!("ARRAY['{a}']::uuid[], 60000, ARRAY['<studio', 'SEQUEL', 'same_studio']"),
+        ),
+        (
+            "path_meet",
+            include_str!("../../src/sql/graph/path_meet.sql"),
+            format!("ARRAY['{a}']::uuid[], ARRAY['{b}']::uuid[], 60000"),
+        ),
+        (
+            "path_meet_typed",
+            include_str!("../../src/sql/graph/path_meet_typed.sql"),
+            format!(
+                "ARRAY['{a}']::uuid[], ARRAY['{b}']::uuid[], 60000, \
+                 ARRAY['<studio', 'SEQUEL', 'same_studio']"
+            ),
+        ),
+        (
             "path_makers",
             include_str!("../../src/sql/graph/path_makers.sql"),
             format!("ARRAY['{a}']::uuid[], ARRAY['{b}']::uuid[], ARRAY['studio']"),

@@ -98,7 +98,7 @@ async fn what_takes_too_long_is_ended_by_the_server_and_is_an_error_of_its_own()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_path_whose_budget_ends_says_so_and_claims_nothing() {
     let (_world, mut connection) = hub(200).await;
-    let query = PathQuery { visited_edges_max: 1, ..PathQuery::new(id(1), id(299)) };
+    let query = PathQuery { visited_edges_max: 1, ..PathQuery::new(id(150), id(299)) };
     let answer = path(&mut connection, &query).await.unwrap();
     assert!(answer.meta.truncated && answer.meta.caps_hit.contains(&"max_visited_edges"));
     let query = PathQuery { visited_edges_max: 2, ..PathQuery::new(id(150), id(299)) };
