@@ -192,7 +192,9 @@ async fn what_a_killed_process_had_is_finished_by_the_other() {
     first.kill().unwrap();
     first.wait().unwrap();
     let (report, _) = finished(second, 0);
-    assert_eq!(report.six("items"), [20_000, 0, 0, 0, 0, 0]);
+    // The first may have been through before it was killed: its rows are unchanged to the second.
+    let [inserted, updated, unchanged, rest @ ..] = report.six("items");
+    assert_eq!((inserted + unchanged, updated, rest), (20_000, 0, [0; 3]));
     assert_complete(&scene, 20_000).await;
 }
 
