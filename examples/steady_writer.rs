@@ -12,12 +12,12 @@
 //!
 //! # meanwhile, in another terminal, with P="--pack examples/shop --source /data":
 //! toolkit migrate up --pack shop --dir examples/shop
-//! toolkit dual-write enable $P; toolkit phase advance $P
+//! toolkit dual-write enable $P; toolkit phase advance --to 1 $P
 //! toolkit dual-write run $P &
-//! toolkit phase advance $P; toolkit backfill $P; toolkit verify-parity $P
-//! toolkit phase advance $P              # the cutover: the writer says how long it waited
+//! toolkit phase advance --to 2 $P; toolkit backfill $P; toolkit verify-parity $P
+//! toolkit phase advance --to 3 $P       # the cutover: the writer says how long it waited
 //! toolkit dual-write reverse run $P &
-//! toolkit phase rollback $P             # and back
+//! toolkit phase rollback --to 2 $P      # and back
 //! ```
 
 use std::error::Error;
