@@ -60,9 +60,6 @@ struct Args {
     /// Ends after so many seconds; else when it is killed
     #[arg(long)]
     seconds: Option<u64>,
-    /// Writes nothing while this file is there
-    #[arg(long)]
-    pause_file: Option<PathBuf>,
     /// Seed of what is written
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -257,7 +254,6 @@ struct Lane {
     writer: Arc<DualWriter>,
     journal: Arc<Mutex<Journal>>,
     is_over: Arc<AtomicBool>,
-    pause_file: Option<PathBuf>,
     orders: Vec<(i64, i64)>,
     next: i64,
     dice: ChaCha8Rng,
@@ -269,11 +265,6 @@ impl Lane {
         let mut clock = tokio::time::interval(pause);
         while !self.is_over.load(Ordering::Relaxed) {
             clock.tick().await;
-            if self.pause_file.as_ref().is_some_and(|file| file.exists()) {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-                clock.reset();
-                continue;
-            }
             let (work, at) = self.choose();
             let what = format!("{} {} {}", work.change.letter(), work.id, work.version);
             self.journal.lock().unwrap().line(&format!("? {what}"))?;
@@ -353,7 +344,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
             writer: Arc::clone(&writer),
             journal: Arc::clone(&journal),
             is_over: Arc::clone(&is_over),
-            pause_file: args.pause_file.clone(),
             orders: orders.iter().copied().filter(|order| of_lane(order.0)).collect(),
             next: (next + 1..=next + i64::from(args.lanes))
                 .find(|id| of_lane(*id))
