@@ -359,9 +359,11 @@ impl Report for Advanced {
                         text.push_str(&format!("\n  {:<24} {:>6} ms", step.step, step.ms));
                     }
                     text.push_str(&format!(
-                        "\nno store took writes for {} ms; {} compared behind the fence",
+                        "\nno store took writes for {} ms; {} since the last verification compared \
+                         before the fence, {} behind it",
                         done.freeze_ms,
-                        counted(done.keys_verified, "key")
+                        counted(done.keys_verified_ahead, "change"),
+                        done.keys_verified
                     ));
                 }
                 if let Some(found) = position {

@@ -7,7 +7,7 @@ use serde_json::json;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
-use super::check::{Check, Gate};
+use super::check::{Check, Gate, Verdict};
 use super::cutover::{self, CutoverOptions, CutoverReport};
 use super::decommission::{self, Decommissioned, SealedFile};
 use super::meant::{self, Standing, Way};
@@ -299,6 +299,11 @@ async fn to_cutover(
         facts::parity_check(scene, conn, &now, Some(state)).await?,
         way_back_check(scene, conn, opened, &now).await?,
     ];
+    let is_verified =
+        checks.iter().any(|check| check.name == "parity" && check.verdict == Verdict::Met);
+    if is_verified {
+        checks.push(facts::uncompared_check(scene, conn, &files).await?);
+    }
     checks.extend(facts::gap_check(scene, &readings));
     Ok(checks)
 }

@@ -330,6 +330,34 @@ pub(super) async fn parity_check(
     .with(facts))
 }
 
+/// Every change since the newest clean verification is still in the logs, so that the cutover can
+/// compare it. Without such a verification `parity_check` has said what is missing.
+pub(super) async fn uncompared_check(
+    scene: &Scene<'_>,
+    conn: &mut PgConnection,
+    files: &[SourceFile],
+) -> Result<Check> {
+    let left = capture::verified::uncompared(conn, scene.name(), files).await?;
+    let facts = json!(left);
+    let broken: Vec<&str> =
+        left.iter().filter(|file| !file.is_whole()).map(|file| file.source.as_str()).collect();
+    if broken.is_empty() {
+        let changes: i64 = left.iter().map(|file| file.captured - file.from()).sum();
+        let finding = format!(
+            "{} since the last clean verification; the cutover compares each",
+            counted(changes, "captured change")
+        );
+        return Ok(Check::met("changes", finding).with(facts));
+    }
+    let finding = format!(
+        "not every change since the last clean verification is known any more: the log of {} \
+         reaches back 1,000,000 changes at most",
+        broken.join(", ")
+    );
+    let advice = scene.command("verify-parity --level full");
+    Ok(Check::missing("changes", finding, advice).with(facts))
+}
+
 /// No change may have been missed.
 pub(super) fn gap_check(scene: &Scene<'_>, readings: &[Reading]) -> Option<Check> {
     let gaps: Vec<String> = readings

@@ -32,7 +32,24 @@ pub async fn verify(
     if options.settle.is_no() && is_followed(&mut conn, &opened.plan.name).await? {
         options.settle = Settle::Following(Arc::new(Tail { pack: opened.plan.name.clone() }));
     }
-    let report = parity::verify(postgres, Arc::clone(&opened), &options, stop).await?;
+    let pack = opened.plan.name.clone();
+    let captured = if is_followed(&mut conn, &pack).await? {
+        capture::verified::marks(&mut conn, &pack).await?
+    } else {
+        BTreeMap::new()
+    };
+    let begun = uuid::Uuid::new_v4().to_string();
+    if !captured.is_empty() {
+        let facts = json!({ "captured": captured });
+        evidence::record(&mut conn, &pack, evidence::PARITY_BEGUN, Some(&begun), &facts, &basis)
+            .await?;
+    }
+    let report = parity::verify(postgres, Arc::clone(&opened), &options, stop).await;
+    if report.is_err() && !captured.is_empty() {
+        // It stays where the server is gone; then the log is longer for a while.
+        let _ = evidence::forget_begun(&mut conn, &pack, &begun).await;
+    }
+    let report = report?;
     let units: serde_json::Map<_, _> = report
         .units
         .iter()
@@ -47,10 +64,14 @@ pub async fn verify(
         "level": report.level,
         "differing_rows": report.differing_rows,
         "rows": units,
+        "captured": captured,
         "not_checked": report.not_checked,
     });
     let run = Some(report.run_id.as_str());
     evidence::record(&mut conn, &report.pack, evidence::PARITY, run, &facts, &basis).await?;
+    if !captured.is_empty() {
+        evidence::forget_begun(&mut conn, &pack, &begun).await?;
+    }
     sqlx::Connection::close(conn).await?;
     Ok(report)
 }

@@ -142,7 +142,7 @@ async fn backfill_is_left_only_when_all_is_copied_accounted_for_and_verified_in_
     assert!(said.contains("parity: 1 of 2") && said.contains("found differences"), "{said}");
     stage.exits(0, &["verify-parity"], &[]);
     let planned = stage.advance(0, &["--dry-run"]);
-    assert_eq!(planned["steps"].as_array().unwrap().len(), 9, "{planned}");
+    assert_eq!(planned["steps"].as_array().unwrap().len(), 10, "{planned}");
     assert_eq!(stage.place().await, "2 sqlite");
 }
 
