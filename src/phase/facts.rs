@@ -1,5 +1,6 @@
 //! What the later gates rely on, read from the stores: capture, backfill, rejects, verifications.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -209,7 +210,7 @@ pub(super) async fn backfill_check(
         .fetch_all(&mut *conn)
         .await?;
     let mut copied = Vec::new();
-    let mut runs = std::collections::BTreeSet::new();
+    let mut runs = BTreeSet::new();
     for row in &rows {
         copied.push(row.try_get::<String, _>("stream")?);
         runs.insert(row.try_get::<String, _>("run_id")?);
@@ -291,6 +292,7 @@ pub(super) async fn parity_check(
 ) -> Result<Check> {
     let wanted = scene.pack.manifest.phase.clean_runs as usize;
     let mut clean = Vec::new();
+    let mut left_behind = BTreeSet::new();
     let mut stopped_by = None;
     for found in evidence::list(conn, scene.name(), evidence::PARITY, now).await? {
         let run = found.run_id.clone().unwrap_or_default();
@@ -310,15 +312,28 @@ pub(super) async fn parity_check(
         }
         if found.facts["whole"] == true {
             clean.push(run);
+            let slices = found.facts["left_behind"].as_object();
+            left_behind.extend(slices.into_iter().flatten().map(|(slice, _)| slice.clone()));
         }
     }
-    let facts = json!({ "wanted": wanted, "clean": clean, "stopped_by": stopped_by });
+    let facts = json!({
+        "wanted": wanted,
+        "clean": clean,
+        "stopped_by": stopped_by,
+        "left_behind": left_behind,
+    });
     let have = clean.len();
     if have >= wanted {
-        let finding = format!(
+        let mut finding = format!(
             "the last {} clean, one after the other",
             counted_are(have, "full verification")
         );
+        if !left_behind.is_empty() {
+            let slices = left_behind.into_iter().collect::<Vec<_>>().join(", ");
+            finding.push_str(&format!(
+                ", but for {slices}: nothing is written back from there, and that was acknowledged"
+            ));
+        }
         return Ok(Check::met("parity", finding).with(facts));
     }
     let why = stopped_by.map(|why| format!("; {why}")).unwrap_or_default();
