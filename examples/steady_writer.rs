@@ -271,6 +271,8 @@ impl Lane {
             let route = loop {
                 match self.writer.write(make(work)).await {
                     Ok(route) => break route,
+                    // Announced and never acknowledged: nobody relies on it.
+                    Err(_) if self.is_over.load(Ordering::Relaxed) => return Ok(()),
                     // The store is away, or whether it was done is not known: again.
                     Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
                 }
