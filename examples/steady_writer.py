@@ -69,7 +69,6 @@ def main():
     arguments.add_argument("--journal", required=True)
     arguments.add_argument("--rate", type=float, default=500)
     arguments.add_argument("--seconds", type=float)
-    arguments.add_argument("--pause-file")
     arguments.add_argument("--seed", type=int, default=1)
     options = arguments.parse_args()
 
@@ -85,10 +84,6 @@ def main():
     dice = random.Random(options.seed)
     begun = due = time.monotonic()
     while not stopped and (options.seconds is None or time.monotonic() - begun < options.seconds):
-        if options.pause_file and os.path.exists(options.pause_file):
-            time.sleep(0.01)
-            due = time.monotonic()
-            continue
         due += 1 / options.rate
         time.sleep(max(0.0, due - time.monotonic()))
         chance = dice.random()

@@ -53,7 +53,7 @@ async fn migrate(shop: &mut Shop, rolls_back: bool) {
     shop.until_reached("phase advance", 2).await;
     shop.until_succeeds("backfill", &["--chunk-records", "1000"]).await;
     shop.disturb().await;
-    shop.verify_quietly().await;
+    shop.verify_beside_the_application().await;
     shop.until_reached("phase advance", 3).await;
     shop.after_cutover().await;
     if rolls_back {
@@ -63,7 +63,7 @@ async fn migrate(shop: &mut Shop, rolls_back: bool) {
         shop.assert_sqlite_holds_the_journal();
         shop.assert_parity();
     } else {
-        shop.verify_quietly().await;
+        shop.verify_beside_the_application().await;
         shop.until_reached("phase advance", 4).await;
         shop.end().await;
         shop.assert_postgres_holds_the_journal().await;

@@ -113,6 +113,12 @@ async fn a_plan_names_each_row_once_and_applying_it_ends_in_parity() {
     let (code, report) = apply(&world, &file, &["--dry-run"]);
     assert_eq!(code, Some(0));
     assert_eq!(report["repaired"], json!({ "delete": 1, "insert": 1, "update": 1 }));
+    let source = world.source.to_str().unwrap();
+    let mut rehearsed = vec!["repair", "apply", file.to_str().unwrap(), "--source", source];
+    rehearsed.extend(["--pack", &world.pack, "--dry-run"]);
+    let said = stdout(&world.run(&rehearsed));
+    assert!(said.contains("3 rows would be repaired (1 by delete, "), "{said}");
+    assert!(!said.contains("rows repaired") && !said.contains("compared again"), "{said}");
     let after = world.text("SELECT string_agg(t::text, ' ' ORDER BY id) FROM things t").await;
     assert_eq!(before, after, "a dry run changes nothing");
 

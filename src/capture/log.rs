@@ -69,6 +69,19 @@ pub fn position(path: &Path) -> Result<Option<LogPosition>> {
     last_position(connection, &shown).map(Some)
 }
 
+/// The oldest captured change that the log of a file still holds; None: it is not captured, or has
+/// no entry.
+pub(super) fn oldest(path: &Path) -> Result<Option<LogPosition>> {
+    let shown = path.display().to_string();
+    let database = crate::source::sqlite::Database::open_live(path)?;
+    let connection = database.connection();
+    if !has_table(connection, &shown, LOG_TABLE)? {
+        return Ok(None);
+    }
+    let sql = format!("SELECT min(seq) FROM {LOG_TABLE}");
+    connection.query_row(&sql, [], |row| row.get(0)).map_err(|error| failed(&shown, error))
+}
+
 /// What a file says about its capture; None: it is not captured.
 pub fn state(path: &Path) -> Result<Option<CaptureState>> {
     let database = crate::source::sqlite::Database::open_live(path)?;

@@ -6,6 +6,7 @@
 //! | the log's positions and state | `log` |
 //! | writes refused, the log's end final | [`fence`] |
 //! | the current state of changed keys into Postgres | `tail` |
+//! | what a verification has compared of it | [`verified`] |
 //! | JSON and CSV files, by hash | `files` |
 //!
 //! Capture is state-based: the log says which keys changed, never to what. Whoever applies it
@@ -26,6 +27,7 @@ mod shape;
 mod status;
 pub mod tail;
 mod triggers;
+pub mod verified;
 mod wanted;
 
 pub use install::{EnableOptions, Enabled, EnabledFile, enable};

@@ -93,7 +93,7 @@ async fn require_route_to_sqlite(conn: &mut PgConnection, pack: &str) -> Result<
             "the pack {pack} reads PostgreSQL: the fence keeps its old files from being written"
         ),
     )
-    .advice("`toolkit phase advance` to decommission, or `toolkit phase rollback`, comes first"))
+    .advice("`toolkit phase advance --to 4`, or `toolkit phase rollback --to 2`, comes first"))
 }
 
 /// One transaction in one file; whether anything was there, and how many changes were dropped

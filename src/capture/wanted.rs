@@ -138,8 +138,9 @@ fn shared_keys(plan: &PackPlan) -> Vec<Error> {
                 ),
             )
             .advice(
-                "give each a target of its own, or a constant key column that tells them apart; \
-                 or bring the tables together in the source",
+                "give each a target of its own, or a constant key column that tells them apart \
+                 (key = [\"kind\", \"id\"], and in each stream another kind = { value = \"...\" }): \
+                 then no row can stand in both; or bring the tables together in the source",
             ),
         );
     }

@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::pack::{Pack, builtin};
 use crate::phase::{
     self, Acceptance, AdvanceOptions, Advanced, Check, CutoverOptions, Gate, HistoryEntry, Phase,
-    RolledBack, Scene, Status, Verdict,
+    RollbackOptions, RolledBack, Scene, State, Status, Verdict,
 };
 use crate::store::Postgres;
 
@@ -35,6 +35,9 @@ applied and compared, and one transaction in Postgres changes the route. If that
 --freeze-max, or anything fails, the fence is lifted again and phase 2 goes on. A command that was
 killed is made good by the next `phase status`, `phase advance` or `dual-write run`.
 
+--to names the phase that is meant. A command that was killed may have been done all the same, and
+repeated without it goes one phase further; with it, a pack that is there already stays there.
+
 `rollback` goes back by one phase. From 3 it applies back what Postgres holds, to the last change.
 
 Exit codes: 0 done, or the gate is open; 1 refused, something is missing; 2 could not be checked.
@@ -42,10 +45,10 @@ Exit codes: 0 done, or the gate is open; 1 refused, something is missing; 2 coul
 Examples:
   toolkit phase status
   toolkit phase status --pack unified --source /data/app
-  toolkit phase advance --pack unified --source /data/app --dry-run
-  toolkit phase advance --pack unified --source /data/app
-  toolkit phase advance --pack unified --force --reason 'no cache worth verifying'
-  toolkit phase rollback --pack unified --source /data/app --reason 'errors in checkout'
+  toolkit phase advance --to 3 --pack unified --source /data/app --dry-run
+  toolkit phase advance --to 3 --pack unified --source /data/app
+  toolkit phase advance --to 3 --pack unified --force --reason 'no cache worth verifying'
+  toolkit phase rollback --to 2 --pack unified --source /data/app --reason 'errors in checkout'
   toolkit phase accept --pack unified")]
 pub struct Args {
     #[command(subcommand)]
@@ -84,6 +87,9 @@ enum Action {
     Advance {
         #[command(flatten)]
         place: Place,
+        /// The phase that is meant: there already, nothing is done; another than the next is refused
+        #[arg(long, value_name = "PHASE", value_parser = clap::value_parser!(i16).range(1..=4))]
+        to: Option<i16>,
         /// Show the gate, the steps and the present readings, and change nothing
         #[arg(long)]
         dry_run: bool,
@@ -105,6 +111,10 @@ enum Action {
     Rollback {
         #[command(flatten)]
         place: Place,
+        /// The phase that is meant: there already, nothing is done; another than the one before is
+        /// refused
+        #[arg(long, value_name = "PHASE", value_parser = clap::value_parser!(i16).range(0..=3))]
+        to: Option<i16>,
         /// Why, for the history
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
@@ -169,19 +179,21 @@ async fn act(
             output.report(&Statuses { packs: all })?;
             Ok(outcome)
         }
-        Action::Advance { place, dry_run, reason, acknowledge_none, freeze_max, .. } => {
+        Action::Advance { place, to, dry_run, reason, acknowledge_none, freeze_max, .. } => {
+            let to = to.map(Phase::of_number).transpose()?;
             let cutover = CutoverOptions { freeze_max: Duration::from_millis(freeze_max) };
-            let options = AdvanceOptions { dry_run, force: reason, acknowledge_none, cutover };
+            let options = AdvanceOptions { to, dry_run, force: reason, acknowledge_none, cutover };
             let advanced = phase::advance(&scene(place.sources.source)?, &options).await?;
             output.report(&advanced)?;
             match &advanced {
-                Advanced::Entered { .. } => Ok(Outcome::Success),
+                Advanced::Already { .. } | Advanced::Entered { .. } => Ok(Outcome::Success),
                 Advanced::Refused { gate } | Advanced::Planned { gate, .. } => of_gates([gate]),
             }
         }
-        Action::Rollback { place, reason, accept_loss } => {
-            let scene = scene(place.sources.source)?;
-            let done = phase::rollback(&scene, reason.as_deref(), accept_loss).await?;
+        Action::Rollback { place, to, reason, accept_loss } => {
+            let to = to.map(Phase::of_number).transpose()?;
+            let options = RollbackOptions { to, reason, accept_loss };
+            let done = phase::rollback(&scene(place.sources.source)?, &options).await?;
             output.report(&done)?;
             Ok(Outcome::Success)
         }
@@ -280,6 +292,11 @@ fn status_text(status: &Status) -> String {
     text
 }
 
+fn already_text(state: &State) -> String {
+    let since = state.entered_at.as_ref().map(|at| format!(" since {at}")).unwrap_or_default();
+    format!("already in phase {}{since}\nno changes are made", state.phase)
+}
+
 fn gate_text(gate: &Gate) -> String {
     let part = |title: &str, verdict: Verdict, with_advice: bool| {
         let checks: Vec<&Check> =
@@ -309,6 +326,7 @@ fn gate_text(gate: &Gate) -> String {
 impl Report for Advanced {
     fn text(&self) -> String {
         match self {
+            Self::Already { state } => already_text(state),
             Self::Refused { gate } => {
                 format!("phase {} is not entered{}\nno changes are made", gate.to, gate_text(gate))
             }
@@ -341,9 +359,11 @@ impl Report for Advanced {
                         text.push_str(&format!("\n  {:<24} {:>6} ms", step.step, step.ms));
                     }
                     text.push_str(&format!(
-                        "\nno store took writes for {} ms; {} compared behind the fence",
+                        "\nno store took writes for {} ms; {} since the last verification compared \
+                         before the fence, {} behind it",
                         done.freeze_ms,
-                        counted(done.keys_verified, "key")
+                        counted(done.keys_verified_ahead, "change"),
+                        done.keys_verified
                     ));
                 }
                 if let Some(found) = position {
@@ -373,6 +393,9 @@ impl Report for Advanced {
 
 impl Report for RolledBack {
     fn text(&self) -> String {
+        if self.already {
+            return already_text(&self.state);
+        }
         let mut text = format!(
             "back from phase {} to {}: {}",
             self.from,

@@ -104,7 +104,7 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
             let pack = Pack::find(pack.as_deref().unwrap_or(&plan.pack))?;
             let postgres = Postgres::connect(settings).await?;
             phase::require(&postgres, pack.name(), Work::Repair).await?;
-            let mut applied = Applied::of(&plan);
+            let mut applied = Applied { is_rehearsal: dry_run, ..Applied::of(&plan) };
             if plan.actions.iter().any(|action| action.operation.is_of_rows()) {
                 if source.is_empty() && !snapshot {
                     return Err(Error::new(
@@ -151,7 +151,7 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
                 );
             }
             if dry_run {
-                output.note("a dry run: these rows would be repaired; no changes were made");
+                output.note("a dry run: no changes were made");
             }
             let is_done = applied.left_alone.iter().all(|left| left.fate == Fate::AlreadyRight);
             Ok(if is_done { Outcome::Success } else { Outcome::Differences })
@@ -217,15 +217,21 @@ impl Report for Applied {
             .filter(|(operation, _)| *operation != Operation::Requeue.name())
             .map(|(operation, rows)| format!("{rows} by {operation}"))
             .collect();
-        let mut text = format!("{} repaired", output::count(total, "row"));
+        let (done, compared) = if self.is_rehearsal {
+            ("would be repaired", "")
+        } else {
+            ("repaired", ", each compared again")
+        };
+        let mut text = format!("{} {done}", output::count(total, "row"));
         if !parts.is_empty() {
-            text.push_str(&format!(" ({}), each compared again", parts.join(", ")));
+            text.push_str(&format!(" ({}){compared}", parts.join(", ")));
         }
+        let would_be = if self.is_rehearsal { "would be " } else { "" };
         if queued > 0 {
-            text.push_str(&format!("\n{queued} points queued in the outbox"));
+            text.push_str(&format!("\n{queued} points {would_be}queued in the outbox"));
         }
         if self.kept > 0 {
-            text.push_str(&format!("\n{} kept as Postgres holds them{KEPT}", self.kept));
+            text.push_str(&format!("\n{} {would_be}kept as Postgres holds them{KEPT}", self.kept));
         }
         for left in &self.left_alone {
             let why = match &left.fate {

@@ -38,9 +38,10 @@ Kinds of difference:
 The second way lets Postgres's own input functions read the raw values of the source: of 1,000
 records per stream, or with --independent of all.
 
-Where capture is installed the application may go on writing: what differs is compared again, up to
-8 times, and counts if it is never found equal, nor the target found to follow. --settle SECONDS goes
-on for that long, whether anything is captured or not.
+Where capture is installed the application may go on writing: what differs at first is compared
+again, row by row, and counts if it is never found equal, nor the target found to follow, though all
+that was captured was applied. --settle SECONDS goes on for that long, whether anything is captured
+or not.
 
 Rejects, skips, superseded rows and ledgered values that backfill recorded are accounted for and
 are no differences.

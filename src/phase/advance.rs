@@ -7,9 +7,10 @@ use serde_json::json;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
-use super::check::{Check, Gate};
+use super::check::{Check, Gate, Verdict};
 use super::cutover::{self, CutoverOptions, CutoverReport};
 use super::decommission::{self, Decommissioned, SealedFile};
+use super::meant::{self, Standing, Way};
 use super::position::Position;
 use super::scene::Scene;
 use super::state::{self, Phase, State, Transition, TransitionKind};
@@ -22,6 +23,8 @@ use crate::pack::OpenedPack;
 /// What the operator decides.
 #[derive(Debug, Clone, Default)]
 pub struct AdvanceOptions {
+    /// The phase that is meant; None: the next, whichever it is.
+    pub to: Option<Phase>,
     /// Show the gate and the steps, change nothing.
     pub dry_run: bool,
     /// Go on although the gate is not open, for this reason.
@@ -36,6 +39,11 @@ pub struct AdvanceOptions {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "snake_case", tag = "outcome")]
 pub enum Advanced {
+    /// The pack is in the phase that is meant; nothing was changed.
+    Already {
+        /// Where the pack stands.
+        state: State,
+    },
     /// The gate is not open; nothing was changed.
     Refused {
         /// What is missing.
@@ -115,7 +123,7 @@ pub async fn observe(scene: &Scene<'_>) -> Result<Status> {
 fn next_command(scene: &Scene<'_>, gate: &Gate) -> String {
     gate.missing()
         .find_map(|check| check.advice.clone())
-        .unwrap_or_else(|| scene.command("phase advance"))
+        .unwrap_or_else(|| scene.command(&format!("phase advance --to {}", gate.to.number())))
 }
 
 /// Enters the next phase if its gate is open, or if somebody forces it.
@@ -139,6 +147,10 @@ async fn advance_locked(
     recover::recover_locked(scene.postgres, conn, scene.pack).await?;
     scene.remember_roots(conn).await?;
     let state = state::current(conn, scene.name()).await?;
+    match meant::standing(scene.name(), state.phase, Way::Advance, options.to)? {
+        Standing::There => return Ok(Advanced::Already { state }),
+        Standing::Before => {}
+    }
     let Some(to) = state.phase.next() else {
         return Err(Error::new(
             ErrorKind::Usage,
@@ -287,6 +299,11 @@ async fn to_cutover(
         facts::parity_check(scene, conn, &now, Some(state)).await?,
         way_back_check(scene, conn, opened, &now).await?,
     ];
+    let is_verified =
+        checks.iter().any(|check| check.name == "parity" && check.verdict == Verdict::Met);
+    if is_verified {
+        checks.push(facts::uncompared_check(scene, conn, &files).await?);
+    }
     checks.extend(facts::gap_check(scene, &readings));
     Ok(checks)
 }
@@ -315,7 +332,7 @@ async fn way_back_check(
     Ok(Check::missing(
         "way_back",
         format!("a rollback after the cutover will not bring back: {}", none.join("; ")),
-        scene.command("phase advance --acknowledge-none"),
+        scene.command("phase advance --to 3 --acknowledge-none"),
     )
     .with(facts))
 }
@@ -336,7 +353,7 @@ async fn to_decommission(
         Check::missing(
             "window",
             format!("{} of the release window of {} are left", span(window - passed), span(window)),
-            "wait; until then `toolkit phase rollback` loses nothing",
+            "wait; until then `toolkit phase rollback --to 2` loses nothing",
         )
     };
     let status = reverse::status(conn, scene.name()).await?;

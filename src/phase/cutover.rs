@@ -28,9 +28,6 @@ const LAG_SMALL: i64 = 2_000;
 /// How often the tail is asked to catch up before that.
 const ATTEMPTS: u32 = 60;
 
-/// Changes looked at again behind the fence at most, the newest ones, per file.
-const VERIFIED_MAX: u32 = 5_000;
-
 /// What the operator decides.
 #[derive(Debug, Clone)]
 pub struct CutoverOptions {
@@ -55,7 +52,9 @@ pub struct CutoverReport {
     pub files: Vec<String>,
     /// The last entry of each file's log.
     pub positions: Vec<(String, i64)>,
-    /// Keys compared behind the fence.
+    /// Changes since the last clean verification that were compared before the fence.
+    pub keys_verified_ahead: u64,
+    /// The rest of them, compared behind it.
     pub keys_verified: u64,
     /// Sequences that were moved, with their new value.
     pub sequences: std::collections::BTreeMap<String, i64>,
@@ -71,13 +70,14 @@ pub struct CutoverStep {
 }
 
 /// The steps, as `--dry-run` shows them.
-pub(super) const STEPS: [&str; 9] = [
+pub(super) const STEPS: [&str; 10] = [
     "catch up until few captured changes are left, and read every JSON and CSV file",
+    "compare what changed since the last verification, while the application goes on",
     "install reverse capture on the targets, silent until the cutover",
     "raise the fence in every SQLite file: the freeze begins",
     "apply the rest of each log, up to its fence",
     "apply JSON and CSV files that were written since",
-    "compare the keys that changed last",
+    "compare the keys that changed since",
     "set sequences past the highest keys",
     "change phase and route in one transaction: the cutover",
     "lift what kept writes from the targets",
@@ -115,6 +115,10 @@ pub(super) async fn run(
     let mut clock = Clock { steps: Vec::new(), since: Instant::now() };
     approach(scene, conn, &mut engines).await?;
     clock.mark("catch up");
+    let keys_verified_ahead = engines.compare_ahead().await?;
+    // The tail waited meanwhile.
+    catch_up(scene, conn, &mut engines).await?;
+    clock.mark("compare what changed");
     engines.prepare_reverse(conn).await?;
     clock.mark("install reverse capture");
     fault::point("cutover.approached")?;
@@ -151,6 +155,7 @@ pub(super) async fn run(
                 steps: clock.steps,
                 files: captured.into_iter().map(|file| file.source).collect(),
                 positions: found.positions,
+                keys_verified_ahead,
                 keys_verified: found.keys_verified,
                 sequences: found.sequences,
             };
@@ -248,7 +253,7 @@ async fn behind_fence(
     engines.rescan(conn, true).await?;
     clock.mark("rescan files");
     fault::point("cutover.rescanned")?;
-    let keys_verified = engines.verify_last(VERIFIED_MAX).await?;
+    let keys_verified = engines.compare_rest().await?;
     clock.mark("compare the last keys");
     fault::point("cutover.verified")?;
     let sequences = engines.set_sequences(conn).await?;

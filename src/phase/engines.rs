@@ -10,7 +10,7 @@ use super::facts::{Reading, readings};
 use super::files::Positions;
 use super::scene::Scene;
 use crate::capture::files::RescanOptions;
-use crate::capture::tail::{Tail, TailOptions};
+use crate::capture::tail::{Comparison, Tail, TailOptions};
 use crate::capture::{self, reverse};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::OpenedPack;
@@ -20,6 +20,8 @@ pub(super) struct Engines<'a> {
     scene: &'a Scene<'a>,
     opened: Arc<OpenedPack>,
     tail: Tail,
+    /// What is compared already of the changes since the last verification.
+    comparison: Comparison,
 }
 
 impl<'a> Engines<'a> {
@@ -27,7 +29,7 @@ impl<'a> Engines<'a> {
     pub(super) async fn open(scene: &'a Scene<'a>, opened: Arc<OpenedPack>) -> Result<Self> {
         let options = TailOptions { trims: false, ..TailOptions::default() };
         let tail = Tail::over(scene.postgres, Arc::clone(&opened), options).await?;
-        Ok(Self { scene, opened, tail })
+        Ok(Self { scene, opened, tail, comparison: Comparison::default() })
     }
 
     async fn lag(&self, conn: &mut PgConnection) -> Result<i64> {
@@ -99,20 +101,20 @@ impl<'a> Engines<'a> {
         .await?)
     }
 
-    /// Compares the rows of the keys that changed last; how many changes they were.
-    pub(super) async fn verify_last(&mut self, entries: u32) -> Result<u64> {
-        let compared = self.tail.compare_newest(entries).await?;
-        if compared.differing == 0 {
-            return Ok(compared.changes);
+    /// Compares what changed since the last clean verification, while the application goes on.
+    pub(super) async fn compare_ahead(&mut self) -> Result<u64> {
+        self.comparison = self.tail.begin_comparison().await?;
+        self.tail.compare_ahead(&mut self.comparison, self.scene.stop).await?;
+        Ok(self.comparison.ahead)
+    }
+
+    /// Compares what is left of it, behind the fence; how many changes they were.
+    pub(super) async fn compare_rest(&mut self) -> Result<u64> {
+        let compared = self.tail.compare_rest(&self.comparison).await?;
+        if compared.differing > 0 {
+            return Err(compared.differs());
         }
-        Err(Error::new(
-            ErrorKind::SourceChanged,
-            format!(
-                "{} rows of the last {} changes are not in Postgres as they are in SQLite",
-                compared.differing, compared.changes
-            ),
-        )
-        .advice("`toolkit verify-parity` names them; was anything else writing to the targets?"))
+        Ok(compared.changes)
     }
 
     /// Sets sequences past the highest keys.

@@ -10,6 +10,9 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// A full verification of the whole pack.
 pub(super) const PARITY: &str = "parity";
+/// How far the files were captured when a verification began that has not ended yet: what was
+/// captured since stays in their logs.
+pub(super) const PARITY_BEGUN: &str = "parity_begun";
 /// Streams without a way back, acknowledged.
 pub(super) const NO_WAY_BACK: &str = "acknowledged_none";
 /// What a gate that was passed had found.
@@ -57,6 +60,17 @@ pub(super) async fn record(
     .bind(basis)
     .execute(conn)
     .await?;
+    Ok(())
+}
+
+/// Takes back what was said at the beginning of a verification.
+pub(super) async fn forget_begun(conn: &mut PgConnection, pack: &str, begun: &str) -> Result<()> {
+    sqlx::query("DELETE FROM toolkit.evidence WHERE pack = $1 AND kind = $2 AND run_id = $3::uuid")
+        .bind(pack)
+        .bind(PARITY_BEGUN)
+        .bind(begun)
+        .execute(conn)
+        .await?;
     Ok(())
 }
 

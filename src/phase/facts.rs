@@ -1,5 +1,6 @@
 //! What the later gates rely on, read from the stores: capture, backfill, rejects, verifications.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -209,7 +210,7 @@ pub(super) async fn backfill_check(
         .fetch_all(&mut *conn)
         .await?;
     let mut copied = Vec::new();
-    let mut runs = std::collections::BTreeSet::new();
+    let mut runs = BTreeSet::new();
     for row in &rows {
         copied.push(row.try_get::<String, _>("stream")?);
         runs.insert(row.try_get::<String, _>("run_id")?);
@@ -291,6 +292,7 @@ pub(super) async fn parity_check(
 ) -> Result<Check> {
     let wanted = scene.pack.manifest.phase.clean_runs as usize;
     let mut clean = Vec::new();
+    let mut left_behind = BTreeSet::new();
     let mut stopped_by = None;
     for found in evidence::list(conn, scene.name(), evidence::PARITY, now).await? {
         let run = found.run_id.clone().unwrap_or_default();
@@ -310,15 +312,28 @@ pub(super) async fn parity_check(
         }
         if found.facts["whole"] == true {
             clean.push(run);
+            let slices = found.facts["left_behind"].as_object();
+            left_behind.extend(slices.into_iter().flatten().map(|(slice, _)| slice.clone()));
         }
     }
-    let facts = json!({ "wanted": wanted, "clean": clean, "stopped_by": stopped_by });
+    let facts = json!({
+        "wanted": wanted,
+        "clean": clean,
+        "stopped_by": stopped_by,
+        "left_behind": left_behind,
+    });
     let have = clean.len();
     if have >= wanted {
-        let finding = format!(
+        let mut finding = format!(
             "the last {} clean, one after the other",
             counted_are(have, "full verification")
         );
+        if !left_behind.is_empty() {
+            let slices = left_behind.into_iter().collect::<Vec<_>>().join(", ");
+            finding.push_str(&format!(
+                ", but for {slices}: nothing is written back from there, and that was acknowledged"
+            ));
+        }
         return Ok(Check::met("parity", finding).with(facts));
     }
     let why = stopped_by.map(|why| format!("; {why}")).unwrap_or_default();
@@ -328,6 +343,34 @@ pub(super) async fn parity_check(
         scene.command("verify-parity --level full"),
     )
     .with(facts))
+}
+
+/// Every change since the newest clean verification is still in the logs, so that the cutover can
+/// compare it. Without such a verification `parity_check` has said what is missing.
+pub(super) async fn uncompared_check(
+    scene: &Scene<'_>,
+    conn: &mut PgConnection,
+    files: &[SourceFile],
+) -> Result<Check> {
+    let left = capture::verified::uncompared(conn, scene.name(), files).await?;
+    let facts = json!(left);
+    let broken: Vec<&str> =
+        left.iter().filter(|file| !file.is_whole()).map(|file| file.source.as_str()).collect();
+    if broken.is_empty() {
+        let changes: i64 = left.iter().map(|file| file.captured - file.from()).sum();
+        let finding = format!(
+            "{} since the last clean verification; the cutover compares each",
+            counted(changes, "captured change")
+        );
+        return Ok(Check::met("changes", finding).with(facts));
+    }
+    let finding = format!(
+        "not every change since the last clean verification is known any more: the log of {} \
+         reaches back 1,000,000 changes at most",
+        broken.join(", ")
+    );
+    let advice = scene.command("verify-parity --level full");
+    Ok(Check::missing("changes", finding, advice).with(facts))
 }
 
 /// No change may have been missed.

@@ -25,6 +25,7 @@ mod facts;
 mod fault;
 mod files;
 mod lock;
+mod meant;
 mod permits;
 mod position;
 mod recover;
@@ -45,7 +46,7 @@ pub use decommission::SealedFile;
 pub use facts::Reading;
 pub use permits::{Work, permit, require};
 pub use recover::{Recovered, recover};
-pub use rollback::{RolledBack, rollback};
+pub use rollback::{RollbackOptions, RolledBack, rollback};
 pub use scene::Scene;
 pub use state::{
     CHANNEL, HistoryEntry, Phase, Route, State, Transition, TransitionKind, current, history,

@@ -47,7 +47,7 @@ fn refusal(phase: Phase, work: Work, pack: &str) -> Option<(&'static str, String
     match work {
         Work::Backfill | Work::Repair if is_cutover => Some((
             "Postgres is primary, and older rows of SQLite must not be written over it",
-            format!("`toolkit phase rollback --pack {pack}` comes first, if it has to be"),
+            format!("`toolkit phase rollback --to 2 --pack {pack}` comes first, if it has to be"),
         )),
         Work::Repair if is_last => Some((
             "SQLite is sealed, and Postgres is the only store",
@@ -59,7 +59,7 @@ fn refusal(phase: Phase, work: Work, pack: &str) -> Option<(&'static str, String
         )),
         Work::Enable if is_cutover => Some((
             "applications write to Postgres, and its changes go back by `toolkit dual-write reverse run`",
-            format!("`toolkit phase rollback --pack {pack}` makes SQLite primary again"),
+            format!("`toolkit phase rollback --to 2 --pack {pack}` makes SQLite primary again"),
         )),
         Work::Backfill | Work::Enable | Work::Tail if is_last => Some((
             "SQLite is sealed",

@@ -22,6 +22,22 @@ pub(super) fn no_way_back(opened: &OpenedPack) -> Vec<String> {
         .collect()
 }
 
+/// The slices that nothing is written back from: whatever feeds them has no way back.
+pub(super) fn slices_without_way_back(opened: &OpenedPack) -> Vec<String> {
+    let none: Vec<(String, String)> = listing(&opened.plan)
+        .into_iter()
+        .filter(|listed| listed.column.is_none() && listed.reverse == Reverse::None)
+        .map(|listed| (listed.stream, listed.target))
+        .collect();
+    let is_none = |stream: &str, slice: &str| {
+        none.iter().any(|(known, target)| known == stream && target == slice)
+    };
+    let units = opened.plan.units.iter().filter(|unit| {
+        unit.feeds.iter().all(|(at, _)| is_none(&opened.plan.streams[*at].name, &unit.name))
+    });
+    units.map(|unit| unit.name.clone()).collect()
+}
+
 /// What another process that writes back means for whoever has to do it alone.
 pub(super) fn is_at_work(error: Error) -> Error {
     if error.kind() != ErrorKind::Busy {

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
+use super::meant::{self, Standing, Way};
 use super::scene::Scene;
 use super::state::{self, Phase, State, Transition, TransitionKind};
 use super::{fault, files, lock, recover, reversal, target_fence};
@@ -24,6 +25,18 @@ use crate::count::counted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::SourceFile;
 
+/// What the operator decides.
+#[derive(Debug, Clone, Default)]
+pub struct RollbackOptions {
+    /// The phase that is meant; None: the one before, whichever it is. A rollback that was cut off
+    /// may have been done all the same, and repeating it would go one phase further.
+    pub to: Option<Phase>,
+    /// Why, for the history.
+    pub reason: Option<String>,
+    /// Lose rows that could not be written back to `SQLite`.
+    pub accept_loss: bool,
+}
+
 /// What a rollback did.
 #[derive(Debug, Clone, Serialize)]
 pub struct RolledBack {
@@ -31,6 +44,8 @@ pub struct RolledBack {
     pub from: Phase,
     /// Where the pack stands now.
     pub state: State,
+    /// Whether it stood there before: nothing was changed.
+    pub already: bool,
     /// For how long no store took writes.
     pub freeze_ms: u64,
     /// What the last catch-up of the reverse apply did.
@@ -41,20 +56,34 @@ pub struct RolledBack {
 
 /// Goes back by one phase.
 ///
-/// Errors: phase 0 and 4 have no way back; rows that could not be written back to `SQLite` would
-/// be lost, unless `accept_loss`.
-pub async fn rollback(
-    scene: &Scene<'_>,
-    reason: Option<&str>,
-    accept_loss: bool,
-) -> Result<RolledBack> {
+/// Errors: phase 0 and 4 have no way back; the phase before is not the one that is meant; rows that
+/// could not be written back to `SQLite` would be lost, unless `accept_loss`.
+pub async fn rollback(scene: &Scene<'_>, options: &RollbackOptions) -> Result<RolledBack> {
     let mut scene = scene.clone();
     let mut conn = scene.postgres.dedicated().await?;
     lock::lock(&mut conn, scene.name()).await?;
     recover::recover_locked(scene.postgres, &mut conn, scene.pack).await?;
     scene.remember_roots(&mut conn).await?;
-    let state = state::current(&mut conn, scene.name()).await?;
-    let done = match state.phase {
+    let done = rollback_locked(&scene, &mut conn, options).await;
+    lock::unlock(&mut conn, scene.name()).await;
+    conn.close().await?;
+    done
+}
+
+async fn rollback_locked(
+    scene: &Scene<'_>,
+    conn: &mut PgConnection,
+    options: &RollbackOptions,
+) -> Result<RolledBack> {
+    let state = state::current(conn, scene.name()).await?;
+    let reason = options.reason.as_deref();
+    // From the last phase no rollback leads anywhere, whichever is meant.
+    if state.phase != Phase::Decommissioned
+        && meant::standing(scene.name(), state.phase, Way::Rollback, options.to)? == Standing::There
+    {
+        return Ok(RolledBack::already(state));
+    }
+    match state.phase {
         Phase::Bootstrap => Err(Error::new(
             ErrorKind::Usage,
             format!("the pack {} is in phase 0: there is nothing to go back to", scene.name()),
@@ -64,13 +93,24 @@ pub async fn rollback(
             format!("the pack {} is decommissioned: SQLite is sealed", scene.name()),
         )
         .advice("what Postgres holds can be exported; there is no way back to the sealed files")),
-        Phase::DualWrite => to_bootstrap(&scene, &mut conn, reason).await,
-        Phase::Backfill => step_back(&scene, &mut conn, Phase::Backfill, reason).await,
-        Phase::Cutover => to_backfill(&scene, &mut conn, reason, accept_loss).await,
-    };
-    lock::unlock(&mut conn, scene.name()).await;
-    conn.close().await?;
-    done
+        Phase::DualWrite => to_bootstrap(scene, conn, reason).await,
+        Phase::Backfill => step_back(scene, conn, Phase::Backfill, reason).await,
+        Phase::Cutover => to_backfill(scene, conn, options).await,
+    }
+}
+
+impl RolledBack {
+    /// From one phase to another, with nothing beside.
+    fn plain(from: Phase, state: State) -> Self {
+        let capture_removed = Vec::new();
+        let already = false;
+        Self { from, state, already, freeze_ms: 0, reverse: Value::Null, capture_removed }
+    }
+
+    /// The pack is in the phase that is meant.
+    fn already(state: State) -> Self {
+        Self { already: true, ..Self::plain(state.phase, state) }
+    }
 }
 
 fn change(from: Phase, to: Phase, reason: Option<&str>, evidence: Value) -> Transition {
@@ -87,7 +127,7 @@ async fn step_back(
 ) -> Result<RolledBack> {
     let to = from.previous().unwrap_or(from);
     let state = state::transition(conn, scene.name(), &change(from, to, reason, json!([]))).await?;
-    Ok(RolledBack { from, state, freeze_ms: 0, reverse: Value::Null, capture_removed: Vec::new() })
+    Ok(RolledBack::plain(from, state))
 }
 
 /// 1 to 0: capture is taken out of the files. Postgres does not follow any more, so what was not
@@ -121,8 +161,7 @@ async fn to_bootstrap(
 async fn to_backfill(
     scene: &Scene<'_>,
     conn: &mut PgConnection,
-    reason: Option<&str>,
-    accept_loss: bool,
+    options: &RollbackOptions,
 ) -> Result<RolledBack> {
     let opened = scene.open().await?;
     let mut reverse = Reverse::open(scene.postgres, Arc::clone(&opened), reversal::BATCH)
@@ -136,7 +175,7 @@ async fn to_backfill(
     target_fence::lock(&mut transaction, scene.pack).await?;
     fault::point("rollback.locked")?;
     let proof = reverse.finish(&mut transaction, scene.stop).await?;
-    if proof.rejects > 0 && !accept_loss {
+    if proof.rejects > 0 && !options.accept_loss {
         return Err(Error::new(
             ErrorKind::Busy,
             format!(
@@ -150,6 +189,7 @@ async fn to_backfill(
     fault::point("rollback.drained")?;
     target_fence::raise(&mut transaction, scene.pack).await?;
     let evidence = json!({ "reverse": proof, "accepted_loss": proof.rejects });
+    let reason = options.reason.as_deref();
     let change = change(Phase::Cutover, Phase::Backfill, reason, evidence.clone());
     let state = state::transition_in(&mut transaction, scene.name(), &change).await?;
     // A broken connection here leaves SQLite fenced, until somebody who has the phase lock knows
@@ -166,11 +206,5 @@ async fn to_backfill(
     fault::point("rollback.lifted")?;
     drop(reverse);
     reversal::remove(conn, scene.name()).await?;
-    Ok(RolledBack {
-        from: Phase::Cutover,
-        state,
-        freeze_ms,
-        reverse: evidence,
-        capture_removed: Vec::new(),
-    })
+    Ok(RolledBack { freeze_ms, reverse: evidence, ..RolledBack::plain(Phase::Cutover, state) })
 }

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::basis::Basis;
-use super::evidence;
+use super::state::{self, Phase};
+use super::{evidence, reversal};
 use crate::capture;
 use crate::error::Result;
 use crate::interrupt::Stop;
@@ -28,31 +29,72 @@ pub async fn verify(
 ) -> Result<Report> {
     let mut conn = postgres.dedicated().await?;
     let basis = Basis::of_opened(&mut conn, &opened).await?;
+    let state = state::current(&mut conn, &opened.plan.name).await?;
     let mut options = options.clone();
     if options.settle.is_no() && is_followed(&mut conn, &opened.plan.name).await? {
         options.settle = Settle::Following(Arc::new(Tail { pack: opened.plan.name.clone() }));
     }
-    let report = parity::verify(postgres, Arc::clone(&opened), &options, stop).await?;
+    let pack = opened.plan.name.clone();
+    let captured = if is_followed(&mut conn, &pack).await? {
+        capture::verified::marks(&mut conn, &pack).await?
+    } else {
+        BTreeMap::new()
+    };
+    let begun = uuid::Uuid::new_v4().to_string();
+    if !captured.is_empty() {
+        let facts = json!({ "captured": captured });
+        evidence::record(&mut conn, &pack, evidence::PARITY_BEGUN, Some(&begun), &facts, &basis)
+            .await?;
+    }
+    let report = parity::verify(postgres, Arc::clone(&opened), &options, stop).await;
+    if report.is_err() && !captured.is_empty() {
+        // It stays where the server is gone; then the log is longer for a while.
+        let _ = evidence::forget_begun(&mut conn, &pack, &begun).await;
+    }
+    let report = report?;
     let units: serde_json::Map<_, _> = report
         .units
         .iter()
         .map(|unit| (unit.target.clone(), json!([unit.source_rows, unit.target_rows])))
         .collect();
+    let left_behind = match state.phase {
+        Phase::Cutover => left_behind(&opened, &report),
+        _ => BTreeMap::new(),
+    };
+    let is_clean = report.verdict == Verdict::Clean
+        || (report.stores.is_empty() && report.differing_rows == left_behind.values().sum::<u64>());
     // A copy of the sources is not what the application goes on writing.
     let is_copy =
         opened.roots.iter().any(|root| root.join(crate::source::snapshot::MAKER).exists());
     let facts = json!({
-        "clean": report.verdict == Verdict::Clean,
+        "clean": is_clean,
         "whole": options.level == Level::Full && options.streams.is_empty() && !is_copy,
         "level": report.level,
         "differing_rows": report.differing_rows,
         "rows": units,
+        "captured": captured,
+        "left_behind": left_behind,
         "not_checked": report.not_checked,
     });
     let run = Some(report.run_id.as_str());
     evidence::record(&mut conn, &report.pack, evidence::PARITY, run, &facts, &basis).await?;
+    if !captured.is_empty() {
+        evidence::forget_begun(&mut conn, &pack, &begun).await?;
+    }
     sqlx::Connection::close(conn).await?;
     Ok(report)
+}
+
+/// Differing rows of the slices that the operator gave up when Postgres became primary, since
+/// nothing goes back from them; by slice.
+fn left_behind(opened: &OpenedPack, report: &Report) -> BTreeMap<String, u64> {
+    let given_up = reversal::slices_without_way_back(opened);
+    report
+        .units
+        .iter()
+        .filter(|unit| given_up.contains(&unit.target) && unit.differing() > 0)
+        .map(|unit| (unit.target.clone(), unit.differing()))
+        .collect()
 }
 
 /// The tail of a pack, as whoever compares the stores sees it.

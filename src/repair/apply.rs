@@ -25,6 +25,8 @@ pub(super) const ACTIONS_AT_ONCE: usize = 500;
 pub struct Applied {
     /// The verification the plan came from.
     pub parity_run: String,
+    /// Nothing was written: the figures say what would be.
+    pub is_rehearsal: bool,
     /// Rows by operation; of a rehearsal those that would be written.
     pub repaired: BTreeMap<String, u64>,
     /// Rows that stay as Postgres holds them, because the plan says so.
@@ -39,6 +41,7 @@ impl Applied {
         let kept = plan.actions.iter().filter(|action| action.operation == Operation::Keep);
         Self {
             parity_run: plan.parity_run.clone(),
+            is_rehearsal: false,
             repaired: BTreeMap::new(),
             kept: kept.count() as u64,
             left_alone: Vec::new(),
@@ -106,7 +109,7 @@ async fn carry_out(
     let mut conn = postgres.dedicated().await?;
     check_plan(&mut conn, &opened, plan).await?;
     let source = Source::read(&mut conn, &opened, plan, stop).await?;
-    let applied = Applied::of(plan);
+    let applied = Applied { is_rehearsal: !writes, ..Applied::of(plan) };
     let mut work = Work { opened: &opened, plan, source, writes, applied };
     let mut pending: Vec<&Action> =
         plan.actions.iter().filter(|action| action.operation.is_of_rows()).collect();

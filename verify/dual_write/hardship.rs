@@ -343,3 +343,25 @@ async fn a_key_that_stands_in_two_files_goes_to_the_newer_row() {
         scene.assert_clean(sql).await;
     }
 }
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_between_two_changes_loses_neither() {
+    let scene = Scene::copied().await;
+    let file = scene.application();
+    file.execute_batch("UPDATE item SET price = 10 WHERE sku = 'a'").unwrap();
+    scene.catch_up(1).await;
+    let applied = "SELECT max(position)::text FROM toolkit.capture_cursor";
+    let applied = scene.place.text(applied).await;
+    file.execute_batch(
+        "UPDATE item SET price = 11 WHERE sku = 'a'; UPDATE item SET price = 12 WHERE sku = 'a'; \
+         INSERT INTO item VALUES ('late', 'Lea', 1, 40); DELETE FROM item WHERE sku = 'b'",
+    )
+    .unwrap();
+    // Days earlier than what is applied, and each before the one it follows.
+    let back = format!("UPDATE toolkit_capture_log SET at = at - seq WHERE seq > {applied}");
+    assert!(file.execute(&back, []).unwrap() >= 4);
+    scene.catch_up(1).await;
+    let prices = "SELECT string_agg(sku || coalesce(price, 0), ' ' ORDER BY sku) FROM app.item";
+    assert_eq!(scene.place.text(prices).await, "a12 c3 late1");
+    scene.assert_clean("a clock set back").await;
+}

@@ -88,6 +88,7 @@ async fn every_stream_that_cannot_be_captured_is_named_before_anything_is_instal
     assert_eq!(code, 2, "{said}");
     assert!(said.contains("stream v: changes cannot be captured"), "{said}");
     assert!(said.contains("streams old, new: changes cannot be captured"), "{said}");
+    assert!(said.contains("kind = { value = "), "{said}");
     let left: i64 = scene
         .sqlite()
         .query_row("SELECT count(*) FROM sqlite_schema WHERE name LIKE 'toolkit%'", [], |r| {
@@ -95,4 +96,30 @@ async fn every_stream_that_cannot_be_captured_is_named_before_anything_is_instal
         })
         .unwrap();
     assert_eq!(left, 0);
+}
+
+#[tokio::test]
+async fn streams_of_one_target_whose_keys_a_constant_tells_apart_are_captured_side_by_side() {
+    let ddl = "CREATE SCHEMA app; \
+        CREATE TABLE app.both (kind text, id bigint, name text, PRIMARY KEY (kind, id));";
+    let columns = |kind: &str| format!("kind = {{ value = '{kind}' }}\nid = 'id'\nname = 'name'");
+    let streams = stream("old", "old", "both", "['kind', 'id']", &columns("old"))
+        + &stream("new", "new", "both", "['kind', 'id']", &columns("new"));
+    let source = "CREATE TABLE old (id INTEGER PRIMARY KEY, name TEXT); \
+        CREATE TABLE new (id INTEGER PRIMARY KEY, name TEXT); \
+        INSERT INTO old VALUES (1, 'a'), (2, 'b'); INSERT INTO new VALUES (1, 'c'), (2, 'd');";
+    let scene = Move::own(ddl, &streams, source).await;
+    let (code, said) = dual_write(&scene, "enable", &[]);
+    assert_eq!(code, 0, "{said}");
+    scene.backfill(0, &[]);
+    // The same ids stand in both: what happens to one row is none of the other's business.
+    scene
+        .sqlite()
+        .execute_batch("DELETE FROM old WHERE id = 1; UPDATE new SET id = 3 WHERE id = 2")
+        .unwrap();
+    let (code, said) = dual_write(&scene, "run", &["--until-caught-up"]);
+    assert_eq!(code, 0, "{said}");
+    let rows = "SELECT string_agg(kind || id || name, ' ' ORDER BY kind, id) FROM app.both";
+    assert_eq!(scene.text(rows).await, "new1c new3d old2b");
+    scene.is_clean();
 }

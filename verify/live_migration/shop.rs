@@ -156,10 +156,6 @@ impl Shop {
         self.folder.path().join(format!("journal-{}", self.round))
     }
 
-    fn pause_file(&self) -> PathBuf {
-        self.folder.path().join("pause")
-    }
-
     fn log(&self, name: &str) -> PathBuf {
         self.folder.path().join(format!("{name}-{}.log", self.round))
     }
@@ -337,14 +333,12 @@ impl Shop {
             command
         };
         let seed: u32 = self.dice.random();
-        command
-            .arg("--file")
-            .arg(self.sqlite())
-            .arg("--journal")
-            .arg(self.journal())
-            .args(["--rate", &self.rate.to_string(), "--seed", &seed.to_string()])
-            .arg("--pause-file")
-            .arg(self.pause_file());
+        command.arg("--file").arg(self.sqlite()).arg("--journal").arg(self.journal()).args([
+            "--rate",
+            &self.rate.to_string(),
+            "--seed",
+            &seed.to_string(),
+        ]);
         self.application = Some(Running::start(command, &self.log("application")));
     }
 
@@ -398,44 +392,13 @@ impl Shop {
         self.until_more_is_acknowledged(100).await;
     }
 
-    /// A full verification in a moment in which nothing is written.
-    pub(super) async fn verify_quietly(&mut self) {
+    /// A full verification while the application goes on writing, and whoever follows follows.
+    pub(super) async fn verify_beside_the_application(&mut self) {
         self.tend().await;
-        fs::write(self.pause_file(), "").unwrap();
-        self.until_quiet().await;
+        let before = self.acknowledged();
         let verified = self.run("verify-parity", &[]);
         assert_eq!(verified.status.code(), Some(0), "{}{}", stdout(&verified), stderr(&verified));
-        fs::remove_file(self.pause_file()).unwrap();
-    }
-
-    /// Waits until nothing is written and nothing is on its way.
-    async fn until_quiet(&mut self) {
-        let begun = Instant::now();
-        let mut before = u64::MAX;
-        loop {
-            let now = self.acknowledged();
-            if now == before && self.lag().await == 0 {
-                return;
-            }
-            before = now;
-            self.tend().await;
-            assert!(begun.elapsed() < WAIT_MAX, "{} changes are on their way", self.lag().await);
-            tokio::time::sleep(Duration::from_millis(150)).await;
-        }
-    }
-
-    async fn lag(&self) -> i64 {
-        let database = DATABASE;
-        if self.phase().await >= 3 {
-            let query = "SELECT count(*)::text FROM toolkit.reverse_log";
-            return self.cluster.line(database, query).await.parse().unwrap();
-        }
-        let file = rusqlite::Connection::open(self.sqlite()).unwrap();
-        file.busy_timeout(Duration::from_secs(10)).unwrap();
-        let query = "SELECT coalesce(max(seq), 0) FROM toolkit_capture_log";
-        let captured: i64 = file.query_row(query, [], |row| row.get(0)).unwrap();
-        let query = "SELECT coalesce(max(position), 0)::text FROM toolkit.capture_cursor";
-        captured - self.cluster.line(database, query).await.parse::<i64>().unwrap()
+        assert!(self.acknowledged() > before, "nothing was written meanwhile");
     }
 
     /// The application ends as it was told to; whoever follows catches up and ends.

@@ -100,11 +100,68 @@ async fn what_is_not_as_in_sqlite_behind_the_fence_stops_the_cutover() {
     stage.scene.execute("UPDATE app.item SET amount = 2 WHERE id = 3").await;
     let output = stage.run(&["phase", "advance"], &[]);
     assert_eq!(output.status.code(), Some(2), "{}", stdout(&output));
-    assert!(stderr(&output).contains("1 rows of the last"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("1 row changed since the last verification and is not"),
+        "{}",
+        stderr(&output)
+    );
     assert_eq!(stage.place().await, "2 sqlite");
     stage.write("UPDATE item SET amount = 7 WHERE id = 3").unwrap();
     stage.advance(0, &[]);
     assert_eq!(stage.scene.text("SELECT amount::text FROM app.item WHERE id = 3").await, "7");
+}
+
+const MORE: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 8000) \
+                    INSERT INTO item SELECT 20000 + i, 'more', i FROM n";
+
+#[tokio::test]
+async fn a_wrong_row_among_any_number_of_changes_since_the_verification_stops_the_cutover() {
+    let stage = Stage::small().await;
+    stage.ready_for_cutover();
+    stage.write("UPDATE item SET amount = 1 WHERE id = 3").unwrap();
+    stage.write(MORE).unwrap();
+    stage.exits(0, &["dual-write", "run"], &["--until-caught-up"]);
+    stage.scene.execute("UPDATE app.item SET amount = 2 WHERE id = 3").await;
+    let output = stage.run(&["phase", "advance"], &["--to", "3", "--freeze-max", "60000"]);
+    assert_eq!(output.status.code(), Some(2), "{}", stdout(&output));
+    assert!(
+        stderr(&output).contains("1 row changed since the last verification and is not"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(stage.place().await, "2 sqlite");
+    stage.write("UPDATE item SET amount = amount WHERE id = 7").unwrap();
+    stage.scene.execute("UPDATE app.item SET amount = 1 WHERE id = 3").await;
+    let done = stage.advance(0, &["--to", "3"]);
+    // All of them before the fence, so that the freeze stays short.
+    assert_eq!(done["cutover"]["keys_verified_ahead"], 8002, "{done}");
+    assert_eq!(done["cutover"]["keys_verified"], 0, "{done}");
+}
+
+#[tokio::test]
+async fn changes_that_no_verification_has_compared_stay_in_the_log_or_close_the_gate() {
+    let stage = Stage::small().await;
+    stage.ready_for_cutover();
+    let log = || -> (i64, i64) {
+        let query = "SELECT min(seq), count(*) FROM toolkit_capture_log";
+        stage.scene.sqlite().query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
+    };
+    stage.write(MORE).unwrap();
+    stage.exits(0, &["dual-write", "run"], &["--until-caught-up"]);
+    assert_eq!(log(), (1, 8000));
+    stage.exits(0, &["verify-parity"], &[]);
+    stage.exits(0, &["dual-write", "run"], &["--until-caught-up"]);
+    assert!(log().1 <= 5001, "{:?}", log());
+    assert_eq!(stage.missing(), [""; 0]);
+    // As if more had been written than a log may hold.
+    stage.write("UPDATE item SET amount = 1 WHERE id < 10").unwrap();
+    stage.exits(0, &["dual-write", "run"], &["--until-caught-up"]);
+    stage.write("DELETE FROM toolkit_capture_log WHERE seq <= 8001").unwrap();
+    let missing = stage.missing().join("\n");
+    assert!(missing.contains("changes: not every change since the last clean"), "{missing}");
+    stage.advance(1, &["--to", "3"]);
+    stage.exits(0, &["verify-parity"], &[]);
+    stage.advance(0, &["--to", "3"]);
 }
 
 #[tokio::test]

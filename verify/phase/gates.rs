@@ -142,7 +142,7 @@ async fn backfill_is_left_only_when_all_is_copied_accounted_for_and_verified_in_
     assert!(said.contains("parity: 1 of 2") && said.contains("found differences"), "{said}");
     stage.exits(0, &["verify-parity"], &[]);
     let planned = stage.advance(0, &["--dry-run"]);
-    assert_eq!(planned["steps"].as_array().unwrap().len(), 9, "{planned}");
+    assert_eq!(planned["steps"].as_array().unwrap().len(), 10, "{planned}");
     assert_eq!(stage.place().await, "2 sqlite");
 }
 
@@ -218,4 +218,51 @@ async fn a_stream_without_a_way_back_is_acknowledged_before_the_cutover() {
     );
     stage.advance(0, &["--acknowledge-none"]);
     assert_eq!(stage.place().await, "3 postgres");
+}
+
+#[tokio::test]
+async fn a_command_repeated_with_the_phase_that_is_meant_goes_no_further() {
+    let stage = Stage::small().await;
+    stage.cut_over();
+    let stays = |words: &str, to: &str| {
+        let done = stage.exits(0, &["phase", words], &["--to", to]);
+        let text = stage.scene.command(&["phase", words, "--to", to, "--pack", &stage.scene.pack]);
+        (done, stdout(&{ text }.output().unwrap()))
+    };
+    let (done, said) = stays("advance", "3");
+    assert_eq!(done["outcome"], "already", "{done}");
+    assert!(said.contains("already in phase 3 read cutover"), "{said}");
+    assert_eq!(stage.place().await, "3 postgres");
+    // Killed after it was done: without --to the next one would go down to 1.
+    let mut killed = stage.command(&["phase", "rollback"], &["--to", "2"]);
+    let killed = killed.env("TOOLKIT_FAULT", "kill:rollback.flipped").output().unwrap();
+    assert_eq!(killed.status.code(), None, "{}", stderr(&killed));
+    for _ in 0..2 {
+        let (done, said) = stays("rollback", "2");
+        assert_eq!(done["already"], true, "{done}");
+        assert!(said.contains("already in phase 2 backfill"), "{said}");
+        assert_eq!(stage.place().await, "2 sqlite");
+    }
+    stage.write("INSERT INTO item VALUES (7000, 'the fence is lifted', 1)").unwrap();
+    let refused = |words: &str, to: &str, said: &str| {
+        let output = stage.run(&["phase", words], &["--to", to]);
+        assert_eq!(output.status.code(), Some(2), "{}", stdout(&output));
+        assert!(stderr(&output).contains(said), "{}", stderr(&output));
+    };
+    refused("rollback", "0", "`--to 1` comes first");
+    refused("rollback", "3", "rollback does not lead to phase 3");
+    refused("advance", "4", "`--to 3` comes first");
+    refused("advance", "1", "advance does not lead to phase 1");
+    refused("advance", "5", "1..=4");
+    assert_eq!(stage.place().await, "2 sqlite");
+    let next = stage.run(&["phase", "status"], &[]);
+    let next: Value = serde_json::from_slice(&next.stdout).unwrap();
+    assert!(next["packs"][0]["next"].as_str().unwrap().contains("verify-parity"), "{next}");
+    stage.exits(0, &["dual-write", "run"], &["--until-caught-up"]);
+    for _ in 0..2 {
+        stage.exits(0, &["verify-parity"], &[]);
+    }
+    let next = stage.exits(0, &["phase", "status"], &[]);
+    let next = next["packs"][0]["next"].as_str().unwrap();
+    assert!(next.starts_with("toolkit phase advance --to 3 --pack "), "{next}");
 }

@@ -1,19 +1,61 @@
-//! Looking again at the keys that changed last: whether Postgres holds their rows as they are.
+//! Looking again at what changed since the stores were last compared as a whole: whether Postgres
+//! holds those rows as they are. Most of it while the application goes on, the rest behind the
+//! fence.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
 
 use super::apply::{self, Scene};
-use super::control::Held;
-use super::read::{Batch, Wish};
-use super::{Tail, record::Cursor};
+use super::control::{self, Held};
+use super::read::{self, Batch, Wish};
+use super::{Tail, record, record::Cursor};
 use crate::backfill::unconditional::APPLY_SETTINGS;
-use crate::error::Result;
-use crate::store::sql;
+use crate::capture::log::LogPosition;
+use crate::capture::verified;
+use crate::count::counted;
+use crate::error::{Error, ErrorKind, Result};
+use crate::interrupt::Stop;
+use crate::pack::join_error;
+use crate::store::{capture_lock, sql};
 
-/// Applied entries that stay in each log, to be looked at again behind the fence.
-pub(super) const KEPT: i64 = 5_000;
+/// Applied entries that stay in each log in any case: a forced cutover compares these at least.
+const KEPT: LogPosition = 5_000;
+
+/// Applied entries that stay in each log for the sake of a comparison at most: about 40 MB.
+const KEPT_MAX: LogPosition = 1_000_000;
+
+/// Changes of a file that may be left for the comparison behind the fence.
+const LEFT_SMALL: LogPosition = 500;
+
+/// How often a file's newest changes are compared before the rest is left for the fence.
+const ROUNDS_MAX: usize = 10;
+
+/// How often a batch that differs is looked at again before it is left for the fence.
+const TRIES_MAX: usize = 3;
+
+/// How often the tail is given a turn because too much was captured to compare anything.
+const BEHIND_MAX: usize = 200;
+
+/// Between two looks at it.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Changes in batches that differ: with more of them the fence is not even raised.
+const DOUBTFUL_MAX: u64 = 5_000;
+
+/// How far a comparison has come.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Comparison {
+    /// By file: the last entry up to which everything is compared, or doubtful.
+    reached: BTreeMap<String, LogPosition>,
+    /// Stretches that differed, perhaps because the stores moved: file, and the entries around it.
+    doubtful: Vec<(String, LogPosition, LogPosition)>,
+    /// Entries of the logs that were looked at again while the application went on.
+    pub ahead: u64,
+}
 
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,52 +66,266 @@ pub struct Compared {
     pub differing: u64,
 }
 
+/// One batch, compared.
+enum Stretch {
+    /// Nothing is left.
+    End,
+    /// Too much is captured that is not applied.
+    Behind,
+    /// Up to this entry.
+    Found(LogPosition, Compared),
+}
+
+/// Where a log may be trimmed: the oldest entry that stays.
+pub(super) fn kept_from(applied: LogPosition, needed_after: Option<LogPosition>) -> LogPosition {
+    let few = applied - KEPT;
+    needed_after.map_or(few, |needed| needed.min(few).max(applied - KEPT_MAX))
+}
+
 impl Tail {
-    /// Derives the rows of the newest `entries` of each log once more and compares their canonical
-    /// bytes with those in Postgres, by applying them in a transaction that is rolled back.
-    ///
-    /// For a source that stands still: what was captured and is not applied yet differs.
-    pub async fn compare_newest(&mut self, entries: u32) -> Result<Compared> {
+    /// Begins where the newest clean verification of the whole pack left off; where there is none,
+    /// with the oldest entry of each log.
+    pub async fn begin_comparison(&mut self) -> Result<Comparison> {
         self.mend().await?;
-        self.open_files().await?;
-        let mut compared = Compared::default();
-        for at in 0..self.files.len() {
-            let source = self.files[at].source.relative.clone();
-            let cursor = self.cursor(&source).await?;
-            let mut from = (cursor.position - i64::from(entries)).max(0);
-            while from < cursor.position {
-                let wish = Wish {
-                    cursor: Cursor { position: from, mark: None, ..cursor.clone() },
-                    entries_max: self.options.entries_max,
-                    bytes_max: self.options.bytes_max,
-                    waiting: Vec::new(),
-                    searches: Vec::new(),
-                };
-                let batch = self.read(at, wish).await?;
-                if batch.changes == 0 {
-                    break;
-                }
-                from = batch.position;
-                compared.changes += batch.changes;
-                compared.differing += self.differing(&source, &cursor, &batch).await?;
-            }
-        }
-        Ok(compared)
+        let pack = self.opened.plan.name.clone();
+        let left = verified::uncompared(&mut self.conn, &pack, &self.sources).await?;
+        let reached = left.into_iter().map(|file| (file.source.clone(), file.from())).collect();
+        Ok(Comparison { reached, ..Comparison::default() })
     }
 
-    async fn differing(&mut self, source: &str, cursor: &Cursor, batch: &Batch) -> Result<u64> {
+    /// Compares what is applied, while the application goes on, until little is left. A batch that
+    /// differs again and again is left for [`Tail::compare_rest`], when nothing moves.
+    ///
+    /// Errors: too much differs.
+    pub async fn compare_ahead(&mut self, comparison: &mut Comparison, stop: &Stop) -> Result<()> {
+        self.mend().await?;
+        self.open_files().await?;
+        for _ in 0..ROUNDS_MAX {
+            let mut left = 0;
+            for at in 0..self.files.len() {
+                left = left.max(self.compare_file(at, comparison, stop).await?);
+            }
+            if left <= LEFT_SMALL {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares a file up to what is applied now; how much was captured meanwhile.
+    async fn compare_file(
+        &mut self,
+        at: usize,
+        comparison: &mut Comparison,
+        stop: &Stop,
+    ) -> Result<LogPosition> {
+        let source = self.files[at].source.relative.clone();
+        let end = self.cursor(&source).await?.position;
+        let (mut tries, mut behind) = (0, 0);
+        loop {
+            stop.check()?;
+            let from = comparison.reached.get(&source).copied().unwrap_or(0);
+            match self.compare_stretch(at, from, end).await? {
+                Stretch::End => break,
+                Stretch::Behind if behind < BEHIND_MAX => {
+                    behind += 1;
+                    self.step_of(at, &[]).await?;
+                }
+                Stretch::Behind => return Err(moved(&source)),
+                Stretch::Found(to, found) => {
+                    tries += 1;
+                    if found.differing > 0 && tries < TRIES_MAX {
+                        stop.unless(async {
+                            tokio::time::sleep(PAUSE).await;
+                            Ok(())
+                        })
+                        .await?;
+                        continue;
+                    }
+                    tries = 0;
+                    comparison.ahead += found.changes;
+                    comparison.reached.insert(source.clone(), to);
+                    if found.differing > 0 {
+                        comparison.doubt(&source, from, to, &found)?;
+                    }
+                }
+            }
+        }
+        let reached = comparison.reached.get(&source).copied().unwrap_or(0);
+        Ok(self.cursor(&source).await?.position - reached)
+    }
+
+    /// Compares what [`Tail::compare_ahead`] left, of sources that stand still and are applied to
+    /// their end.
+    pub async fn compare_rest(&mut self, comparison: &Comparison) -> Result<Compared> {
+        self.mend().await?;
+        self.open_files().await?;
+        let mut all = Compared::default();
+        for at in 0..self.files.len() {
+            let source = self.files[at].source.relative.clone();
+            let mut stretches: Vec<(LogPosition, LogPosition)> = comparison
+                .doubtful
+                .iter()
+                .filter(|(doubtful, ..)| *doubtful == source)
+                .map(|(_, from, to)| (*from, *to))
+                .collect();
+            let reached = comparison.reached.get(&source).copied().unwrap_or(0);
+            stretches.push((reached, LogPosition::MAX));
+            for (mut from, to) in stretches {
+                loop {
+                    match self.compare_stretch(at, from, to).await? {
+                        Stretch::End => break,
+                        Stretch::Behind => return Err(moved(&source)),
+                        Stretch::Found(position, found) => {
+                            from = position;
+                            all.changes += found.changes;
+                            all.differing += found.differing;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Derives the rows of a batch of entries after `from`, up to `to` or to what is applied, once
+    /// more, and compares their canonical bytes with those in Postgres, by applying them in a
+    /// transaction that is rolled back.
+    ///
+    /// Rows that changed since wait in the log: what is captured and not applied yet is applied
+    /// first, in the same transaction and out of the same reading, and no other tail applies
+    /// anything meanwhile. So whatever differs then is not on its way.
+    async fn compare_stretch(
+        &mut self,
+        at: usize,
+        from: LogPosition,
+        to: LogPosition,
+    ) -> Result<Stretch> {
         let opened = Arc::clone(&self.opened);
-        let scene = Scene { opened: &opened, run_id: &self.run_id, source, cursor };
-        let held = Held::default();
+        let pack = &opened.plan.name;
+        let source = self.files[at].source.relative.clone();
         let mut tx = self.conn.begin().await?;
         let settings = format!(
-            "{APPLY_SETTINGS}; SET LOCAL \"toolkit.replay\" = 'on'; SET CONSTRAINTS ALL DEFERRED"
+            "{APPLY_SETTINGS}; SET LOCAL idle_in_transaction_session_timeout = '60s'; \
+             SET LOCAL \"toolkit.replay\" = 'on'; SET CONSTRAINTS ALL DEFERRED"
         );
         sqlx::raw_sql(sql(settings)).execute(&mut *tx).await?;
-        let mut works = apply::works(&scene, batch, &held);
-        let done = apply::write(&mut tx, &mut works, true).await?;
-        drop(works);
+        capture_lock::exclusive(&mut tx, pack).await?;
+        let Some(cursor) = record::cursor(&mut tx, pack, &source).await? else {
+            return Err(moved(&source));
+        };
+        let end = to.min(cursor.position);
+        if from >= end {
+            // At once: nobody else applies anything as long as the lock is held.
+            tx.rollback().await?;
+            return Ok(Stretch::End);
+        }
+        let mut held = control::held(&mut tx, pack, &source).await?;
+        let entries_max = self.options.entries_max;
+        let pending = Wish {
+            cursor: cursor.clone(),
+            entries_max,
+            bytes_max: self.options.bytes_max,
+            waiting: held.rows.clone(),
+            searches: Vec::new(),
+        };
+        let past = Wish {
+            cursor: Cursor { position: from, mark: None, ..cursor.clone() },
+            entries_max: usize::try_from(end - from).unwrap_or(entries_max).min(entries_max),
+            waiting: Vec::new(),
+            ..pending.clone()
+        };
+        let (reader, mut files) = (Arc::clone(&opened), std::mem::take(&mut self.files));
+        let (files, batches) = tokio::task::spawn_blocking(move || {
+            let batches = read::read_both(&reader, &mut files, at, &pending, &past);
+            (files, batches)
+        })
+        .await
+        .map_err(join_error)?;
+        self.files = files;
+        let (mut pending, past) = batches?;
+        if pending.position < pending.last {
+            tx.rollback().await?;
+            return Ok(Stretch::Behind);
+        }
+        let scene =
+            Scene { opened: &opened, run_id: &self.run_id, source: &source, cursor: &cursor };
+        held.keep_due(pending.changes > 0);
+        read::include(&opened, &mut pending, held.deletes.iter().map(|held| &held.stream));
+        let differing = differing(&mut tx, &scene, &pending, &held, &past).await?;
         tx.rollback().await?;
-        Ok(done.rows + done.deleted)
+        let found = Compared { changes: past.changes, differing };
+        Ok(if past.changes == 0 { Stretch::End } else { Stretch::Found(past.position, found) })
+    }
+}
+
+/// Applies what is pending, and after it what was applied before: rows that this changes.
+async fn differing(
+    tx: &mut PgConnection,
+    scene: &Scene<'_>,
+    pending: &Batch,
+    held: &Held,
+    past: &Batch,
+) -> Result<u64> {
+    if pending.changes > 0 || !held.is_empty() {
+        let has_history = control::is_history_complete(tx, &scene.opened.plan.name).await?;
+        let mut works = apply::works(scene, pending, held);
+        apply::write(tx, &mut works, has_history).await?;
+    }
+    let mut works = apply::works(scene, past, &Held::default());
+    let done = apply::write(tx, &mut works, true).await?;
+    Ok(done.rows + done.deleted)
+}
+
+impl Comparison {
+    /// Leaves a stretch for later.
+    fn doubt(
+        &mut self,
+        source: &str,
+        from: LogPosition,
+        to: LogPosition,
+        found: &Compared,
+    ) -> Result<()> {
+        self.doubtful.push((source.to_owned(), from, to));
+        let entries: LogPosition = self.doubtful.iter().map(|(_, from, to)| to - from).sum();
+        if u64::try_from(entries).unwrap_or(0) <= DOUBTFUL_MAX {
+            return Ok(());
+        }
+        Err(found.differs())
+    }
+}
+
+impl Compared {
+    /// What to say of rows that differ.
+    #[must_use]
+    pub fn differs(&self) -> Error {
+        Error::new(
+            ErrorKind::SourceChanged,
+            format!(
+                "{} changed since the last verification and {} not in Postgres as in SQLite",
+                counted(self.differing, "row"),
+                if self.differing == 1 { "is" } else { "are" }
+            ),
+        )
+        .advice("`toolkit verify-parity` names them; was anything else writing to the targets?")
+    }
+}
+
+fn moved(source: &str) -> Error {
+    Error::new(ErrorKind::Busy, format!("{source}: it changed while it was compared"))
+        .advice("run the command again, when less is written")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_keeps_what_no_verification_has_compared_but_never_without_bound() {
+        assert_eq!(kept_from(20_000, None), 15_000);
+        assert_eq!(kept_from(20_000, Some(3_000)), 3_000);
+        assert_eq!(kept_from(20_000, Some(19_999)), 15_000);
+        assert_eq!(kept_from(3_000_000, Some(3_000)), 2_000_000);
+        assert!(kept_from(100, None) < 0);
     }
 }

@@ -23,6 +23,7 @@ use self::read::{Batch, Search, Wish};
 use super::files::Memory;
 use super::log::LogPosition;
 use super::record::{self, Cursor};
+use super::verified;
 use super::wanted::captured_files;
 use crate::config::Settings;
 use crate::error::{Error, ErrorKind, Result};
@@ -31,7 +32,7 @@ use crate::pack::{OpenedPack, Pack, join_error};
 use crate::source::SourceFile;
 use crate::store::{Connector, Postgres};
 
-pub use compare::Compared;
+pub use compare::{Compared, Comparison};
 pub use control::Holder;
 pub(super) use control::holder;
 
@@ -368,11 +369,13 @@ impl Tail {
             return;
         }
         for file in self.sources.clone() {
-            let Ok(position) = self.position_of(&file.relative).await else { return };
+            let Ok(cursor) = self.cursor(&file.relative).await else { return };
+            let (source, installation) = (&file.relative, &cursor.installation);
+            let needed = verified::needed_after(&mut self.conn, &pack, source, installation).await;
+            let Ok(needed) = needed else { return };
+            let kept_from = compare::kept_from(cursor.position, needed);
             let path = file.path.clone();
-            let trimmed =
-                tokio::task::spawn_blocking(move || trim::trim(&path, position - compare::KEPT))
-                    .await;
+            let trimmed = tokio::task::spawn_blocking(move || trim::trim(&path, kept_from)).await;
             match trimmed {
                 Ok(Ok(rows)) if rows > 0 => tracing::debug!(rows, "log entries deleted"),
                 Ok(Err(error)) => tracing::debug!("log of {} not trimmed: {error}", file.relative),

@@ -103,17 +103,39 @@ pub(super) fn read(
     at: usize,
     wish: &Wish,
 ) -> Result<Batch> {
+    in_transaction(files, at, |files| read_in_transaction(opened, files, at, wish))
+}
+
+/// As [`read`], of two wishes in one transaction: both see the file as it was at one moment.
+pub(super) fn read_both(
+    opened: &Arc<OpenedPack>,
+    files: &mut [LiveFile],
+    at: usize,
+    first: &Wish,
+    second: &Wish,
+) -> Result<(Batch, Batch)> {
+    in_transaction(files, at, |files| {
+        let first = read_in_transaction(opened, files, at, first)?;
+        Ok((first, read_in_transaction(opened, files, at, second)?))
+    })
+}
+
+fn in_transaction<T>(
+    files: &mut [LiveFile],
+    at: usize,
+    reading: impl FnOnce(&mut [LiveFile]) -> Result<T>,
+) -> Result<T> {
     let name = files[at].name();
     let begin = |sql: &str| {
         files[at].database.connection().execute_batch(sql).map_err(|e| failed(&name, e))
     };
     begin("BEGIN")?;
-    let done = read_in_transaction(opened, files, at, wish);
+    let done = reading(files);
     // A read transaction that cannot be ended is gone with its error.
     let ended = files[at].database.connection().execute_batch("COMMIT");
-    let batch = done?;
+    let found = done?;
     ended.map_err(|e| failed(&name, e))?;
-    Ok(batch)
+    Ok(found)
 }
 
 fn read_in_transaction(
