@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use sqlx::Connection as _;
 
 use crate::support::world::World;
+use crate::support::{stderr, stdout};
 
 /// A world over files of the test's own.
 pub(super) async fn world(files: &[(&str, &str)]) -> World {
@@ -251,5 +252,25 @@ async fn the_records_of_a_file_are_those_of_whatever_array_it_has() {
         world.text(reasons).await,
         "cut.json invalid_json, empty.json invalid_json, none.json no_records"
     );
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_refused_item_goes_in_once_it_is_corrected() {
+    let mut wrong = item("nothing", &["A"], &json!({"genre": "A, B"}));
+    wrong["media_type"] = json!("anime");
+    let wrong = json!([wrong]).to_string();
+    let world = world(&[("all.json", &wrong)]).await;
+    world.backfill().await;
+    let file = world.database.folder().join("rejects.jsonl");
+    let export = ["rejects", "export", "--pack", "media", "--out", file.to_str().unwrap()];
+    assert_eq!(world.run(&export).status.code(), Some(0), "{}", stderr(&world.run(&export)));
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("nothing", "anime:found:2020")).unwrap();
+    let retry = ["rejects", "retry", "--pack", "media", "--file", file.to_str().unwrap()];
+    let done = world.run(&retry);
+    assert_eq!(done.status.code(), Some(0), "{}", stdout(&done));
+    let stored = "SELECT external_id || (attributes -> 'genres')::text FROM media.media";
+    assert_eq!(world.text(stored).await, r#"anime:found:2020["A", "B"]"#);
     world.assert_clean().await;
 }
