@@ -150,7 +150,8 @@ fn obstacle(stream: &StreamPlan, kept: &Kept, output: Option<usize>) -> Option<S
         return Some("an earlier version recorded it: run the backfill again first".to_owned());
     };
     if shape == "row" {
-        let makes_more = output == 0 && stream.outputs.len() > 1;
+        // What a record mentions is stored even where the record itself is refused.
+        let makes_more = output == 0 && stream.outputs[1..].iter().any(|other| !other.mention);
         return makes_more.then(|| {
             format!("its record makes further rows, which are not kept with this one: {rerun}")
         });
