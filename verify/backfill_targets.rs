@@ -114,7 +114,7 @@ async fn one_bad_row_never_costs_a_good_one() {
                 "rowid 1000: orphan",
                 "rowid 150: check",
                 "rowid 151: check",
-                "rowid 260: refused_by_postgres",
+                "rowid 260: too_large",
                 "rowid 300: unique_collision",
                 "rowid 77: refused_by_postgres",
                 "rowid 78: refused_by_postgres",

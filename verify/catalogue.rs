@@ -50,6 +50,39 @@ async fn every_key_index_reference_and_check_of_the_documents_is_in_the_migrated
     }
 }
 
+/// Indexes that the media tracker's document gives by name.
+const NAMED: &[&str] = &[
+    "media.idx_media_title",
+    "media.idx_media_external_id_unique",
+    "media.idx_media_attributes",
+    "media.idx_media_attr_isbn",
+    "media.idx_media_attr_runtime_minutes",
+    "media.idx_media_attr_platforms",
+    "media.idx_media_attr_genres",
+    "media.idx_external_links_media_id",
+    "media.idx_relationships_media_id",
+    "media.idx_relationships_related_id",
+    "media.idx_relationships_type",
+    "interaction.idx_user_media_user_id",
+    "interaction.idx_user_media_user_status",
+    "interaction.idx_user_media_media_id",
+    "interaction.idx_user_media_status",
+];
+
+#[tokio::test]
+async fn indexes_that_a_document_names_bear_that_name() {
+    let world = World::builtin("media", Path::new("nowhere")).await;
+    let mut conn = world.postgres.dedicated().await.unwrap();
+    for name in NAMED {
+        let found: Option<String> = sqlx::query_scalar("SELECT to_regclass($1)::text")
+            .bind(name)
+            .fetch_one(&mut conn)
+            .await
+            .unwrap();
+        assert_eq!(found.as_deref(), Some(*name));
+    }
+}
+
 #[tokio::test]
 async fn every_foreign_key_of_a_pack_has_an_index_that_begins_with_it() {
     let database = TestDatabase::create().await;

@@ -2,6 +2,7 @@
 
 mod policies;
 mod retry;
+mod retry_shapes;
 mod table;
 mod units;
 

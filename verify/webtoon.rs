@@ -232,7 +232,12 @@ async fn what_is_out_of_order_is_found_by_its_question() {
          INSERT INTO webtoon.style_presets (preset_id, style_type, name, label)
              VALUES ('#20', 'image', 'own', 'o');
          INSERT INTO webtoon.audit_logs (audit_id, entity_type, entity_id, action, request_id)
-             VALUES ('#40', 'scene', '#03', 'create', 'r1'), ('#41', 'scene', '#77', 'made', 'r1');",
+             VALUES ('#40', 'scene', '#03', 'create', 'r1'), ('#41', 'scene', '#77', 'made', 'r1');
+         INSERT INTO webtoon.images (image_id, image_url) VALUES ('#60', 'u');
+         INSERT INTO webtoon.characters (character_id, name) VALUES ('#50', 'c');
+         INSERT INTO webtoon.character_variants (variant_id, character_id, generated_image_ids)
+             VALUES ('#51', '#50', '[\"#60\", \"#61\", \"2b02fd2f-ee37-4080-893c-cc295c9b330\", null]'),
+                    ('#52', '#50', 'null');",
     )
     .await;
     let rows = ask(&world, "version-anomalies", &[]).await;
@@ -246,7 +251,12 @@ async fn what_is_out_of_order_is_found_by_its_question() {
     assert_eq!(column(&rows, "decided_by"), [json!("scene"), json!("story")]);
     assert_eq!(column(&rows, "preset_id"), [json!(id(0x20)), json!(null)]);
     let rows = ask(&world, "soft-references", &[]).await;
-    assert_eq!((&rows[0]["references_made"], &rows[0]["dangling"]), (&json!(2), &json!(1)));
+    let of = |row: &Map<String, Value>| {
+        ["references_made", "dangling", "malformed"].map(|name| row[name].as_u64().unwrap())
+    };
+    assert_eq!(of(&rows[0]), [2, 1, 0]);
+    assert_eq!(rows[1]["source"], "character_variants.generated_image_ids");
+    assert_eq!(of(&rows[1]), [4, 3, 2]);
     let rows = ask(&world, "value-drift", &[]).await;
     assert_eq!(column(&rows, "value"), [json!("made")]);
     assert_eq!(ask(&world, "audit-request", &["r1"]).await.len(), 2);

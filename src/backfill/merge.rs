@@ -513,6 +513,7 @@ fn refusal_of(error: &Error) -> Refused {
         "23502" => "not_null",
         "22001" => "too_long",
         "22003" => "overflow",
+        "54000" => "too_large",
         _ => "refused_by_postgres",
     };
     let detail = database

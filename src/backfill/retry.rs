@@ -538,6 +538,8 @@ impl Kept {
             output: row.try_get("output")?,
             source: row.try_get("source")?,
             locator: row.try_get("locator")?,
+            column: row.try_get("column_name")?,
+            reason: row.try_get("reason")?,
             record: row.try_get("record")?,
             sha256: sha256.try_into().unwrap_or_default(),
             secret: row.try_get("secret")?,

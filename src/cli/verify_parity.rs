@@ -327,6 +327,15 @@ impl Report for parity::Report {
                 self.not_checked.join(", ")
             ));
         }
+        let of_sources = self.units.iter().filter(|unit| unit.against == Against::Source);
+        let extra: u64 = of_sources.map(|unit| unit.extra).sum();
+        if extra > 0 && self.documents.is_none() {
+            text.push_str(&format!(
+                "\n\n{} of the target stand in no source that was given: give each that the \
+                 backfill had, for what comes from one left out is extra too",
+                output::count(extra, "row")
+            ));
+        }
         for outside in &self.outside_slices {
             text.push_str(&format!(
                 "\n\nNOT COMPARED: {} of {}, in no slice of the pack",

@@ -30,13 +30,14 @@ pub struct HeldRecord {
 #[derive(Debug)]
 enum Held {
     Columns { names: Arc<[String]>, cells: Vec<Cell> },
-    Document { root: Json, bytes: Vec<u8>, element: Option<(String, usize)> },
+    Document { json: Json, bytes: Vec<u8>, is_whole: bool },
     Broken { bytes: Vec<u8>, refusal: Refusal },
 }
 
 impl HeldRecord {
     /// Reads a kept record of `stream`: an object of columns as [`original_bytes`] writes it, or
-    /// the bytes of a document. `locator` is that of the record or of a row made of it.
+    /// the bytes of a document, of a line, or of one record of a document's array. `locator` is that
+    /// of the record or of a row made of it.
     ///
     /// Errors: one sentence about what cannot be read.
     pub fn read(
@@ -72,16 +73,11 @@ impl HeldRecord {
                 values = cells.iter().map(Cell::value).collect();
                 Content::Columns { names, values: &values, companion: None }
             }
-            Held::Document { root, bytes, element } => {
-                let element = element
-                    .as_ref()
-                    .and_then(|(pointer, at)| root.records(pointer)?.get(*at).copied());
-                Content::Json {
-                    element: element.unwrap_or(root),
-                    root,
-                    bytes: RawBytes::Held(bytes),
-                }
-            }
+            Held::Document { json, bytes, is_whole } => Content::Json {
+                element: json,
+                root: if *is_whole { json } else { &NOT_KEPT },
+                bytes: RawBytes::Held(bytes),
+            },
             Held::Broken { bytes, refusal } => Content::Broken { bytes, refusal: refusal.clone() },
         };
         read(&SourceRecord { file: &self.file, locator: self.locator.clone(), position, content })
@@ -102,6 +98,9 @@ impl HeldRecord {
         }
     }
 }
+
+/// What stands beside a record of an array.
+static NOT_KEPT: Json = Json::Null;
 
 /// Names of the columns that a kept record has; none if it is no object of columns.
 #[must_use]
@@ -168,28 +167,23 @@ fn columns(bytes: &[u8]) -> Result<Held, String> {
     Ok(Held::Columns { names: names.into(), cells })
 }
 
+/// A document, or a record of one: that is kept without what stands around it.
 fn document(bytes: &[u8], records: Option<&str>, locator: &Locator) -> Result<Held, String> {
-    let root = match crate::json::parse(bytes) {
-        Ok(root) => root,
-        Err(error) => {
-            let refusal = Refusal::new("invalid_json", error.to_string());
-            return Ok(Held::Broken { bytes: bytes.to_vec(), refusal });
-        }
-    };
-    let element = match (records, locator) {
-        (Some(pointer), Locator::Element(at)) => {
-            let at = usize::try_from(*at).unwrap_or(usize::MAX);
-            if root.records(pointer).is_none_or(|all| at >= all.len()) {
-                return Err(format!("the document has no record {at} at {pointer}"));
-            }
-            Some((pointer.to_owned(), at))
-        }
+    let is_whole = match (records, locator) {
+        (None, _) => true,
+        (Some(_), Locator::Element(_)) => false,
         (Some(_), _) => {
             return Err("the whole document was refused: correct the file itself".to_owned());
         }
-        (None, _) => None,
     };
-    Ok(Held::Document { root, bytes: bytes.to_vec(), element })
+    match crate::json::parse(bytes) {
+        Ok(json) => Ok(Held::Document { json, bytes: bytes.to_vec(), is_whole }),
+        Err(error) if is_whole => {
+            let refusal = Refusal::new("invalid_json", error.to_string());
+            Ok(Held::Broken { bytes: bytes.to_vec(), refusal })
+        }
+        Err(error) => Err(format!("the record is no JSON: {error}")),
+    }
 }
 
 /// The record's place in the text of a locator, which may go on with a row made of it.

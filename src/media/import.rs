@@ -261,6 +261,10 @@ pub fn list(record: &Json) -> Computed {
         Some(kind) => kind.clone(),
         None => text(if definition.is_some() { "smart" } else { "static" }),
     };
+    // Refused here rather than by the table, so that the record is kept with its items.
+    if !kind.as_str().is_some_and(|kind| ["static", "smart"].contains(&kind)) {
+        return Err(Refusal::new("check", "the list type is static or smart"));
+    }
     if kind.as_str() == Some("smart") && definition.is_none() {
         return Err(Refusal::new("invalid_filter", "a smart list needs a filter_definition"));
     }

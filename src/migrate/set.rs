@@ -77,6 +77,7 @@ const BUILTIN: &[BuiltinPack] = &[
             "webtoon/V5__allocation.sql",
             "webtoon/V6__questions.sql",
             "webtoon/V7__compression.sql",
+            "webtoon/V8__soft_references_in_lists.sql",
         ],
     ),
     // Last: it needs an extension that a server may lack, and the others are migrated by then.

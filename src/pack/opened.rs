@@ -106,7 +106,8 @@ async fn open_with(
     if pack.manifest.documents.is_some() {
         let detail = format!("the pack {} holds documents, and has no streams", pack.name());
         return Err(Error::new(ErrorKind::Usage, detail).advice(
-            "ingest them with `toolkit backfill`; compare their state with `toolkit sidecar check`",
+            "its commands are `toolkit backfill` (`--again` over what is stored), `toolkit \
+             verify-parity`, `toolkit review` and `toolkit sidecar`",
         ));
     }
     let (roots, streams) = (roots.to_vec(), streams.to_vec());

@@ -172,7 +172,7 @@ pub const QUESTIONS: &[Question] = &[
     },
     Question {
         name: "soft-references",
-        about: "references without a key, by kind, and how many lead nowhere",
+        about: "references without a key, by kind: how many lead nowhere, and how many are no uuid",
         arguments: &[],
         sql: "SELECT * FROM webtoon.soft_references ORDER BY source, kind",
     },

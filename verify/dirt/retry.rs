@@ -55,15 +55,15 @@ async fn world() -> World {
     World::own(PACK, TARGET, SOURCE).await
 }
 
-struct Retried(Value, Option<i32>);
+pub(super) struct Retried(pub(super) Value, pub(super) Option<i32>);
 
 impl Retried {
-    fn ids(&self, member: &str) -> usize {
+    pub(super) fn ids(&self, member: &str) -> usize {
         self.0[member].as_array().map_or(0, Vec::len)
     }
 }
 
-fn retry(world: &World, more: &[&str]) -> Retried {
+pub(super) fn retry(world: &World, more: &[&str]) -> Retried {
     let arguments =
         [&["--format", "json", "rejects", "retry", "--pack", &world.pack], more].concat();
     let output = world.run(&arguments);
@@ -75,7 +75,7 @@ fn retry(world: &World, more: &[&str]) -> Retried {
 }
 
 /// Exports all open rejects and lets `correct` change each line; None leaves a line out.
-fn corrected(world: &World, file: &str, correct: impl Fn(&mut Value) -> bool) -> String {
+pub(super) fn corrected(world: &World, file: &str, correct: impl Fn(&mut Value) -> bool) -> String {
     let path = world.database.folder().join(file);
     let out = path.to_str().unwrap().to_owned();
     let done = world.run(&["rejects", "export", "--state", "open", "--out", &out]);

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use sqlx::Connection as _;
 
 use crate::support::world::World;
+use crate::support::{stderr, stdout};
 
 /// A world over files of the test's own.
 pub(super) async fn world(files: &[(&str, &str)]) -> World {
@@ -251,5 +252,68 @@ async fn the_records_of_a_file_are_those_of_whatever_array_it_has() {
         world.text(reasons).await,
         "cut.json invalid_json, empty.json invalid_json, none.json no_records"
     );
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_refused_item_goes_in_once_it_is_corrected() {
+    let mut wrong = item("nothing", &["A"], &json!({"genre": "A, B"}));
+    wrong["media_type"] = json!("anime");
+    let wrong = json!([wrong]).to_string();
+    let world = world(&[("all.json", &wrong)]).await;
+    world.backfill().await;
+    let file = world.database.folder().join("rejects.jsonl");
+    let export = ["rejects", "export", "--pack", "media", "--out", file.to_str().unwrap()];
+    assert_eq!(world.run(&export).status.code(), Some(0), "{}", stderr(&world.run(&export)));
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("nothing", "anime:found:2020")).unwrap();
+    let retry = ["rejects", "retry", "--pack", "media", "--file", file.to_str().unwrap()];
+    let done = world.run(&retry);
+    assert_eq!(done.status.code(), Some(0), "{}", stdout(&done));
+    let stored = "SELECT external_id || (attributes -> 'genres')::text FROM media.media";
+    assert_eq!(world.text(stored).await, r#"anime:found:2020["A", "B"]"#);
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn what_a_user_tracks_and_lists_goes_in_once_it_is_corrected_or_its_item_is_there() {
+    let items = json!([item("anime:a:2020", &["A"], &json!({}))]).to_string();
+    let csv = "user_email,media_external_id,status,rating\n\
+               a@x,anime:a:2020,paused,\nb@x,anime:a:2020,planned,11\nc@x,anime:later:2021,planned,\n";
+    let lists = json!([{"user_email": "a@x", "list_name": "L", "list_type": "odd",
+        "items": ["anime:a:2020"]}])
+    .to_string();
+    let files = [("all.json", &*items), ("user_media.csv", csv), ("lists.json", &*lists)];
+    let world = world(&files).await;
+    world.backfill().await;
+    let file = world.database.folder().join("rejects.jsonl");
+    let path = file.to_str().unwrap();
+    let done = world.run(&["rejects", "export", "--pack", "media", "--out", path]);
+    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+    let text = std::fs::read_to_string(&file).unwrap();
+    let corrected: Vec<String> = text
+        .lines()
+        .filter(|line| !line.contains("orphan"))
+        .map(|line| line.replace("paused", "dropped").replace("\"11\"", "\"10\""))
+        .map(|line| line.replace("\"odd\"", "\"static\""))
+        .collect();
+    assert_eq!(corrected.len(), 3, "{text}");
+    std::fs::write(&file, corrected.join("\n")).unwrap();
+    let done = world.run(&["rejects", "retry", "--pack", "media", "--file", path]);
+    assert_eq!(done.status.code(), Some(0), "{}", stdout(&done));
+    world.assert_clean().await;
+    let later = json!([item("anime:later:2021", &["B"], &json!({}))]).to_string();
+    std::fs::write(world.source.join("later.json"), later).unwrap();
+    let stream =
+        ["--format", "json", "backfill", "--pack", "media", "--stream", "media", "--source"];
+    let done = world.run(&[&stream[..], &[world.source.to_str().unwrap()]].concat());
+    assert_eq!(done.status.code(), Some(0), "{}{}", stdout(&done), stderr(&done));
+    let done = world.run(&["rejects", "retry", "--pack", "media"]);
+    assert_eq!(done.status.code(), Some(0), "{}", stdout(&done));
+    let tracked = "SELECT string_agg(u.email || ' ' || m.title || ' ' || t.status || ' ' || \
+        coalesce(t.rating, 0), ', ' ORDER BY u.email) FROM interaction.user_media t \
+        JOIN users.users u ON u.id = t.user_id JOIN media.media m ON m.id = t.media_id";
+    assert_eq!(world.text(tracked).await, "a@x T dropped 0, b@x T planned 10, c@x T planned 0");
+    assert_eq!(world.text("SELECT count(*)::text FROM interaction.list_items").await, "1");
     world.assert_clean().await;
 }

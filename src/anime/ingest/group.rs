@@ -306,6 +306,7 @@ pub(in crate::anime) fn refusal_of(error: &Error) -> Refusal {
                 Some("23503") => "orphan",
                 Some("23514") => "check_violation",
                 Some("23502") => "null_not_allowed",
+                Some("54000") => "too_large",
                 _ => "refused_by_postgres",
             };
             let constraint = refused.constraint().map(|name| format!(" ({name})"));

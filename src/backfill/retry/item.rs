@@ -22,6 +22,8 @@ pub(super) struct Kept {
     pub(super) output: String,
     pub(super) source: String,
     pub(super) locator: String,
+    pub(super) column: Option<String>,
+    pub(super) reason: String,
     pub(super) record: Option<Vec<u8>>,
     pub(super) sha256: Digest,
     pub(super) secret: bool,
@@ -148,7 +150,8 @@ fn obstacle(stream: &StreamPlan, kept: &Kept, output: Option<usize>) -> Option<S
         return Some("an earlier version recorded it: run the backfill again first".to_owned());
     };
     if shape == "row" {
-        let makes_more = output == 0 && stream.outputs.len() > 1;
+        // What a record mentions is stored even where the record itself is refused.
+        let makes_more = output == 0 && stream.outputs[1..].iter().any(|other| !other.mention);
         return makes_more.then(|| {
             format!("its record makes further rows, which are not kept with this one: {rerun}")
         });
@@ -156,13 +159,35 @@ fn obstacle(stream: &StreamPlan, kept: &Kept, output: Option<usize>) -> Option<S
     if stream.companion.is_some() {
         return Some(format!("its stream also reads a document beside each record: {rerun}"));
     }
+    if let Some(why) = array_obstacle(stream, kept) {
+        return Some(format!("{why}: {rerun}"));
+    }
     let needs_sha = stream
         .outputs
         .iter()
         .flat_map(|output| &output.columns)
         .any(|column| column.from.contains(&From::Meta(Meta::FileSha256)));
-    let is_part = matches!(stream.source, SourceKind::Jsonl { .. } | SourceKind::Csv { .. });
+    let is_part = match &stream.source {
+        SourceKind::Sqlite { .. } => false,
+        SourceKind::Json { records, .. } => records.is_some(),
+        SourceKind::Jsonl { .. } | SourceKind::Csv { .. } => true,
+    };
     (needs_sha && is_part).then(|| format!("its row names the SHA-256 of the whole file: {rerun}"))
+}
+
+/// Why a record of a document's array cannot be stored by itself.
+fn array_obstacle(stream: &StreamPlan, kept: &Kept) -> Option<String> {
+    let SourceKind::Json { records: Some(pointer), .. } = &stream.source else { return None };
+    if !kept.locator.starts_with("record ") {
+        return Some(format!("the whole document was refused, not a record at {pointer}"));
+    }
+    // Closing it would hide what was not read of the file.
+    if kept.reason == "invalid_json" && kept.column.is_none() {
+        return Some("a fault in the file itself, behind which nothing was read".to_owned());
+    }
+    let around = stream.root_pointers();
+    let first = around.first()?;
+    Some(format!("its row takes `^{first}` from around the record, which is not kept with it"))
 }
 
 /// Derives the rows of a record; of a row beside the record's own, only that. Blocking.
