@@ -31,6 +31,13 @@ const KEPT_MAX: LogPosition = 1_000_000;
 /// Changes of a file that may be left for the comparison behind the fence.
 const LEFT_SMALL: LogPosition = 500;
 
+/// Entries compared at once: many of them are about the same rows, and each row is read once. Bytes
+/// and time bound a batch, too.
+const ENTRIES_AT_ONCE: usize = 50_000;
+
+/// How many at once where something differs: what is doubtful is to be little.
+const ENTRIES_CLOSELY: usize = 2_000;
+
 /// How often a file's newest changes are compared before the rest is left for the fence.
 const ROUNDS_MAX: usize = 10;
 
@@ -100,14 +107,17 @@ impl Tail {
     pub async fn compare_ahead(&mut self, comparison: &mut Comparison, stop: &Stop) -> Result<()> {
         self.mend().await?;
         self.open_files().await?;
+        let mut before = LogPosition::MAX;
         for _ in 0..ROUNDS_MAX {
             let mut left = 0;
             for at in 0..self.files.len() {
                 left = left.max(self.compare_file(at, comparison, stop).await?);
             }
-            if left <= LEFT_SMALL {
+            // Where as much is written as is compared another round would not help.
+            if left <= LEFT_SMALL || left > before / 2 {
                 break;
             }
+            before = left;
         }
         Ok(())
     }
@@ -121,11 +131,11 @@ impl Tail {
     ) -> Result<LogPosition> {
         let source = self.files[at].source.relative.clone();
         let end = self.cursor(&source).await?.position;
-        let (mut tries, mut behind) = (0, 0);
+        let (mut tries, mut behind, mut at_once) = (0, 0, ENTRIES_AT_ONCE);
         loop {
             stop.check()?;
             let from = comparison.reached.get(&source).copied().unwrap_or(0);
-            match self.compare_stretch(at, from, end).await? {
+            match self.compare_stretch(at, from, end, at_once).await? {
                 Stretch::End => break,
                 Stretch::Behind if behind < BEHIND_MAX => {
                     behind += 1;
@@ -133,6 +143,10 @@ impl Tail {
                 }
                 Stretch::Behind => return Err(moved(&source)),
                 Stretch::Found(to, found) => {
+                    if found.differing > 0 && at_once > ENTRIES_CLOSELY {
+                        at_once = ENTRIES_CLOSELY;
+                        continue;
+                    }
                     tries += 1;
                     if found.differing > 0 && tries < TRIES_MAX {
                         stop.unless(async {
@@ -173,7 +187,7 @@ impl Tail {
             stretches.push((reached, LogPosition::MAX));
             for (mut from, to) in stretches {
                 loop {
-                    match self.compare_stretch(at, from, to).await? {
+                    match self.compare_stretch(at, from, to, ENTRIES_AT_ONCE).await? {
                         Stretch::End => break,
                         Stretch::Behind => return Err(moved(&source)),
                         Stretch::Found(position, found) => {
@@ -200,6 +214,7 @@ impl Tail {
         at: usize,
         from: LogPosition,
         to: LogPosition,
+        at_once: usize,
     ) -> Result<Stretch> {
         let opened = Arc::clone(&self.opened);
         let pack = &opened.plan.name;
@@ -221,17 +236,16 @@ impl Tail {
             return Ok(Stretch::End);
         }
         let mut held = control::held(&mut tx, pack, &source).await?;
-        let entries_max = self.options.entries_max;
         let pending = Wish {
             cursor: cursor.clone(),
-            entries_max,
+            entries_max: at_once.max(self.options.entries_max),
             bytes_max: self.options.bytes_max,
             waiting: held.rows.clone(),
             searches: Vec::new(),
         };
         let past = Wish {
             cursor: Cursor { position: from, mark: None, ..cursor.clone() },
-            entries_max: usize::try_from(end - from).unwrap_or(entries_max).min(entries_max),
+            entries_max: usize::try_from(end - from).unwrap_or(at_once).min(at_once),
             waiting: Vec::new(),
             ..pending.clone()
         };
