@@ -125,9 +125,22 @@ enum Open {
     Object(Vec<(JsonString, Json)>, JsonString),
 }
 
+fn too_deep() -> String {
+    format!("nesting deeper than {DEPTH_MAX} levels")
+}
+
+impl ParseError {
+    /// Whether the only fault in sight is that arrays and objects nest too deeply: where the value
+    /// ends can still be found.
+    #[must_use]
+    pub fn is_too_deep(&self) -> bool {
+        self.message == too_deep()
+    }
+}
+
 fn enter(open: &mut Vec<Open>, container: Open, lexer: &Lexer<'_>) -> Result<(), ParseError> {
     if open.len() == DEPTH_MAX {
-        return Err(lexer.fault_at_token(format!("nesting deeper than {DEPTH_MAX} levels")));
+        return Err(lexer.fault_at_token(too_deep()));
     }
     open.push(container);
     Ok(())

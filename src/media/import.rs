@@ -50,9 +50,7 @@ impl<'a> Fields<'a> {
         let Some(value) = self.take(names) else {
             return Err(Refusal::new("null_not_allowed", format!("there is no {what}")));
         };
-        value
-            .as_str()
-            .ok_or_else(|| Refusal::new("wrong_type", format!("the {what} is no text of UTF-8")))
+        utf8(value, what)
     }
 
     /// What nobody took, as further members of the object `of`.
@@ -98,6 +96,13 @@ fn is_empty(value: &Json) -> bool {
     }
 }
 
+fn utf8<'a>(value: &'a Json, what: &str) -> Result<&'a str, Refusal> {
+    value.as_str().ok_or_else(|| match value {
+        Json::String(_) => Refusal::new("invalid_utf8", format!("the {what} is not UTF-8")),
+        _ => Refusal::new("wrong_type", format!("the {what} is no text")),
+    })
+}
+
 fn object(members: Vec<(&str, Option<Json>)>) -> Json {
     let there = members.into_iter().filter_map(|(name, value)| Some((name, value?)));
     Json::Object(there.map(|(name, value)| (name.as_bytes().into(), value)).collect())
@@ -119,18 +124,11 @@ pub fn item(record: &Json) -> Computed {
     let release_date = fields.take(&["release_date"]);
     let given_type = match fields.take(&["media_type"]) {
         None => None,
-        Some(given) => Some(
-            given
-                .as_str()
-                .ok_or_else(|| Refusal::new("wrong_type", "the media type is no text of UTF-8"))?,
-        ),
+        Some(given) => Some(utf8(given, "media type")?),
     };
     let (external_id, media_type) = match (given_key, given_type) {
         (Some(given), _) => {
-            let given = given
-                .as_str()
-                .ok_or_else(|| Refusal::new("wrong_type", "the key is no text of UTF-8"))?;
-            let external_id = key::external_id(given)?;
+            let external_id = key::external_id(utf8(given, "key")?)?;
             let of_key = external_id.split(':').next().unwrap_or_default().to_owned();
             if let Some(own) = given_type.map(key::media_type).filter(|own| *own != of_key) {
                 let detail = format!("the key says {of_key}, the media type {own}");

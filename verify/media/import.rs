@@ -317,3 +317,45 @@ async fn what_a_user_tracks_and_lists_goes_in_once_it_is_corrected_or_its_item_i
     assert_eq!(world.text("SELECT count(*)::text FROM interaction.list_items").await, "1");
     world.assert_clean().await;
 }
+
+#[tokio::test]
+async fn a_record_that_nests_too_deeply_or_is_not_utf8_takes_no_neighbour_along() {
+    let deep = format!("{}\"]\\\"[\"{}", "[".repeat(600), "]".repeat(600));
+    let one = |at: u32, more: &str| {
+        format!(r#"{{"external_id": "anime:n{at}:2020", "media_type": "anime", {more}}}"#)
+    };
+    let all = [
+        one(1, r#""title": "T""#),
+        one(2, &format!(r#""title": "T", "attributes": {{"deep": {deep}}}"#)),
+        one(3, r#""title": "\ud800""#),
+        one(4, r#""title": 5"#),
+        one(5, r#""title": "U""#),
+    ];
+    let world = world(&[("all.json", &format!("[{}]", all.join(",\n")))]).await;
+    world.backfill().await;
+    let reasons = "SELECT string_agg(locator || ' ' || reason, ', ' ORDER BY locator) \
+                   FROM toolkit.reject";
+    assert_eq!(
+        world.text(reasons).await,
+        "record 1 too_deep, record 2 invalid_utf8, record 3 wrong_type"
+    );
+    let stored = "SELECT string_agg(title, ' ' ORDER BY title) FROM media.media";
+    assert_eq!(world.text(stored).await, "T U");
+    world.assert_clean().await;
+    let file = world.database.folder().join("rejects.jsonl");
+    let path = file.to_str().unwrap();
+    let ids: Vec<i64> = sqlx::query_scalar("SELECT id FROM toolkit.reject")
+        .fetch_all(world.postgres.pool())
+        .await
+        .unwrap();
+    let corrected = |id: &i64| {
+        let record = item(&format!("anime:{id}:2020"), &["C"], &json!({}));
+        json!({"id": id, "record": record}).to_string()
+    };
+    let lines: Vec<String> = ids.iter().map(corrected).collect();
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    let done = world.run(&["rejects", "retry", "--pack", "media", "--file", path]);
+    assert_eq!(done.status.code(), Some(0), "{}", stdout(&done));
+    assert_eq!(world.text("SELECT count(*)::text FROM media.media").await, "5");
+    world.assert_clean().await;
+}

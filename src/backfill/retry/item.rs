@@ -22,8 +22,8 @@ pub(super) struct Kept {
     pub(super) output: String,
     pub(super) source: String,
     pub(super) locator: String,
-    pub(super) column: Option<String>,
-    pub(super) reason: String,
+    /// Whether a document could not be parsed: the fault is no single value's.
+    pub(super) is_unread: bool,
     pub(super) record: Option<Vec<u8>>,
     pub(super) sha256: Digest,
     pub(super) secret: bool,
@@ -182,7 +182,7 @@ fn array_obstacle(stream: &StreamPlan, kept: &Kept) -> Option<String> {
         return Some(format!("the whole document was refused, not a record at {pointer}"));
     }
     // Closing it would hide what was not read of the file.
-    if kept.reason == "invalid_json" && kept.column.is_none() {
+    if kept.is_unread {
         return Some("a fault in the file itself, behind which nothing was read".to_owned());
     }
     let around = stream.root_pointers();

@@ -2,7 +2,7 @@
 
 use crate::cast::Refusal;
 use crate::error::Result;
-use crate::json::{Json, Prefix, parse_prefix};
+use crate::json::{Json, ParseError, Prefix, parse_prefix};
 use crate::source::documents::outline::Outline;
 use crate::source::documents::window::{RECORD_BYTES_MAX, Window};
 use crate::source::documents::{Standing, emit, position_in};
@@ -97,6 +97,7 @@ impl ArrayReader {
                 Ok(Prefix::Incomplete) => {
                     self.window.more()?;
                 }
+                Err(fault) if fault.is_too_deep() => return self.too_deep(file, fault, visit),
                 Err(fault) => {
                     let fault = self.window.place(fault).to_string();
                     return self.lost(file, &fault, visit);
@@ -122,9 +123,57 @@ impl ArrayReader {
         Ok(paused)
     }
 
+    /// The record is refused alone: its brackets show where it ends.
+    fn too_deep(
+        &mut self,
+        file: &SourceFile,
+        fault: ParseError,
+        visit: &mut Visitor<'_>,
+    ) -> Result<Option<Position>> {
+        let fault = self.window.place(fault).to_string();
+        let Some(length) = self.extent()? else { return self.lost(file, &fault, visit) };
+        let record = self.next;
+        self.next += 1;
+        self.due = Due::Separator;
+        let mut paused = None;
+        if record >= self.from {
+            let bytes = &self.window.bytes()[..length];
+            let content = Content::Broken { bytes, refusal: Refusal::new("too_deep", fault) };
+            let offset = self.window.offset() + length as u64;
+            let position = position_in(file, record, Some(offset));
+            paused = emit(visit, file, Locator::Element(record), position, content)?;
+        }
+        self.window.consume(length);
+        Ok(paused)
+    }
+
+    /// Bytes of the array or object at hand, by its brackets and quotes alone; None if the file ends
+    /// before it does, or it is larger than a record may be.
+    fn extent(&mut self) -> Result<Option<usize>> {
+        let (mut at, mut depth) = (0, 0_u64);
+        let (mut in_string, mut is_escaped) = (false, false);
+        loop {
+            for byte in &self.window.bytes()[at..] {
+                at += 1;
+                match byte {
+                    _ if is_escaped => is_escaped = false,
+                    b'\\' if in_string => is_escaped = true,
+                    b'"' => in_string = !in_string,
+                    _ if in_string => {}
+                    b'{' | b'[' => depth += 1,
+                    b'}' | b']' if depth == 1 => return Ok(Some(at)),
+                    b'}' | b']' => depth = depth.saturating_sub(1),
+                    _ => {}
+                }
+            }
+            if at > RECORD_BYTES_MAX || !self.window.more()? {
+                return Ok(None);
+            }
+        }
+    }
+
     fn at(&self, what: &str) -> String {
-        let place =
-            crate::json::ParseError { offset: 0, line: 1, column: 1, message: what.to_owned() };
+        let place = ParseError { offset: 0, line: 1, column: 1, message: what.to_owned() };
         self.window.place(place).to_string()
     }
 
