@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::output::{self, count, facts};
+use super::output::{self, facts};
 use super::{Outcome, Output, Report};
 use crate::config::Settings;
 use crate::error::Result;
@@ -264,10 +264,9 @@ impl Wish {
     fn answer(&self) -> String {
         let (asked, run) = (&self.asked, &self.asked.run);
         if !asked.not_yet.is_empty() {
-            let late =
-                count(asked.not_yet.len() as u64, "process").replace("processs", "processes");
             return format!(
-                "; {late} still at work on a chunk: `toolkit run show {}` says how it stands",
+                "; processes still at work on a chunk: {}; `toolkit run show {}` says how it stands",
+                asked.not_yet.len(),
                 run.run
             );
         }
@@ -283,6 +282,7 @@ impl Wish {
                 format!("; it waits even so: {}", asked.paused_because.join("; "))
             }
             "resume" => String::new(),
+            _ if run.is_alive => "; its processes end within moments".to_owned(),
             _ => format!("; all of its processes have ended: {again}"),
         }
     }

@@ -98,8 +98,7 @@ impl<'a> Watch<'a> {
     /// Looks again and again; while the server is away everything stays as it was.
     pub(crate) async fn keep(&mut self, tell: &(dyn Fn(Told) + Sync)) -> Infallible {
         loop {
-            let pause = if self.standing == Standing::Pausing { SETTLE_EVERY } else { LOOK_EVERY };
-            tokio::time::sleep(pause).await;
+            self.rest().await;
             match tokio::time::timeout(LOOK_MAX, self.look(tell)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
@@ -107,6 +106,19 @@ impl<'a> Watch<'a> {
                     self.conn = None;
                 }
                 Err(_) => self.conn = None,
+            }
+        }
+    }
+
+    /// Until the next look; sooner, where the last chunk is written that was let through.
+    async fn rest(&self) {
+        if self.standing != Standing::Pausing {
+            return tokio::time::sleep(LOOK_EVERY).await;
+        }
+        for _ in 0..10 {
+            tokio::time::sleep(SETTLE_EVERY).await;
+            if self.on.gate.is_empty() {
+                return;
             }
         }
     }
@@ -140,9 +152,13 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// A session that proves the process alive.
+    /// A session that proves the process alive. It goes by another name: that it is heard of does
+    /// not say that anybody works.
     async fn session(&self) -> Result<PgConnection> {
         let mut conn = self.on.connector.dedicated().await?;
+        sqlx::query("SELECT pg_catalog.set_config('application_name', 'toolkit watch', false)")
+            .execute(&mut conn)
+            .await?;
         sqlx::query("SELECT pg_advisory_lock(hashtextextended('toolkit.process.' || $1, 0))")
             .bind(&self.process)
             .execute(&mut conn)

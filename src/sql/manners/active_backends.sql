@@ -2,4 +2,4 @@
 SELECT pg_catalog.count(*)
 FROM pg_catalog.pg_stat_activity
 WHERE backend_type = 'client backend' AND state IN ('active', 'fastpath function call')
-  AND application_name <> 'toolkit'
+  AND application_name NOT IN ('toolkit', 'toolkit watch')
