@@ -89,7 +89,8 @@ async fn copy(
     folder: &Path,
 ) -> Fallible<Copied> {
     let pack = folder.join("pack");
-    Ok(apply(settings, postgres, made, &pack, false, &Stop::new(), &|_| ()).await?)
+    let options = toolkit::backfill::Options::default();
+    Ok(apply(settings, postgres, made, &pack, &options, &Stop::new(), &|_| ()).await?)
 }
 
 async fn baseline(

@@ -1,7 +1,7 @@
 //! A person's wish to stop, as a token that long work looks at between its steps.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::watch;
 
@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct Stop {
     requested: Arc<watch::Sender<bool>>,
     muted: Arc<AtomicBool>,
+    because: Arc<OnceLock<String>>,
 }
 
 impl Default for Stop {
@@ -26,12 +27,29 @@ impl Default for Stop {
 impl Stop {
     /// A token nobody has set.
     pub fn new() -> Self {
-        Self { requested: Arc::new(watch::Sender::new(false)), muted: Arc::default() }
+        Self {
+            requested: Arc::new(watch::Sender::new(false)),
+            muted: Arc::default(),
+            because: Arc::default(),
+        }
     }
 
     /// Asks the work to stop; asking again changes nothing.
     pub fn request(&self) {
         self.requested.send_replace(true);
+    }
+
+    /// Asks the work to stop, and says who wishes it; the first reason stays.
+    pub fn request_because(&self, reason: impl Into<String>) {
+        if !self.is_requested() {
+            let _ = self.because.set(reason.into());
+        }
+        self.request();
+    }
+
+    /// Who wishes it, unless it was the person before this process.
+    pub fn because(&self) -> Option<&str> {
+        self.because.get().map(String::as_str)
     }
 
     /// Whether stopping was asked for.
@@ -44,13 +62,13 @@ impl Stop {
     pub async fn unless<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             biased;
-            () = self.wait() => Err(Self::interrupted()),
+            () = self.wait() => Err(self.interrupted()),
             done = work => done,
         }
     }
 
-    fn interrupted() -> Error {
-        Error::new(ErrorKind::Interrupted, "stopped on request")
+    fn interrupted(&self) -> Error {
+        Error::new(ErrorKind::Interrupted, self.because().unwrap_or("stopped on request"))
             .advice("what was finished is kept; run the same command again to go on")
     }
 
@@ -67,7 +85,7 @@ impl Stop {
     /// Fails with [`ErrorKind::Interrupted`] once stopping was asked for.
     pub fn check(&self) -> Result<()> {
         if self.is_requested() {
-            return Err(Self::interrupted());
+            return Err(self.interrupted());
         }
         Ok(())
     }
@@ -96,5 +114,16 @@ mod tests {
         waiting.await.unwrap();
         stop.clone().wait().await;
         assert_eq!(stop.check().unwrap_err().kind(), ErrorKind::Interrupted);
+        stop.request_because("too late to be the reason");
+        assert_eq!(stop.because(), None);
+    }
+
+    #[test]
+    fn whoever_asked_first_is_named() {
+        let stop = Stop::new();
+        stop.clone().request_because("stopped by ada");
+        stop.request_because("stopped by bob");
+        stop.request();
+        assert_eq!(stop.check().unwrap_err().detail(), "stopped by ada");
     }
 }

@@ -9,6 +9,7 @@
 //! | `count` | how many there are of something, in words |
 //! | [`config`] | flag > environment > `toolkit.toml` > default, resolved once into `Settings` |
 //! | [`error`] | the one error with its kind, detail, advice and cause |
+//! | `operator` | who runs this process, and where |
 //! | [`whole_file`] | files that are written whole or not at all |
 //! | [`interrupt`] | the wish to stop, as a token long work looks at |
 //! | [`retry`] | the one retry policy |
@@ -24,11 +25,13 @@
 //! | [`capture`] | dual-write: changes captured in `SQLite`, applied to Postgres |
 //! | [`copy`] | a `SQLite` file without a pack: types from its values, a pack written for it |
 //! | [`preflight`] | a census of the sources, and what a backfill will make of them |
+//! | [`runs`] | the runs of a database: list, show, pause, resume, stop |
 //! | [`ledger`] | reading rejects and ledger entries, acknowledging rejects |
 //! | [`parity`] | compare, sample, account, report |
 //! | [`certificate`] | what a clean verification proved, as a file that can be checked later |
 //! | [`phase`] | the phase machine: gates, evidence, cutover, rollback, acceptance |
 //! | [`live`] | for Rust applications in mid-migration: writer, router, shadow reads |
+//! | [`manners`] | kind to production: throttle, conditions to wait for, the run's own requests |
 //! | [`maintain`] | partitions ahead, retention, what waits for VACUUM or ANALYZE |
 //! | [`repair`] | reviewable repair plans and their execution |
 //! | [`media`] | the pack `media`: import transforms, smart lists, repartitioning |
@@ -64,8 +67,10 @@ pub mod json;
 pub mod ledger;
 pub mod live;
 pub mod maintain;
+pub mod manners;
 pub mod media;
 pub mod migrate;
+mod operator;
 pub mod pack;
 pub mod parity;
 pub mod phase;
@@ -74,6 +79,7 @@ pub mod qdrant;
 pub mod query;
 pub mod repair;
 pub mod retry;
+pub mod runs;
 pub mod source;
 pub mod store;
 pub mod unified;

@@ -60,9 +60,44 @@ async fn sessions_are_pinned_whatever_the_database_would_have_them_be() {
             assert_eq!(noticed == "1s", is_linux, "a killed client is not noticed: {noticed}");
         }
     }
+    let mut listener = postgres.connector().listen("any").await.unwrap();
+    for (setting, value) in
+        [("application_name", "toolkit"), ("statement_timeout", "0"), ("lock_timeout", "1234ms")]
+    {
+        let found: String = sqlx::query_scalar("SELECT current_setting($1)")
+            .bind(setting)
+            .fetch_one(&mut listener)
+            .await
+            .unwrap();
+        assert_eq!(found, value, "{setting} of a session that listens");
+    }
+    drop(listener);
     drop(pooled);
     dedicated.close().await.unwrap();
     postgres.close().await.unwrap();
+}
+
+#[test]
+fn sessions_are_made_in_one_place_that_sets_their_limits_and_their_name() {
+    let mut folders = vec![std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs")
+                && !path.ends_with("store/postgres.rs")
+            {
+                let text = std::fs::read_to_string(&path).unwrap();
+                for way in ["PgPoolOptions", "PgConnection::connect", "PgPool::connect"] {
+                    assert!(!text.contains(way), "{}: {way}", path.display());
+                }
+                files += 1;
+            }
+        }
+    }
+    assert!(files > 100);
 }
 
 async fn show(connection: &mut PgConnection, setting: &str) -> String {

@@ -38,6 +38,7 @@ mod json_oracle;
 mod live;
 mod live_migration;
 mod maintain;
+mod manners;
 mod media;
 mod migrate;
 mod migrate_command;

@@ -26,6 +26,7 @@ use crate::backfill::{Event, is_passing, pause, release_exclusive, require_exclu
 use crate::cast::Refusal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
+use crate::manners::{Amount, Gate, Manners, Rate, Told, Watch, Watched};
 use crate::pack::join_error;
 use crate::store::{Connector, Postgres};
 
@@ -46,11 +47,19 @@ pub struct Options {
     /// Hear entries again that are known: what is missing in Postgres is filled in, what differs is
     /// proposed to review.
     pub again: bool,
+    /// How fast it may write, and when it has to wait.
+    pub manners: Manners,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { restart: false, entries_max: 256, resolves: true, again: false }
+        Self {
+            restart: false,
+            entries_max: 256,
+            resolves: true,
+            again: false,
+            manners: Manners::default(),
+        }
     }
 }
 
@@ -93,11 +102,28 @@ pub async fn run(
     let connector = postgres.connector();
     let mut conn = connector.dedicated().await?;
     require_exclusive(&mut conn, &preparation.pack).await?;
-    let mut run =
-        Run { connector, conn, preparation, stop, id: String::new(), corrected: HashSet::new() };
+    let manners = &preparation.options.manners;
+    let gate = Gate::new(manners);
+    let watching = (connector.clone(), gate.clone());
+    let (id, corrected) = (String::new(), HashSet::new());
+    let mut run = Run { connector, conn, preparation, stop, gate, id, corrected };
     let resumed = run.begin().await?;
     run.corrected = retry::corrected(&mut run.conn).await?.into_iter().collect();
-    let done = run.ingest(on_event).await;
+    let run_id = run.id.clone();
+    let (connector, gate) = watching;
+    let watched = Watched { connector, run_id: &run_id, workers: 1, manners, gate, stop };
+    let tell = |told: Told| on_event(Event::from(told));
+    let done = match Watch::start(watched, &tell).await {
+        Ok(mut watch) => {
+            let done = tokio::select! {
+                done = run.ingest(on_event) => done,
+                never = watch.keep(&tell) => match never {},
+            };
+            watch.end().await;
+            done
+        }
+        Err(error) => Err(error),
+    };
     let (rate, resolution) = match done {
         Ok(done) => done,
         Err(error) => {
@@ -121,6 +147,8 @@ struct Run<'a> {
     conn: PgConnection,
     preparation: &'a Preparation,
     stop: &'a Stop,
+    /// Asked before each group is written.
+    gate: Gate,
     /// In `toolkit.run`.
     id: String,
     /// Records that are stored corrected.
@@ -150,6 +178,19 @@ impl Run<'_> {
         Ok((rate, Some(resolution)))
     }
 
+    /// Of a group; small enough to come in even portions under a throttle.
+    fn limits(&self) -> GroupLimits {
+        let options = &self.preparation.options;
+        let portion = |most: usize, rate: Rate| most.min(rate.portion());
+        let (mut entries_max, mut bytes_max) = (options.entries_max.max(1), GROUP_BYTES_MAX);
+        match options.manners.throttle {
+            Some(rate @ Rate::Rows(_)) => entries_max = portion(entries_max, rate),
+            Some(rate @ Rate::Bytes(_)) => bytes_max = portion(bytes_max, rate),
+            None => {}
+        }
+        GroupLimits { entries_max, bytes_max }
+    }
+
     /// Reads an artifact from where it was left; returns the entries of this process.
     async fn artifact(
         &mut self,
@@ -165,10 +206,7 @@ impl Run<'_> {
         };
         let mut entries = 0;
         if !is_done {
-            let limits = GroupLimits {
-                entries_max: self.preparation.options.entries_max.max(1),
-                bytes_max: GROUP_BYTES_MAX,
-            };
+            let limits = self.limits();
             let redactor = Arc::clone(&self.preparation.redactor);
             let (mut groups, thread) =
                 reader::start(artifact.source.clone(), from, redactor, limits);
@@ -176,6 +214,9 @@ impl Run<'_> {
                 self.stop.check()?;
                 self.remember_header(&group, &mut shared).await?;
                 entries += group.items.len() as u64;
+                let amount = amount(&group.items);
+                let admitted = async { Ok(self.gate.admit(amount).await) };
+                let pass = self.stop.unless(admitted).await?;
                 let place = Place {
                     run_id: "",
                     corrected: &HashSet::new(),
@@ -186,6 +227,7 @@ impl Run<'_> {
                     number,
                 };
                 number = self.group(place, &group.items, on_event).await?;
+                drop(pass);
             }
             thread.await.map_err(join_error)??;
             self.end_of_file(&artifact.file, number).await?;
@@ -276,4 +318,10 @@ impl Run<'_> {
             }
         }
     }
+}
+
+/// What a group costs under a throttle.
+fn amount(items: &[Item]) -> Amount {
+    let bytes = items.iter().map(|item| item.bytes.len() as u64).sum();
+    Amount { rows: items.len() as u64, bytes }
 }

@@ -12,6 +12,7 @@ use crate::derive::{
     Derived, Deriver, Fate, LedgerEntry, RejectEntry, note_entries, reject_entries, skip_entries,
 };
 use crate::error::Result;
+use crate::manners::{Amount, Rate};
 use crate::pack::plan::StreamPlan;
 use crate::source::{Flow, Locator, Position, SourceRecord, StreamSource};
 
@@ -38,6 +39,20 @@ impl ChunkLimits {
         Self {
             records_max: self.records_max.min((50_000 / workers).max(1)),
             bytes_max: (self.bytes_max / workers).max(64 << 10),
+        }
+    }
+
+    /// Limits of chunks that come in even portions under a throttle.
+    #[must_use]
+    pub fn throttled(self, rate: Option<Rate>) -> Self {
+        match rate {
+            None => self,
+            Some(rate @ Rate::Rows(_)) => {
+                Self { records_max: self.records_max.min(rate.portion()), ..self }
+            }
+            Some(rate @ Rate::Bytes(_)) => {
+                Self { bytes_max: self.bytes_max.min(rate.portion()), ..self }
+            }
         }
     }
 }
@@ -169,6 +184,12 @@ pub fn read_chunk(
 }
 
 impl Chunk {
+    /// What it costs under a throttle.
+    pub(super) fn amount(&self) -> Amount {
+        let bytes = self.outputs.iter().map(|output| output.buffer.len() as u64).sum();
+        Amount { rows: self.counts.read, bytes }
+    }
+
     /// Its records and rows, for questions about them.
     pub(super) fn shallow(&self) -> Self {
         let outputs = self.outputs.iter().map(|output| OutputRows {

@@ -13,6 +13,7 @@ use crate::backfill::pack_lock::is_alive;
 use crate::backfill::resume::{Unfinished, resumable};
 use crate::config::Settings;
 use crate::error::{Error, ErrorKind, Result};
+use crate::manners::Manners;
 use crate::pack::plan::OutputPlan;
 use crate::pack::units::InferredUnit;
 use crate::pack::{OpenedPack, Pack, source_guards_key};
@@ -37,6 +38,8 @@ pub struct Options {
     pub snapshot: Option<Arc<Snapshot>>,
     /// Switch the targets' user triggers off for what is written.
     pub disable_triggers: bool,
+    /// How fast it may write, and when it has to wait.
+    pub manners: Manners,
 }
 
 /// Workers where nobody says how many: one a core, four at most. A worker is a reader thread here
@@ -109,6 +112,7 @@ pub async fn prepare(
     let mut opened =
         crate::pack::open_for(settings, postgres, pack, roots, &options.streams).await?;
     let mut conn = postgres.dedicated().await?;
+    options.manners.check(&mut conn).await?;
     let is_captured = captured::is_captured(&mut conn, &opened.plan.name).await?;
     if is_captured && options.snapshot.is_none() {
         let mut inputs = std::mem::take(&mut opened.discovered.inputs);

@@ -23,6 +23,7 @@ use crate::backfill::stream::{Work, copy};
 use crate::backfill::write::Sifting;
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
+use crate::manners::{Gate, Told, Watch, Watched};
 use crate::pack::units::InferredUnit;
 use crate::retry::{is_passing, pause};
 use crate::source::StreamSource;
@@ -52,6 +53,22 @@ pub enum Event {
     },
     /// The stream is done.
     StreamDone,
+    /// No further chunk is written for now.
+    Paused {
+        /// Why.
+        reason: String,
+    },
+    /// Chunks are written again.
+    Resumed,
+}
+
+impl From<Told> for Event {
+    fn from(told: Told) -> Self {
+        match told {
+            Told::Paused(reason) => Self::Paused { reason },
+            Told::Resumed => Self::Resumed,
+        }
+    }
 }
 
 /// What a run did.
@@ -126,9 +143,29 @@ pub async fn run(
     if started.role == Role::Joined {
         on_event(Event::Joined { run_id: started.run_id.clone() });
     }
+    let gate = Gate::new(&preparation.options.manners);
+    let watched = Watched {
+        connector: connector.clone(),
+        run_id: &started.run_id,
+        workers: preparation.workers,
+        manners: &preparation.options.manners,
+        gate: gate.clone(),
+        stop,
+    };
+    let tell = |told: Told| on_event(Event::from(told));
     let mut crew = Vec::new();
-    let mut leader = Leader { connector, conn, preparation, run_id: &started.run_id, stop };
-    let outcome = leader.load(&mut crew, on_event).await;
+    let mut leader = Leader { connector, conn, preparation, run_id: &started.run_id, gate, stop };
+    let outcome = match Watch::start(watched, &tell).await {
+        Ok(mut watch) => {
+            let outcome = tokio::select! {
+                outcome = leader.load(&mut crew, on_event) => outcome,
+                never = watch.keep(&tell) => match never {},
+            };
+            watch.end().await;
+            outcome
+        }
+        Err(error) => Err(error),
+    };
     dismiss(crew, &preparation.pack).await;
     let (rates, summary) = match outcome {
         Ok(done) => done,
@@ -149,6 +186,7 @@ struct Leader<'a> {
     conn: PgConnection,
     preparation: &'a Preparation,
     run_id: &'a str,
+    gate: Gate,
     stop: &'a Stop,
 }
 
@@ -170,9 +208,12 @@ impl Leader<'_> {
         }
         let (preparation, run_id, stop) = (self.preparation, self.run_id, self.stop);
         let connector = self.connector.clone();
+        let gate = self.gate.clone();
+        let pass = stop.unless(async { Ok(gate.pass().await) }).await?;
         let summary = self
             .steadily(async |conn| finish(conn, &connector, preparation, run_id, stop).await)
             .await?;
+        drop(pass);
         Ok((rates, summary))
     }
 
@@ -195,7 +236,7 @@ impl Leader<'_> {
             }
             on_event(event);
         };
-        let workers = self.preparation.workers;
+        let (workers, options) = (self.preparation.workers, &self.preparation.options);
         let sources = opened.open_sources(stream.index)?;
         for (source, records) in sources.into_iter().zip(&stream.source_records) {
             let work = Work {
@@ -210,9 +251,10 @@ impl Leader<'_> {
                     .collect(),
                 initial_load,
                 sifting: outputs.iter().map(|_| Sifting::default()).collect(),
-                disable_triggers: self.preparation.options.disable_triggers,
+                disable_triggers: options.disable_triggers,
                 is_captured: self.preparation.is_captured,
-                limits: self.preparation.options.limits.shared_by(workers),
+                limits: options.limits.shared_by(workers).throttled(options.manners.throttle),
+                gate: self.gate.clone(),
                 stop: self.stop.clone(),
                 oversize: Arc::new(Semaphore::new(1)),
                 failed: Stop::new(),

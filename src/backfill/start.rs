@@ -11,6 +11,7 @@ use crate::backfill::resume::{Unfinished, joinable, resumable, settings_json};
 use crate::backfill::write::to_json;
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
+use crate::operator::user_at_host;
 use crate::store::Connector;
 use crate::store::catalog::Table;
 
@@ -105,13 +106,16 @@ async fn begin(
             into_empty.push(stream);
         }
         sqlx::query(
-            "INSERT INTO toolkit.stream_state AS s (run_id, stream, initial_load, state) \
-             VALUES ($1::uuid, $2, $3, 'planned') ON CONFLICT (run_id, stream) DO UPDATE \
-             SET initial_load = EXCLUDED.initial_load WHERE s.state = 'planned'",
+            "INSERT INTO toolkit.stream_state AS s \
+               (run_id, stream, initial_load, state, records_expected) \
+             VALUES ($1::uuid, $2, $3, 'planned', $4) ON CONFLICT (run_id, stream) DO UPDATE \
+             SET initial_load = EXCLUDED.initial_load, \
+                 records_expected = EXCLUDED.records_expected WHERE s.state = 'planned'",
         )
         .bind(&run_id)
         .bind(&stream.stream)
         .bind(initial_load)
+        .bind(i64::try_from(stream.records).ok())
         .execute(&mut *conn)
         .await?;
     }
@@ -128,14 +132,11 @@ async fn begin(
 }
 
 async fn resume_run(conn: &mut PgConnection, run_id: String) -> Result<String> {
-    sqlx::query(
-        "UPDATE toolkit.run SET status = 'running', error = NULL, finished_at = NULL, pid = $2 \
-         WHERE run_id = $1::uuid",
-    )
-    .bind(&run_id)
-    .bind(i32::try_from(std::process::id()).ok())
-    .execute(conn)
-    .await?;
+    sqlx::query(include_str!("../sql/backfill/resume_run.sql"))
+        .bind(&run_id)
+        .bind(i32::try_from(std::process::id()).ok())
+        .execute(conn)
+        .await?;
     Ok(run_id)
 }
 
@@ -165,6 +166,7 @@ async fn begin_run(conn: &mut PgConnection, preparation: &Preparation) -> Result
         .bind(to_json(&inputs)?)
         .bind(env!("CARGO_PKG_VERSION"))
         .bind(i32::try_from(std::process::id()).ok())
+        .bind(user_at_host())
         .execute(conn)
         .await?;
     Ok(run_id)

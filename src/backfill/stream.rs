@@ -16,6 +16,7 @@ use crate::backfill::write::{Place, Sifting, write_chunk};
 use crate::derive::Deriver;
 use crate::error::Result;
 use crate::interrupt::Stop;
+use crate::manners::{Gate, Pass};
 use crate::pack::{OpenedPack, join_error};
 use crate::retry::{is_passing, pause};
 use crate::source::{Position, StreamSource};
@@ -38,6 +39,8 @@ pub(super) struct Work {
     pub(super) disable_triggers: bool,
     pub(super) is_captured: bool,
     pub(super) limits: ChunkLimits,
+    /// Asked before each chunk is written.
+    pub(super) gate: Gate,
     pub(super) stop: Stop,
     /// One for all workers: of chunks that a single record makes larger than their share, one at
     /// a time is on its way to the store.
@@ -124,6 +127,7 @@ impl Work {
             if self.failed.is_requested() {
                 return Ok(());
             }
+            self.until_open().await?;
             let lease = take(worker, self.field()).await;
             let copied = match lease {
                 Ok(Taken::Done) => return Ok(()),
@@ -190,6 +194,7 @@ impl Work {
             };
             let Some(chunk) = chunk else { return Ok(()) };
             let chunk = chunk?;
+            let Some(pass) = self.admit(worker, &lease, &chunk).await? else { return Ok(()) };
             let place = Place {
                 pack: plan,
                 stream: &plan.streams[self.stream],
@@ -209,6 +214,7 @@ impl Work {
                 self.lost(&lease);
                 return Ok(());
             };
+            drop(pass);
             *committed += 1;
             lease.chunk_no += 1;
             // Nobody listens any more only where the run itself was dropped.
@@ -217,6 +223,42 @@ impl Work {
                 return Ok(());
             }
         }
+    }
+
+    /// Waits until the chunk may be written, and keeps it meanwhile; None: it is not to be written.
+    async fn admit(
+        &self,
+        worker: &mut Worker,
+        lease: &Lease,
+        chunk: &Chunk,
+    ) -> Result<Option<Pass>> {
+        let mut admission = std::pin::pin!(self.gate.admit(chunk.amount()));
+        loop {
+            tokio::select! {
+                biased;
+                pass = &mut admission => return Ok(Some(pass)),
+                () = self.stop.wait() => return Ok(None),
+                () = self.failed.wait() => return Ok(None),
+                () = tokio::time::sleep(RENEW_EVERY) => {}
+            }
+            if !renew(worker, self.field(), lease).await? {
+                self.lost(lease);
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Asks nobody for a chunk that could not be written now.
+    async fn until_open(&self) -> Result<()> {
+        self.stop
+            .unless(async {
+                tokio::select! {
+                    () = self.gate.opened() => {}
+                    () = self.failed.wait() => {}
+                }
+                Ok(())
+            })
+            .await
     }
 
     /// How far documents were rescanned before these are read; None: they are not.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::manners::ManneredArgs;
 use super::progress::Progress;
 use super::{Outcome, Output, Report, backfill_documents, output};
 use crate::backfill::{self, Options, Preparation, StreamReport};
@@ -69,6 +70,12 @@ views, tables WITHOUT ROWID, tables whose rows may share a key in the target, an
 triggers, further unique keys or foreign keys into themselves, where the order of rows matters.
 Default and 4 at most without --workers: one worker a core; more pay where the server has more cores.
 
+Beside a working application --throttle limits how fast it writes, and --max-load, --max-lag,
+--pause-file and --pause-while have it wait; `toolkit run pause|resume|stop` do so from another
+terminal, for all processes of the run. What waits has its next chunk in memory, and neither a
+transaction nor a lock of a table nor a read of a source; its leases stay its own. The reason is said
+once, and when it goes on. A condition that cannot be answered counts as true.
+
 The pack anime reads enriched artifacts and the offline database (JSON, JSON lines) entry by entry,
 up to 256 of them or 2 MiB in a transaction. An entry whose canonical JSON is known is skipped. What an
 artifact may change of an anime by itself is in pack.toml; the rest waits in `toolkit review`. Edges
@@ -81,6 +88,9 @@ Examples:
   toolkit backfill --pack unified --source /data/app
   toolkit backfill --pack unified --source /data/app --workers 8
   toolkit backfill --pack unified --source /data/app --snapshot
+  toolkit backfill --pack unified --source /data/app --throttle 5000/s --max-load 8 --max-lag 10s
+  toolkit backfill --pack unified --source /data/app --pause-while 'SELECT EXISTS (SELECT FROM
+    public.jobs WHERE is_running)' --pause-file /run/no-backfill
   toolkit backfill --pack ./my-pack --source app.db --stream orders
   toolkit --format json backfill --pack unified --source /data/app | jq .streams")]
 // Flags of a command line, each a choice of its own.
@@ -126,6 +136,8 @@ pub struct Args {
     /// filled in, what it holds otherwise waits in `toolkit review`
     #[arg(long)]
     pub(super) again: bool,
+    #[command(flatten)]
+    pub(super) manners: ManneredArgs,
     /// Rejects that still count as success: a number, or a percentage of the records read
     #[arg(long, value_name = "N|P%", default_value = "0", value_parser = tolerance)]
     pub(super) max_rejects: Tolerance,
@@ -218,6 +230,7 @@ async fn with_postgres(
         workers: args.workers.map_or(0, usize::from),
         snapshot,
         disable_triggers: args.disable_triggers,
+        manners: args.manners.manners(),
     };
     let preparation = backfill::prepare(settings, postgres, pack, &roots, options).await?;
     if args.dry_run {
@@ -319,6 +332,7 @@ pub(super) fn resumable(error: Error, args: &Args) -> Error {
     if args.snapshot {
         more.push(" --snapshot".to_owned());
     }
+    more.extend(args.manners.words(|word| shell_word(word.as_ref())));
     let resume = format!(
         "resume with: toolkit backfill --pack {} {}{}",
         shell_word(args.pack.as_ref()),
@@ -327,8 +341,8 @@ pub(super) fn resumable(error: Error, args: &Args) -> Error {
     );
     match error.kind() {
         ErrorKind::Interrupted => {
-            Error::new(ErrorKind::Interrupted, "stopped on request; committed chunks are kept")
-                .advice(resume)
+            let detail = format!("{}; committed chunks are kept", error.detail());
+            Error::new(ErrorKind::Interrupted, detail).advice(resume)
         }
         ErrorKind::StoreUnreachable
         | ErrorKind::StoreConflict

@@ -57,6 +57,7 @@ async fn with_postgres(
     let options = Options {
         restart: args.restart,
         again: args.again,
+        manners: args.manners.manners(),
         entries_max: args.chunk_records.map_or(default.entries_max, |n| n as usize),
         ..default
     };

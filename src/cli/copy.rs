@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use super::manners::ManneredArgs;
 use super::progress::Progress;
 use super::{Outcome, Output, Report, output};
+use crate::backfill;
 use crate::config::Settings;
 use crate::copy::{self, Asked, BadText, Copied, Dangling, Options, Plan, TablePlan};
 use crate::error::{Error, ErrorKind, Result};
@@ -31,6 +33,9 @@ indexes), foreign keys that rows break (--dangling), views, triggers, virtual ta
 shadow tables.
 
 Passwords in URLs are stored as ***, with a ledger entry, unless --keep-secrets is given.
+
+--throttle, --max-load, --max-lag, --pause-file and --pause-while are kind to a server that others use,
+as `toolkit backfill --help` says; so is `toolkit run pause|resume|stop` from another terminal.
 
 Run it again: an interrupted copy goes on where it was, a finished one is compared again and takes
 new rows along. A schema with tables of the same names from elsewhere is refused.
@@ -62,6 +67,8 @@ pub struct Args {
     /// Start over instead of resuming an unfinished copy whose file has changed since
     #[arg(long)]
     restart: bool,
+    #[command(flatten)]
+    manners: ManneredArgs,
 }
 
 /// What may be decided about a plan.
@@ -202,9 +209,13 @@ async fn with_postgres(
     let folder = settings.state_dir.join("copies").join(&plan.pack);
     let progress = Progress::new(output);
     let on_event = |event| progress.show(event);
+    let options = backfill::Options {
+        restart: args.restart,
+        manners: args.manners.manners(),
+        ..backfill::Options::default()
+    };
     let done =
-        copy::apply(settings, postgres, plan, &folder, args.restart, output.stop(), &on_event)
-            .await;
+        copy::apply(settings, postgres, plan, &folder, &options, output.stop(), &on_event).await;
     let copied = match done {
         Ok(copied) => copied,
         // The source is not what it was: that is a finding about it, not a failure to run.
@@ -223,8 +234,8 @@ fn resumable(error: Error) -> Error {
     let again = "run the same command again to go on where it was";
     match error.kind() {
         ErrorKind::Interrupted => {
-            Error::new(ErrorKind::Interrupted, "stopped on request; what was copied is kept")
-                .advice(again)
+            let detail = format!("{}; what was copied is kept", error.detail());
+            Error::new(ErrorKind::Interrupted, detail).advice(again)
         }
         ErrorKind::StoreUnreachable | ErrorKind::StoreExhausted | ErrorKind::Io => {
             let advice = match error.advice_text() {

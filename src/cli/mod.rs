@@ -37,9 +37,11 @@ pub mod repair;
 pub mod resolve;
 pub mod reverse;
 pub mod review;
+pub mod run;
 pub mod sidecar;
 pub mod verify_parity;
 
+mod manners;
 mod migrate_lint;
 mod preflight;
 mod progress;
@@ -165,6 +167,8 @@ enum Command {
     Outbox(outbox::Args),
     /// Where a pack stands between SQLite and Postgres: status, advance, rollback, history, accept
     Phase(phase::Args),
+    /// What runs here: list, show, pause, resume, stop
+    Run(run::Args),
     /// Make differences good: a plan to review, then its execution
     Repair(repair::Args),
     /// Ask a question that a pack's documents ask, by name
@@ -209,6 +213,7 @@ impl Command {
             Self::Outbox(args) => outbox::run(args, settings, output).await,
             Self::Phase(args) => phase::run(args, settings, output).await,
             Self::Repair(args) => repair::run(args, settings, output).await,
+            Self::Run(args) => run::run(args, settings, output).await,
             Self::Query(args) => query::run(args, settings, output).await,
             Self::Media(args) => Box::pin(media::run(args, settings, output)).await,
             Self::Graph(args) => graph::run(args, settings, output).await,

@@ -25,6 +25,7 @@ struct State {
     rejects: u64,
     started: Instant,
     last_line: Instant,
+    paused_at: Option<Instant>,
 }
 
 impl<'a> Progress<'a> {
@@ -38,6 +39,7 @@ impl<'a> Progress<'a> {
             rejects: 0,
             started: now,
             last_line: now,
+            paused_at: None,
         };
         Self { output, state: Mutex::new(state) }
     }
@@ -61,6 +63,14 @@ impl<'a> Progress<'a> {
                     state.last_line = Instant::now();
                     self.line(&state);
                 }
+            }
+            Event::Paused { reason } => {
+                state.paused_at = Some(Instant::now());
+                state.bar.suspend(|| self.output.note(format!("paused: {reason}")));
+            }
+            Event::Resumed => {
+                let seconds = state.paused_at.take().map_or(0, |at| at.elapsed().as_secs());
+                state.bar.suspend(|| self.output.note(format!("goes on, after {seconds} s")));
             }
             Event::StreamDone => {
                 state.bar.finish_and_clear();

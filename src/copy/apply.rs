@@ -143,13 +143,13 @@ fn as_written(kept: &str, now: &str) -> bool {
 /// Writes the pack into `folder`, creates the tables, copies every row and compares every row.
 ///
 /// Kill it anywhere and call it again: it goes on where it was. A finished copy is read again,
-/// changes nothing, and is verified again.
+/// changes nothing, and is verified again. Of `options`, the streams are the plan's.
 pub async fn apply(
     settings: &Settings,
     postgres: &Postgres,
     mut plan: Plan,
     folder: &Path,
-    restart: bool,
+    options: &backfill::Options,
     stop: &Stop,
     on_event: &(dyn Fn(backfill::Event) + Sync),
 ) -> Result<Copied> {
@@ -167,15 +167,16 @@ pub async fn apply(
     write(&plan, folder)?;
     let set = set(&plan, &plan.migration)?;
     let migrations = migrate::plan(&mut conn, std::slice::from_ref(&set)).await?;
-    let options = migrate::Options { stop: stop.clone(), ..migrate::Options::default() };
-    migrate::apply(&mut conn, &migrations, &options).await?;
+    let migrating = migrate::Options { stop: stop.clone(), ..migrate::Options::default() };
+    migrate::apply(&mut conn, &migrations, &migrating).await?;
     conn.close().await?;
     phase::require(postgres, &plan.pack, Work::Backfill).await?;
     let pack = Pack::find(&folder.to_string_lossy())?;
     let roots = vec![plan.source.clone()];
     let options = backfill::Options {
-        restart: restart || standing == Standing::Forgotten,
-        ..backfill::Options::default()
+        streams: Vec::new(),
+        restart: options.restart || standing == Standing::Forgotten,
+        ..options.clone()
     };
     let preparation = backfill::prepare(settings, postgres, pack.clone(), &roots, options).await?;
     let copied = backfill::run(postgres, &preparation, stop, on_event).await?;

@@ -39,6 +39,7 @@ const BUILTIN: &[BuiltinPack] = &[
             "toolkit/V9__maintain.sql",
             "toolkit/V10__files_and_seals.sql",
             "toolkit/V11__corrected.sql",
+            "toolkit/V12__run_control.sql",
         ],
     ),
     (

@@ -7,6 +7,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::operator::user_at_host;
 
 /// Every change of phase or route sends a notification there, with the pack's name.
 pub const CHANNEL: &str = "toolkit_phase";
@@ -269,7 +270,7 @@ pub(super) async fn transition_in(
         .bind(transition.to.route().name())
         .bind(transition.from.number())
         .bind(transition.kind.name())
-        .bind(os_user())
+        .bind(user_at_host())
         .bind(&transition.reason)
         .bind(transition.evidence.to_string())
         .execute(&mut *conn)
@@ -280,17 +281,6 @@ pub(super) async fn transition_in(
         .execute(&mut *conn)
         .await?;
     lock_state(conn, pack).await
-}
-
-/// The operating system's user and host, for the history.
-fn os_user() -> String {
-    let user = nix::unistd::User::from_uid(nix::unistd::getuid())
-        .ok()
-        .flatten()
-        .map_or_else(|| nix::unistd::getuid().to_string(), |user| user.name);
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = host.trim();
-    if host.is_empty() { user } else { format!("{user}@{host}") }
 }
 
 /// A line of a pack's history.

@@ -169,9 +169,11 @@ impl Connector {
 
     /// A connection that hears what is notified on `channel`.
     pub async fn listen(&self, channel: &str) -> Result<PgListener> {
+        let session = self.session;
         let pool = PgPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(self.connect_timeout)
+            .after_connect(move |connection, _| Box::pin(session.pin(connection)))
             .connect_lazy_with(self.options.clone());
         let mut listener = PgListener::connect_with(&pool).await?;
         listener.listen(channel).await?;

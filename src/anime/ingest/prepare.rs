@@ -69,6 +69,7 @@ pub async fn prepare(
     let mut conn = postgres.dedicated().await?;
     crate::migrate::require_current(&mut conn, crate::migrate::CONTROL_PACK).await?;
     crate::migrate::require_current(&mut conn, PACK).await?;
+    options.manners.check(&mut conn).await?;
     let artifacts = artifacts(&mut conn, pack, roots).await?;
     let mut preparation = Preparation {
         pack: pack.name().to_owned(),

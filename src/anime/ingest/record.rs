@@ -15,6 +15,7 @@ use crate::anime::sidecar;
 use crate::anime::store::Artifact;
 use crate::backfill::to_json;
 use crate::error::{Error, ErrorKind, Result};
+use crate::operator::user_at_host;
 use crate::source::Position;
 
 impl Run<'_> {
@@ -27,14 +28,11 @@ impl Run<'_> {
             prepared.unfinished(&mut self.conn).await?
         };
         if let Some(run_id) = resumes {
-            sqlx::query(
-                "UPDATE toolkit.run SET status = 'running', error = NULL, finished_at = NULL, \
-                 pid = $2 WHERE run_id = $1::uuid",
-            )
-            .bind(&run_id)
-            .bind(i32::try_from(std::process::id()).ok())
-            .execute(&mut self.conn)
-            .await?;
+            sqlx::query(include_str!("../../sql/backfill/resume_run.sql"))
+                .bind(&run_id)
+                .bind(i32::try_from(std::process::id()).ok())
+                .execute(&mut self.conn)
+                .await?;
             self.id = run_id;
             return Ok(true);
         }
@@ -57,6 +55,7 @@ impl Run<'_> {
             .bind(to_json(&prepared.inputs())?)
             .bind(env!("CARGO_PKG_VERSION"))
             .bind(i32::try_from(std::process::id()).ok())
+            .bind(user_at_host())
             .execute(&mut self.conn)
             .await?;
         Ok(false)

@@ -1,0 +1,10 @@
+//! The runs of a database, as their own tables tell: what runs, how far it is, and the wish that
+//! it pause, go on or stop. A wish is a row; the run's processes look at it about once a second.
+
+mod ask;
+mod list;
+mod show;
+
+pub use ask::{Asked, pause, resume, stop};
+pub use list::{Filter, Run, find, list};
+pub use show::{Detail, Process, StreamProgress, show};
