@@ -24,6 +24,7 @@
 //! | [`capture`] | dual-write: changes captured in `SQLite`, applied to Postgres |
 //! | [`copy`] | a `SQLite` file without a pack: types from its values, a pack written for it |
 //! | [`preflight`] | a census of the sources, and what a backfill will make of them |
+//! | [`export`] | a pack's tables as a portable archive, and back |
 //! | [`ledger`] | reading rejects and ledger entries, acknowledging rejects |
 //! | [`parity`] | compare, sample, account, report |
 //! | [`certificate`] | what a clean verification proved, as a file that can be checked later |
@@ -58,6 +59,7 @@ pub mod demo;
 pub mod derive;
 pub mod doctor;
 pub mod error;
+pub mod export;
 pub mod graph;
 pub mod interrupt;
 pub mod json;
