@@ -54,8 +54,8 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// How rows are written
-    #[arg(long = "as", value_enum, value_name = "FORMAT", default_value = "jsonl")]
-    format: DataFormat,
+    #[arg(long = "as", value_enum, value_name = "FORM", default_value = "jsonl")]
+    rows_as: DataFormat,
     /// Replace the finished archive that is there
     #[arg(long)]
     overwrite: bool,
@@ -69,7 +69,7 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
     let (pack, set) = pack_of(&args)?;
     let options = ExportOptions {
         folder: args.out,
-        format: args.format,
+        format: args.rows_as,
         overwrite: args.overwrite,
         sidecar: args.sidecar,
     };

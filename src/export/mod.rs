@@ -6,7 +6,6 @@
 //! manifest.json            what it is, written last: a folder without it is no archive
 //! SHA256SUMS               of every other file; `sha256sum -c SHA256SUMS` checks it too
 //! data/001-SCHEMA.TABLE.jsonl, .csv     a file a table, rows in key order
-//! data/rows.sqlite         or all tables in one file, and backfill/pack.toml to read it with
 //! pack/pack.toml           the mapping
 //! pack/V1__*.sql ...       the migrations
 //! sidecar/*                a sidecar, where one was given

@@ -154,6 +154,8 @@ impl<'o> Place<'o> {
             let detail = format!("another export is writing to {}", folder.display());
             return Err(Error::new(ErrorKind::Busy, detail).advice("wait for it, or name another"));
         }
+        // Another export may have ended between the look at the folder and the lock.
+        check_folder(folder, options.overwrite)?;
         // What is there from now on is no archive, whatever happens.
         for name in [MANIFEST, SUMS] {
             remove(&folder.join(name))?;
@@ -326,6 +328,13 @@ impl<'o> Place<'o> {
             }
             if !listed.iter().any(|path| path.starts_with(&part)) {
                 fs::remove_dir(&part).map_err(|error| unwritable(&part, error))?;
+            }
+        }
+        let entries = fs::read_dir(folder).map_err(|error| unwritable(folder, error))?;
+        for entry in entries {
+            let entry = entry.map_err(|error| unwritable(folder, error))?;
+            if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+                remove(&entry.path())?;
             }
         }
         write_whole(&folder.join(SUMS), manifest.sums(text).as_bytes())?;
