@@ -130,7 +130,7 @@ async fn killed_anywhere_an_export_and_an_import_reach_the_same_end_when_run_aga
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     done(&from, &arguments);
     let undisturbed = began.elapsed();
-    for part in 1..5_u32 {
+    for part in [2_u32, 4] {
         let out = from.folder().join(format!("killed{part}"));
         let arguments = export(&out);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -145,7 +145,7 @@ async fn killed_anywhere_an_export_and_an_import_reach_the_same_end_when_run_aga
     let began = Instant::now();
     done(&first, &["import", archive]);
     let undisturbed = began.elapsed();
-    for part in 1..5_u32 {
+    for part in [2_u32, 4] {
         let to = TestDatabase::create().await;
         killed(&to, &["import", archive], undisturbed * part / 6);
         // The server takes a moment to see that a client is gone.
