@@ -29,6 +29,8 @@ NULL and the empty text stay apart: null and \"\" in JSON lines, nothing and \"\
 gives equal bytes: no moment, host or version of the server is written. Generated columns are left
 out, sequences too: an import moves them past the keys.
 
+What schema toolkit remembers (rejects, ledger, phase, runs) stays behind.
+
 An export that was stopped or killed goes on when it is run again: tables that did not change since
 keep their file. The folder is an archive only when it has its manifest. One that is finished is
 replaced with --overwrite only.
