@@ -26,6 +26,7 @@
 //! | [`copy`] | a `SQLite` file without a pack: types from its values, a pack written for it |
 //! | [`preflight`] | a census of the sources, and what a backfill will make of them |
 //! | [`runs`] | the runs of a database: list, show, pause, resume, stop |
+//! | [`export`] | a pack's tables as a portable archive, and back |
 //! | [`ledger`] | reading rejects and ledger entries, acknowledging rejects |
 //! | [`parity`] | compare, sample, account, report |
 //! | [`certificate`] | what a clean verification proved, as a file that can be checked later |
@@ -61,6 +62,7 @@ pub mod demo;
 pub mod derive;
 pub mod doctor;
 pub mod error;
+pub mod export;
 pub mod graph;
 pub mod interrupt;
 pub mod json;

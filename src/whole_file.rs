@@ -72,9 +72,15 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 fn unwritable(path: &Path, error: std::io::Error) -> Error {
+    let advice = match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            "make room on that disk, or name a file on another, and run the same command again"
+        }
+        _ => "name a file in a folder that exists and that you may write to",
+    };
     Error::new(ErrorKind::Io, format!("{} cannot be written: {error}", path.display()))
         .because(error)
-        .advice("name a file in a folder that exists and that you may write to")
+        .advice(advice)
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ mod dirt;
 mod doctor;
 mod dual_write;
 mod embedded;
+mod export;
 mod failures;
 mod graph;
 mod hostile_schemas;

@@ -9,6 +9,7 @@ use crate::backfill::Preparation;
 use crate::cast::PgType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::plan::{OutputPlan, PackPlan};
+use crate::store::catalog::{Column, Table};
 use crate::store::{quote_ident, sql};
 
 /// What became of the sequences.
@@ -46,32 +47,59 @@ pub(super) async fn move_sequences<'o>(
     conn: &mut PgConnection,
     outputs: impl Iterator<Item = &'o OutputPlan>,
 ) -> Result<Sequences> {
-    let mut done = Sequences::default();
-    // Sequence, and what draws from it: quoted table and column.
-    let mut drawn: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
+    let mut drawn = Drawn::default();
     for output in outputs {
         for position in 0..output.columns.len() {
             let Some(column) = output.catalog_column(position) else { continue };
-            let Some(sequence) = &column.sequence else { continue };
-            // A default such as 'A' || nextval(...) draws from it without being its value.
-            let is_number = matches!(
-                column.ty,
-                PgType::Int2 | PgType::Int4 | PgType::Int8 | PgType::Numeric(_)
-            );
-            if !is_number {
-                continue;
-            }
-            let user = (output.table.sql_name(), quote_ident(&column.name));
-            let users = drawn.entry(sequence.clone()).or_default();
-            if !users.contains(&user) {
-                users.push(user);
-            }
+            drawn.add(&output.table, column);
         }
     }
-    for (sequence, users) in &drawn {
-        set(conn, sequence, users, &mut done).await?;
+    drawn.set_all(conn).await
+}
+
+/// Moves the sequences behind every column of `tables` past the values there are: those that were
+/// moved, with their new value, and what somebody should know about the others.
+pub async fn sequences_of_tables(
+    conn: &mut PgConnection,
+    tables: impl Iterator<Item = &Table>,
+) -> Result<(BTreeMap<String, i64>, Vec<String>)> {
+    let mut drawn = Drawn::default();
+    for table in tables {
+        for column in &table.columns {
+            drawn.add(table, column);
+        }
     }
-    Ok(done)
+    let done = drawn.set_all(conn).await?;
+    Ok((done.moved, done.notes))
+}
+
+/// Sequences, and what draws from each: quoted table and column.
+#[derive(Default)]
+struct Drawn(BTreeMap<String, Vec<(String, String)>>);
+
+impl Drawn {
+    fn add(&mut self, table: &Table, column: &Column) {
+        let Some(sequence) = &column.sequence else { return };
+        // A default such as 'A' || nextval(...) draws from it without being its value.
+        let is_number =
+            matches!(column.ty, PgType::Int2 | PgType::Int4 | PgType::Int8 | PgType::Numeric(_));
+        if !is_number {
+            return;
+        }
+        let user = (table.sql_name(), quote_ident(&column.name));
+        let users = self.0.entry(sequence.clone()).or_default();
+        if !users.contains(&user) {
+            users.push(user);
+        }
+    }
+
+    async fn set_all(&self, conn: &mut PgConnection) -> Result<Sequences> {
+        let mut done = Sequences::default();
+        for (sequence, users) in &self.0 {
+            set(conn, sequence, users, &mut done).await?;
+        }
+        Ok(done)
+    }
 }
 
 async fn set(

@@ -20,7 +20,9 @@ mod demo_anime;
 pub mod doctor;
 pub mod dual_write;
 pub mod embedded;
+pub mod export;
 pub mod graph;
+pub mod import;
 pub mod init;
 pub mod ledger;
 pub mod maintain;
@@ -175,6 +177,10 @@ enum Command {
     Query(query::Args),
     /// Bounded questions to the graph of anime: neighbors, k-hop, path, compare, lineage
     Graph(graph::Args),
+    /// A pack's tables as a portable archive: JSON lines or CSV, with digests
+    Export(export::Args),
+    /// Bring an archive into an empty database, and prove that it arrived
+    Import(import::Args),
     /// Measure on your own data: graph
     Bench(bench::Args),
     /// Make partitions ahead, remove what retention no longer keeps, report what waits
@@ -217,6 +223,8 @@ impl Command {
             Self::Query(args) => query::run(args, settings, output).await,
             Self::Media(args) => Box::pin(media::run(args, settings, output)).await,
             Self::Graph(args) => graph::run(args, settings, output).await,
+            Self::Export(args) => Box::pin(export::run(args, settings, output)).await,
+            Self::Import(args) => Box::pin(import::run(args, settings, output)).await,
             Self::Bench(args) => bench::run(args, settings, output).await,
             Self::Maintain(args) => maintain::run(args, settings, output).await,
             Self::Reverse(args) => Box::pin(reverse::run(args, settings, output)).await,

@@ -23,6 +23,45 @@ impl Token {
     }
 }
 
+/// The table that `CREATE TABLE` makes, as (schema, name); None of a temporary one and of every
+/// other statement.
+pub(super) fn created_table(tokens: &[Token]) -> Option<(String, String)> {
+    let rest = after_words(tokens, &["create"])?;
+    let rest = after_words(rest, &["unlogged"]).unwrap_or(rest);
+    let rest = after_words(rest, &["table"])?;
+    let rest = after_words(rest, &["if", "not", "exists"]).unwrap_or(rest);
+    Some(table_name(rest)?.0)
+}
+
+/// What `ALTER TABLE ... RENAME TO` makes of a table.
+pub(super) fn renamed_table(tokens: &[Token]) -> Option<(String, String)> {
+    let rest = after_words(tokens, &["alter", "table"])?;
+    let rest = after_words(rest, &["if", "exists"]).unwrap_or(rest);
+    let rest = after_words(rest, &["only"]).unwrap_or(rest);
+    let ((schema, _), rest) = table_name(rest)?;
+    let ((_, name), _) = table_name(after_words(rest, &["rename", "to"])?)?;
+    Some((schema, name))
+}
+
+fn after_words<'t>(tokens: &'t [Token], words: &[&str]) -> Option<&'t [Token]> {
+    let is_there =
+        tokens.len() >= words.len() && tokens.iter().zip(words).all(|(token, word)| token.is(word));
+    is_there.then(|| &tokens[words.len()..])
+}
+
+/// `name` or `schema.name`; without a schema it is in `public`.
+fn table_name(tokens: &[Token]) -> Option<((String, String), &[Token])> {
+    let name = |at: usize| match tokens.get(at)? {
+        Token::Word(name) | Token::Quoted(name) => Some(name.clone()),
+        _ => None,
+    };
+    let first = name(0)?;
+    if tokens.get(1) == Some(&Token::Symbol('.')) {
+        return Some(((first, name(2)?), &tokens[3..]));
+    }
+    Some((("public".to_owned(), first), &tokens[1..]))
+}
+
 /// Reads tokens from `sql`, skipping whitespace and comments.
 struct Lexer<'a> {
     sql: &'a str,

@@ -280,6 +280,20 @@ impl MigrationSet {
         Ok(Self { pack: pack.to_owned(), migrations })
     }
 
+    /// The tables its files make, and what they rename them to, as (schema, name); some may have
+    /// been dropped again. Tables made by code inside the files are not among them.
+    #[must_use]
+    pub fn tables_made(&self) -> Vec<(String, String)> {
+        let mut made = Vec::new();
+        for statement in self.migrations.iter().flat_map(Migration::statements) {
+            let renamed = lexer::renamed_table(&statement.tokens);
+            made.extend(lexer::created_table(&statement.tokens).or(renamed));
+        }
+        made.sort();
+        made.dedup();
+        made
+    }
+
     /// The pack's history table; safe to write into SQL, since the pack's name was checked.
     pub(super) fn history_table(&self) -> String {
         format!("{CONTROL_PACK}.migrations_{}", self.pack)
