@@ -13,11 +13,11 @@ pub(super) struct ManneredArgs {
     /// together; chunks are then a quarter of a second's each
     #[arg(long, value_name = "RATE")]
     throttle: Option<Rate>,
-    /// Wait while a replica replays later than this (500ms, 10s, 2m); needs pg_read_all_stats
+    /// Wait while a replica replays later than this (500ms, 10s, 2m); needs `pg_read_all_stats`
     #[arg(long, value_name = "DURATION", value_parser = lag)]
     max_lag: Option<Duration>,
     /// Wait while more than N sessions of the server, other than the toolkit's own, are active;
-    /// needs pg_read_all_stats
+    /// needs `pg_read_all_stats`
     #[arg(long, value_name = "N")]
     max_load: Option<u32>,
     /// Wait while this file is there

@@ -201,7 +201,7 @@ impl Command {
         match self {
             Self::Copy(args) => copy::run(args, settings, output).await,
             Self::Init(args) => init::run(args, output).await,
-            Self::Demo(args) => demo::run(args, settings, output).await,
+            Self::Demo(args) => Box::pin(demo::run(args, settings, output)).await,
             Self::Doctor(args) => doctor::run(args, settings, output).await,
             Self::Embedded(args) => embedded::run(args, settings, output).await,
             Self::Migrate(args) => migrate::run(args, settings, output).await,
@@ -213,7 +213,7 @@ impl Command {
             Self::Rejects(args) => rejects::run(args, settings, output).await,
             Self::Ledger(args) => ledger::run(args, settings, output).await,
             Self::DualWrite(args) => dual_write::run(args, settings, output).await,
-            Self::VerifyParity(args) => verify_parity::run(args, settings, output).await,
+            Self::VerifyParity(args) => Box::pin(verify_parity::run(args, settings, output)).await,
             Self::Parity(args) => parity::run(args, settings, output).await,
             Self::Certificate(args) => certificate::run(args, settings, output).await,
             Self::Outbox(args) => outbox::run(args, settings, output).await,

@@ -95,7 +95,7 @@ impl Manners {
                 Ok(true) => causes.push(Cause::File(path.clone())),
                 Ok(false) => {}
                 Err(error) => {
-                    causes.push(Cause::Unknown { option: "--pause-file", why: error.to_string() })
+                    causes.push(Cause::Unknown { option: "--pause-file", why: error.to_string() });
                 }
             }
         }

@@ -146,9 +146,8 @@ impl<'a> Watch<'a> {
             conn.close().await?;
             Ok::<(), crate::error::Error>(())
         };
-        match tokio::time::timeout(LOOK_MAX, noted).await {
-            Ok(Err(error)) => tracing::debug!("the process's end is not recorded: {error}"),
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(error)) = tokio::time::timeout(LOOK_MAX, noted).await {
+            tracing::debug!("the process's end is not recorded: {error}");
         }
     }
 
