@@ -142,9 +142,11 @@ impl Manifest {
     /// The text of `SHA256SUMS`; `text` is the manifest's.
     pub(super) fn sums(&self, text: &str) -> String {
         let own = hex::encode(crate::canonical::sha256(text.as_bytes()));
-        let mut sums: String =
-            self.files.iter().map(|file| format!("{}  {}\n", file.sha256, file.name)).collect();
-        sums.push_str(&format!("{own}  {MANIFEST}\n"));
+        let files = self.files.iter().map(|file| (file.sha256.as_str(), file.name.as_str()));
+        let mut sums = String::new();
+        for (sha256, name) in files.chain([(own.as_str(), MANIFEST)]) {
+            sums.push_str(&format!("{sha256}  {name}\n"));
+        }
         sums
     }
 

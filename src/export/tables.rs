@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
 use crate::migrate::MigrationSet;
 use crate::pack::Pack;
+use crate::pack::manifest::StreamManifest;
 use crate::store::catalog::{Column, Table, split_name};
 use crate::store::quote_ident;
 
@@ -26,7 +27,7 @@ pub(super) async fn of_pack(
     set: Option<&MigrationSet>,
 ) -> Result<Vec<Table>> {
     let mut targets = BTreeSet::new();
-    for output in pack.manifest.streams.iter().flat_map(|stream| stream.views()) {
+    for output in pack.manifest.streams.iter().flat_map(StreamManifest::views) {
         targets.insert(split_name(output.target.get_ref())?);
     }
     let mut names = targets.clone();
