@@ -32,6 +32,7 @@ pub mod outbox;
 pub mod output;
 pub mod pack;
 pub mod parity;
+mod parity_text;
 pub mod phase;
 pub mod ping;
 pub mod rejects;
