@@ -228,7 +228,8 @@ impl Report for Applied {
         }
         let would_be = if self.is_rehearsal { "would be " } else { "" };
         if queued > 0 {
-            text.push_str(&format!("\n{queued} points {would_be}queued in the outbox"));
+            let points = output::count(queued, "point");
+            text.push_str(&format!("\n{points} {would_be}queued in the outbox"));
         }
         if self.kept > 0 {
             text.push_str(&format!("\n{} {would_be}kept as Postgres holds them{KEPT}", self.kept));

@@ -102,7 +102,7 @@ async fn three_stores_agree_after_ingestion_and_what_is_changed_behind_them_is_f
     let plan = hold(&world, &["repair", "plan", "--run", run, "--out", "plan.json"], 0);
     assert!(plan.contains("requeue") && plan.contains("sidecar write"), "{plan}");
     let dry = hold(&world, &["repair", "apply", "plan.json", "--dry-run"], 0);
-    assert!(dry.contains("1 points queued"), "{dry}");
+    assert!(dry.contains("1 point would be queued"), "{dry}");
     assert_eq!(verify(&world, "qdrant", 1)["stores"][0]["on_the_way"], 0);
     hold(&world, &["repair", "apply", "plan.json"], 0);
     let waiting = verify(&world, "qdrant", 1);
