@@ -14,7 +14,6 @@ mod shared;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use rusqlite::types::ValueRef;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 use toolkit::backfill::{self, Options};
@@ -25,7 +24,7 @@ use toolkit::pack::Pack;
 use toolkit::store::embedded::Embedded;
 use toolkit::store::{Postgres, sql};
 
-use shared::{Fallible, peak_mib, scratch, vacuum};
+use shared::{Fallible, peak_mib, scratch, vacuum, write_csv};
 
 /// One stream under measurement.
 struct Case {
@@ -99,7 +98,9 @@ async fn measure(
     let mut conn = postgres.dedicated().await?;
     toolkit::migrate::up(&mut conn, &["unified"], &toolkit::migrate::Options::default()).await?;
     let csv = scratch.join(format!("{}.csv", case.stream));
-    let bytes = write_csv(&source.join("sqlite").join(case.file), case, &csv)?;
+    let file = source.join("sqlite").join(case.file);
+    write_csv(&file, &format!("SELECT {} FROM {}", case.columns, case.stream), &csv)?;
+    let bytes = std::fs::metadata(&file)?.len();
     println!("\n{} rows of {} ({} MiB of SQLite)", case.rows, case.table, bytes >> 20);
 
     let baseline = copy_baseline(&mut conn, case, environment, &csv).await?;
@@ -238,27 +239,4 @@ async fn run(
     assert_eq!(report.read, case.rows as u64, "rows read");
     assert_eq!(report.rejects, 0, "rejects");
     Ok(seconds)
-}
-
-/// The rows as `\copy` wants them; returns the size of the SQLite file.
-fn write_csv(sqlite: &Path, case: &Case, csv: &Path) -> Fallible<u64> {
-    let connection = rusqlite::Connection::open(sqlite)?;
-    let mut statement =
-        connection.prepare(&format!("SELECT {} FROM {}", case.columns, case.stream))?;
-    let columns = statement.column_count();
-    let mut writer = csv::WriterBuilder::new().has_headers(false).from_path(csv)?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        for column in 0..columns {
-            match row.get_ref(column)? {
-                ValueRef::Null => writer.write_field("\\N")?,
-                ValueRef::Integer(number) => writer.write_field(number.to_string())?,
-                ValueRef::Real(number) => writer.write_field(number.to_string())?,
-                ValueRef::Text(text) | ValueRef::Blob(text) => writer.write_field(text)?,
-            }
-        }
-        writer.write_record(None::<&[u8]>)?;
-    }
-    writer.flush()?;
-    Ok(std::fs::metadata(sqlite)?.len())
 }

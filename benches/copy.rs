@@ -15,7 +15,6 @@ use std::path::Path;
 use std::time::Instant;
 
 use criterion::Criterion;
-use rusqlite::types::ValueRef;
 use sqlx::Connection as _;
 use toolkit::config::{Database, Settings};
 use toolkit::copy::{Copied, Options, apply, plan};
@@ -24,7 +23,7 @@ use toolkit::interrupt::Stop;
 use toolkit::store::embedded::Embedded;
 use toolkit::store::{Postgres, sql};
 
-use shared::{Fallible, is_short, peak_mib, scratch};
+use shared::{Fallible, is_short, peak_mib, scratch, write_csv};
 
 fn main() -> Fallible<()> {
     let rows = if is_short() { 50_000 } else { 1_000_000 };
@@ -60,7 +59,7 @@ async fn side_by_side(folder: &Path, file: &Path, rows: usize) -> Fallible<()> {
     assert!(copied.is_clean, "the copy is clean");
     assert_eq!(copied.backfill.read, rows as u64, "rows read");
     let csv = folder.join("rows.csv");
-    write_csv(file, &csv)?;
+    write_csv(file, "SELECT * FROM token_usage", &csv)?;
     let environment = lease.client_environment();
     let baseline = baseline(&postgres, &environment, &csv).await?;
     println!("{rows} rows of token_usage");
@@ -111,26 +110,4 @@ async fn baseline(
         .status()?;
     assert!(status.success(), "psql \\copy failed");
     Ok(started.elapsed().as_secs_f64())
-}
-
-/// The rows as `\copy` wants them.
-fn write_csv(sqlite: &Path, csv: &Path) -> Fallible<()> {
-    let connection = rusqlite::Connection::open(sqlite)?;
-    let mut statement = connection.prepare("SELECT * FROM token_usage")?;
-    let columns = statement.column_count();
-    let mut writer = csv::WriterBuilder::new().has_headers(false).from_path(csv)?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        for column in 0..columns {
-            match row.get_ref(column)? {
-                ValueRef::Null => writer.write_field("\\N")?,
-                ValueRef::Integer(number) => writer.write_field(number.to_string())?,
-                ValueRef::Real(number) => writer.write_field(number.to_string())?,
-                ValueRef::Text(text) | ValueRef::Blob(text) => writer.write_field(text)?,
-            }
-        }
-        writer.write_record(None::<&[u8]>)?;
-    }
-    writer.flush()?;
-    Ok(())
 }

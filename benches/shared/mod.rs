@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use rusqlite::types::ValueRef;
 use sqlx::postgres::PgConnection;
 use toolkit::config::Settings;
 use toolkit::store::{Postgres, sql};
@@ -66,4 +67,26 @@ pub(crate) fn peak_mib() -> Fallible<u64> {
 pub(crate) fn median(mut seconds: Vec<f64>) -> f64 {
     seconds.sort_by(f64::total_cmp);
     seconds[seconds.len() / 2]
+}
+
+/// The rows of a query to an `SQLite` file, as `\copy` wants them.
+pub(crate) fn write_csv(sqlite: &Path, query: &str, csv: &Path) -> Fallible<()> {
+    let connection = rusqlite::Connection::open(sqlite)?;
+    let mut statement = connection.prepare(query)?;
+    let columns = statement.column_count();
+    let mut writer = csv::WriterBuilder::new().has_headers(false).from_path(csv)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        for column in 0..columns {
+            match row.get_ref(column)? {
+                ValueRef::Null => writer.write_field("\\N")?,
+                ValueRef::Integer(number) => writer.write_field(number.to_string())?,
+                ValueRef::Real(number) => writer.write_field(number.to_string())?,
+                ValueRef::Text(text) | ValueRef::Blob(text) => writer.write_field(text)?,
+            }
+        }
+        writer.write_record(None::<&[u8]>)?;
+    }
+    writer.flush()?;
+    Ok(())
 }

@@ -22,6 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
 use crate::pack::{Pack, upkeep};
 use crate::phase::{self, Phase};
+use crate::runs::chore;
 
 /// What is to be done, or, once it was applied, what was done.
 #[derive(Debug, Serialize)]
@@ -73,10 +74,14 @@ pub async fn apply(conn: &mut PgConnection, mut upkeep: Upkeep, stop: &Stop) -> 
         let detail = format!("an upkeep of the pack {} is running", upkeep.pack);
         return Err(Error::new(ErrorKind::Busy, detail).advice("wait for it; nothing was changed"));
     }
-    let run_id = begin_run(conn, &upkeep.pack).await?;
+    let run_id = chore::begin(conn, "maintain", &upkeep.pack, &serde_json::json!({})).await?;
     upkeep.run_id = Some(run_id.clone());
     let done = apply_all(conn, &mut upkeep, &run_id, stop).await;
-    end_run(conn, &run_id, &upkeep, done.as_ref().err()).await?;
+    let counts = serde_json::json!({
+        "partitions": upkeep.partitions.iter().map(PartitionPlan::made).sum::<usize>(),
+        "rows_removed": upkeep.retention.iter().map(|policy| policy.removed).sum::<u64>(),
+    });
+    chore::end(conn, &run_id, &counts, done.as_ref().err()).await?;
     sqlx::query("SELECT pg_advisory_unlock(hashtextextended('toolkit.maintain.' || $1, 0))")
         .bind(&upkeep.pack)
         .execute(conn)
@@ -97,59 +102,4 @@ async fn apply_all(
         remove::apply(conn, &upkeep.pack, run_id, policy, stop).await?;
     }
     Ok(())
-}
-
-/// Runs that a crash left are ended: their lock is free.
-async fn begin_run(conn: &mut PgConnection, pack: &str) -> Result<String> {
-    sqlx::query(
-        "UPDATE toolkit.run SET status = 'failed', finished_at = now(), error = 'it was killed' \
-         WHERE pack = $1 AND command = 'maintain' AND status = 'running'",
-    )
-    .bind(pack)
-    .execute(&mut *conn)
-    .await?;
-    let run_id = uuid::Uuid::new_v4().to_string();
-    sqlx::query(
-        "INSERT INTO toolkit.run (run_id, command, pack, status, tool_version, pid) \
-         VALUES ($1::uuid, 'maintain', $2, 'running', $3, $4)",
-    )
-    .bind(&run_id)
-    .bind(pack)
-    .bind(env!("CARGO_PKG_VERSION"))
-    .bind(i32::try_from(std::process::id()).unwrap_or_default())
-    .execute(conn)
-    .await?;
-    Ok(run_id)
-}
-
-async fn end_run(
-    conn: &mut PgConnection,
-    run_id: &str,
-    upkeep: &Upkeep,
-    error: Option<&Error>,
-) -> Result<()> {
-    let status = match error.map(Error::kind) {
-        None => "completed",
-        Some(ErrorKind::Interrupted) => "interrupted",
-        Some(_) => "failed",
-    };
-    let counts = serde_json::json!({
-        "partitions": upkeep.partitions.iter().map(PartitionPlan::made).sum::<usize>(),
-        "rows_removed": upkeep.retention.iter().map(|policy| policy.removed).sum::<u64>(),
-    });
-    let ended = sqlx::query(
-        "UPDATE toolkit.run SET status = $2, finished_at = now(), error = $3, counts = $4::jsonb \
-         WHERE run_id = $1::uuid",
-    )
-    .bind(run_id)
-    .bind(status)
-    .bind(error.map(Error::detail))
-    .bind(counts.to_string())
-    .execute(conn)
-    .await;
-    match (ended, error) {
-        // The first failure is the one to tell.
-        (_, Some(_)) | (Ok(_), None) => Ok(()),
-        (Err(error), None) => Err(error.into()),
-    }
 }

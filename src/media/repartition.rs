@@ -15,6 +15,7 @@ use sqlx::PgConnection;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
+use crate::runs::chore;
 
 pub use catalog::{MODULUS_MAX, PartitionSplit, plan};
 
@@ -68,7 +69,8 @@ pub async fn apply(
         return Err(Error::new(ErrorKind::Busy, "a repartitioning is running")
             .advice("wait for it; nothing was changed"));
     }
-    let run_id = begin_run(conn, plan.modulus).await?;
+    let settings = serde_json::json!({ "modulus": plan.modulus });
+    let run_id = chore::begin(conn, "media repartition", "media", &settings).await?;
     plan.run_id = Some(run_id.clone());
     let mut done = Ok(());
     for split in &mut plan.splits {
@@ -79,7 +81,14 @@ pub async fn apply(
             break;
         }
     }
-    end_run(conn, &run_id, &plan, done.as_ref().err()).await?;
+    let splits: Vec<&PartitionSplit> =
+        plan.splits.iter().filter(|split| split.rows.is_some()).collect();
+    let counts = serde_json::json!({
+        "partitions": splits.len(),
+        "rows": splits.iter().filter_map(|split| split.rows).sum::<u64>(),
+        "splits": splits,
+    });
+    chore::end(conn, &run_id, &counts, done.as_ref().err()).await?;
     sqlx::query("SELECT pg_advisory_unlock(hashtextextended('toolkit.media.repartition', 0))")
         .execute(conn)
         .await?;
@@ -102,61 +111,4 @@ async fn one(
     split.digest = Some(sums.digest);
     report(Progress { partition: &split.partition, rows: sums.rows, is_done: true });
     Ok(())
-}
-
-async fn begin_run(conn: &mut PgConnection, modulus: u32) -> Result<String> {
-    sqlx::query(
-        "UPDATE toolkit.run SET status = 'failed', finished_at = now(), error = 'it was killed' \
-         WHERE command = 'media repartition' AND status = 'running'",
-    )
-    .execute(&mut *conn)
-    .await?;
-    let run_id = uuid::Uuid::new_v4().to_string();
-    sqlx::query(
-        "INSERT INTO toolkit.run (run_id, command, pack, status, tool_version, pid, settings) \
-         VALUES ($1::uuid, 'media repartition', 'media', 'running', $2, $3, \
-                 jsonb_build_object('modulus', $4::integer))",
-    )
-    .bind(&run_id)
-    .bind(env!("CARGO_PKG_VERSION"))
-    .bind(i32::try_from(std::process::id()).unwrap_or_default())
-    .bind(i32::try_from(modulus).unwrap_or_default())
-    .execute(conn)
-    .await?;
-    Ok(run_id)
-}
-
-async fn end_run(
-    conn: &mut PgConnection,
-    run_id: &str,
-    plan: &Repartition,
-    error: Option<&Error>,
-) -> Result<()> {
-    let status = match error.map(Error::kind) {
-        None => "completed",
-        Some(ErrorKind::Interrupted) => "interrupted",
-        Some(_) => "failed",
-    };
-    let done: Vec<&PartitionSplit> =
-        plan.splits.iter().filter(|split| split.rows.is_some()).collect();
-    let counts = serde_json::json!({
-        "partitions": done.len(),
-        "rows": done.iter().filter_map(|split| split.rows).sum::<u64>(),
-        "splits": done,
-    });
-    let ended = sqlx::query(
-        "UPDATE toolkit.run SET status = $2, finished_at = now(), error = $3, counts = $4::jsonb \
-         WHERE run_id = $1::uuid",
-    )
-    .bind(run_id)
-    .bind(status)
-    .bind(error.map(Error::detail))
-    .bind(counts.to_string())
-    .execute(conn)
-    .await;
-    match (ended, error) {
-        (Err(fault), None) => Err(fault.into()),
-        // The error that ended the run is the one to show.
-        _ => Ok(()),
-    }
 }

@@ -2,6 +2,7 @@
 //! it pause, go on or stop. A wish is a row; the run's processes look at it about once a second.
 
 mod ask;
+pub(crate) mod chore;
 mod list;
 mod show;
 
