@@ -12,8 +12,9 @@ use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
 use super::chunk::{Chunk, OutputRows, RowRef};
-use super::held::{Group, Settling};
-use super::write::{Place, to_json};
+use super::early::EARLY;
+use super::held::{Group, Settling, WAITING};
+use super::write::Place;
 use crate::canonical::Digest;
 use crate::error::Result;
 use crate::pack::OpenedPack;
@@ -294,11 +295,25 @@ pub(super) fn without(chunk: &Chunk, place: &Place<'_>, applied: &Applied) -> Ch
 /// Lets the rows go that wait for others and have changed since they were read: whoever applied
 /// them has them. The session holds the capture lock.
 pub(super) async fn drop_held(conn: &mut PgConnection, settling: &Settling<'_>) -> Result<()> {
-    for group in settling.groups(conn, "waiting").await? {
+    drop_changed(conn, settling, WAITING, "all").await
+}
+
+/// The same of rows that were stored, and would be filled in with what they were.
+pub(super) async fn drop_early(conn: &mut PgConnection, settling: &Settling<'_>) -> Result<()> {
+    drop_changed(conn, settling, EARLY, EARLY).await
+}
+
+async fn drop_changed(
+    conn: &mut PgConnection,
+    settling: &Settling<'_>,
+    state: &str,
+    pages: &str,
+) -> Result<()> {
+    for group in settling.groups(conn, state).await? {
         let mut last = 0;
-        while let Some(page) = settling.page(conn, &group, "all", last).await? {
+        while let Some(page) = settling.page(conn, &group, pages, last).await? {
             last = page.ids.last().copied().unwrap_or(i64::MAX);
-            drop_page(conn, settling, &group, &page).await?;
+            drop_page(conn, settling, &group, &page, state).await?;
         }
     }
     Ok(())
@@ -309,6 +324,7 @@ async fn drop_page(
     settling: &Settling<'_>,
     group: &Group,
     page: &super::held::Page,
+    state: &str,
 ) -> Result<()> {
     let place = settling.place(group);
     let mut tx = conn.begin().await?;
@@ -322,7 +338,8 @@ async fn drop_page(
             ids.push(*id);
         }
     }
-    if !ids.is_empty() {
+    // Those stored early are counted as inserted, and were.
+    if !ids.is_empty() && state == WAITING {
         let mut counts = super::held::chunk_counts(&mut tx, &place).await?;
         let rows = match group.output {
             0 => &mut counts.records,
@@ -330,18 +347,9 @@ async fn drop_page(
         };
         rows.held = rows.held.saturating_sub(ids.len() as u64);
         rows.superseded += ids.len() as u64;
-        sqlx::query(
-            "UPDATE toolkit.chunk SET counts = $5::jsonb WHERE run_id = $1::uuid AND stream = $2 \
-             AND source = $3 AND chunk_no = $4 AND span = $6",
-        )
-        .bind(place.run_id)
-        .bind(&place.stream.name)
-        .bind(place.source)
-        .bind(place.chunk_no)
-        .bind(to_json(&counts)?)
-        .bind(place.span)
-        .execute(&mut *tx)
-        .await?;
+        super::held::set_counts(&mut tx, &place, &counts).await?;
+    }
+    if !ids.is_empty() {
         sqlx::query("DELETE FROM toolkit.held_row WHERE id = ANY($1)")
             .bind(ids)
             .execute(&mut *tx)

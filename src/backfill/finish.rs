@@ -13,7 +13,7 @@ use crate::backfill::prepare::Preparation;
 use crate::backfill::resume::show;
 use crate::backfill::sequences::{Sequences, set_sequences};
 use crate::backfill::write::to_json;
-use crate::backfill::{captured, content, held, indexes};
+use crate::backfill::{captured, content, early, held, indexes, recall};
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
 use crate::pack::{OpenedPack, join_error};
@@ -77,12 +77,20 @@ async fn end_once(
             .advice("run the same command again to go on"));
         }
     }
-    held::settle(conn, preparation, run_id, stop)
-        .await
-        .map_err(|error| error.context("rows that waited for others"))?;
+    let waited = |error: Error| error.context("rows that waited for others");
+    let mut built_indexes = Vec::new();
+    let settling = held::Settling { preparation, run_id, stop };
+    held::settle(conn, &settling).await.map_err(waited)?;
+    while early::fill_in(conn, &settling).await.map_err(waited)? > 0 {
+        // To take rows out without the indexes of foreign keys could take for ever.
+        built_indexes.extend(indexes::restore(connector, preparation.workers).await?);
+        recall::call_back(conn, &settling).await.map_err(waited)?;
+        held::settle(conn, &settling).await.map_err(waited)?;
+    }
+    built_indexes.extend(indexes::restore(connector, preparation.workers).await?);
     let Sequences { moved, notes } = set_sequences(conn, preparation).await?;
     let summary = Summary {
-        built_indexes: indexes::restore(connector, preparation.workers).await?,
+        built_indexes,
         sequences: moved,
         sequence_notes: notes,
         changed_sources: changed_sources(preparation).await?,

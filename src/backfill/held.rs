@@ -51,12 +51,16 @@ pub(super) fn take_orphans(written: &mut Written) -> Vec<RowRef> {
     orphans.into_iter().map(|(row, _)| row).collect()
 }
 
+/// The state of rows that wait for their parents.
+pub(super) const WAITING: &str = "waiting";
+
 /// Holds rows of a chunk back, in its transaction.
 pub(super) async fn store(
     tx: &mut PgConnection,
     place: &Place<'_>,
     scene: &Scene<'_>,
     rows: &[RowRef],
+    state: &str,
 ) -> Result<()> {
     let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
     for part in rows.chunks(1000) {
@@ -74,6 +78,7 @@ pub(super) async fn store(
             .bind(part.iter().map(|row| scene.fields(row).to_vec()).collect::<Vec<_>>())
             .bind(place.span)
             .bind(scene.chunk.position)
+            .bind(state)
             .execute(&mut *tx)
             .await?;
     }
@@ -90,6 +95,13 @@ pub(super) struct Group {
     pub(super) chunk_no: i64,
     pub(super) output: usize,
     initial_load: bool,
+}
+
+impl Group {
+    /// The records' own rows of a chunk of a first load.
+    pub(super) fn of(stream: usize, source: &str, span: i32, chunk_no: i64) -> Self {
+        Self { stream, source: source.to_owned(), span, chunk_no, output: 0, initial_load: true }
+    }
 }
 
 /// Rows of one group that are in memory. Each stands for a record of its own.
@@ -113,36 +125,26 @@ pub(super) struct Settling<'a> {
 }
 
 /// Stores or refuses every held row of the run; none is left.
-pub(super) async fn settle(
-    conn: &mut PgConnection,
-    preparation: &Preparation,
-    run_id: &str,
-    stop: &Stop,
-) -> Result<()> {
-    let settling = Settling { preparation, run_id, stop };
+pub(super) async fn settle(conn: &mut PgConnection, settling: &Settling<'_>) -> Result<()> {
+    let preparation = settling.preparation;
     let pack = &preparation.opened.plan.name;
     if preparation.is_captured {
         // Captured changes wait for as long as this takes, so that none comes in between.
         capture_lock::keep(conn, pack).await?;
-        captured::drop_held(conn, &settling).await?;
+        captured::drop_held(conn, settling).await?;
     }
-    let settled = settle_all(conn, preparation, run_id, &settling).await;
+    let settled = settle_all(conn, settling).await;
     if preparation.is_captured {
         capture_lock::release(conn, pack).await?;
     }
     settled
 }
 
-async fn settle_all(
-    conn: &mut PgConnection,
-    preparation: &Preparation,
-    run_id: &str,
-    settling: &Settling<'_>,
-) -> Result<()> {
+async fn settle_all(conn: &mut PgConnection, settling: &Settling<'_>) -> Result<()> {
     // A run that was given up left rows that a later one reads again.
     sqlx::query("DELETE FROM toolkit.held_row WHERE pack = $1 AND run_id <> $2::uuid")
-        .bind(&preparation.opened.plan.name)
-        .bind(run_id)
+        .bind(&settling.preparation.opened.plan.name)
+        .bind(settling.run_id)
         .execute(&mut *conn)
         .await?;
     loop {
@@ -206,6 +208,7 @@ impl Settling<'_> {
             worker: "",
             sifting: &[],
             direct: &[],
+            early: &[],
             initial_load: group.initial_load,
             holds: true,
             disable_triggers: self.preparation.options.disable_triggers,
@@ -340,18 +343,7 @@ impl Settling<'_> {
         if group.output == 0 && !rejects.is_empty() {
             forget_derived(tx, &place, &refused, &mut counts).await?;
         }
-        sqlx::query(
-            "UPDATE toolkit.chunk SET counts = $5::jsonb WHERE run_id = $1::uuid AND stream = $2 \
-             AND source = $3 AND chunk_no = $4 AND span = $6",
-        )
-        .bind(place.run_id)
-        .bind(&place.stream.name)
-        .bind(place.source)
-        .bind(place.chunk_no)
-        .bind(to_json(&counts)?)
-        .bind(place.span)
-        .execute(&mut *tx)
-        .await?;
+        set_counts(tx, &place, &counts).await?;
         let leave = outcome.done.iter().filter(|at| !outcome.keep.contains(at));
         let done: Vec<i64> = leave.map(|at| page.ids[*at]).collect();
         sqlx::query("DELETE FROM toolkit.held_row WHERE id = ANY($1)")
@@ -429,6 +421,13 @@ impl Page {
         rows
     }
 
+    /// Has each row leave some columns NULL.
+    pub(super) fn leave_null(&mut self, ends: Vec<Vec<usize>>) {
+        for (nulled, more) in self.nulled.iter_mut().zip(ends) {
+            nulled.extend(more.into_iter().filter(|at| !nulled.contains(at)).collect::<Vec<_>>());
+        }
+    }
+
     /// Whether a refused row goes on waiting.
     fn waits(&self, why: &Refused) -> bool {
         why.reason == ORPHAN && !self.why.iter().any(|judged| judged == why)
@@ -466,7 +465,11 @@ impl Page {
     }
 
     /// A ledger entry for every reference that is stored as NULL.
-    fn null_entries(&self, scene: &Scene<'_>, outcome: &PageOutcome) -> Vec<LedgerEntry> {
+    pub(super) fn null_entries(
+        &self,
+        scene: &Scene<'_>,
+        outcome: &PageOutcome,
+    ) -> Vec<LedgerEntry> {
         let mut entries = Vec::new();
         for at in &outcome.stored {
             let row = &self.chunk.outputs[scene.index].rows[*at];
@@ -509,6 +512,27 @@ pub(super) async fn chunk_counts(tx: &mut PgConnection, place: &Place<'_>) -> Re
     .await?;
     serde_json::from_str(&text)
         .map_err(|e| Error::new(ErrorKind::Bug, "stored counts cannot be read").because(e))
+}
+
+/// Replaces the counts of a chunk that is done.
+pub(super) async fn set_counts(
+    tx: &mut PgConnection,
+    place: &Place<'_>,
+    counts: &Counts,
+) -> Result<()> {
+    sqlx::query(
+        "UPDATE toolkit.chunk SET counts = $5::jsonb WHERE run_id = $1::uuid AND stream = $2 \
+         AND source = $3 AND chunk_no = $4 AND span = $6",
+    )
+    .bind(place.run_id)
+    .bind(&place.stream.name)
+    .bind(place.source)
+    .bind(place.chunk_no)
+    .bind(to_json(counts)?)
+    .bind(place.span)
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 /// Rows derived from records that are refused after all are not counted, as in any chunk.

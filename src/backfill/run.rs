@@ -11,6 +11,7 @@ use sqlx::postgres::PgConnection;
 use tokio::sync::Semaphore;
 
 use crate::backfill::counts::Counts;
+use crate::backfill::early;
 use crate::backfill::finish::{Summary, counts_of, finish};
 use crate::backfill::lease::{Field, Worker};
 use crate::backfill::merge::can_copy_direct;
@@ -238,6 +239,10 @@ impl Leader<'_> {
         };
         let (workers, options) = (self.preparation.workers, &self.preparation.options);
         let sources = opened.open_sources(stream.index)?;
+        let early = match sources.as_slice() {
+            [_] if initial_load => self.early(stream.index).await?,
+            _ => Vec::new(),
+        };
         for (source, records) in sources.into_iter().zip(&stream.source_records) {
             let work = Work {
                 opened: opened.clone(),
@@ -249,6 +254,7 @@ impl Leader<'_> {
                     .iter()
                     .map(|output| initial_load && can_copy_direct(output))
                     .collect(),
+                early: early.clone(),
                 initial_load,
                 sifting: outputs.iter().map(|_| Sifting::default()).collect(),
                 disable_triggers: options.disable_triggers,
@@ -265,6 +271,22 @@ impl Leader<'_> {
         }
         self.steadily(async |conn| end_stream(conn, run_id, &stream.stream).await).await?;
         Ok(read.into_inner().unwrap_or_default())
+    }
+
+    /// Which references of a stream are filled in when all streams are copied.
+    async fn early(&mut self, stream: usize) -> Result<Vec<usize>> {
+        let (run_id, opened) = (self.run_id, Arc::clone(&self.preparation.opened));
+        if self.preparation.is_captured || !can_copy_direct(&opened.plan.streams[stream].outputs[0])
+        {
+            return Ok(Vec::new());
+        }
+        let found = self
+            .steadily(async |conn| early::forward(conn, &opened.plan, run_id, stream).await)
+            .await?;
+        if found.is_empty() || spans::records_are_apart(opened, stream).await? {
+            return Ok(found);
+        }
+        Ok(Vec::new())
     }
 
     async fn plan(

@@ -161,6 +161,19 @@ async fn split(
     .map_err(join_error)?
 }
 
+/// Whether no two records of a stream's only source can give rows of one key.
+pub(super) async fn records_are_apart(opened: Arc<OpenedPack>, stream: usize) -> Result<bool> {
+    tokio::task::spawn_blocking(move || {
+        let [output] = opened.plan.streams[stream].outputs.as_slice() else { return Ok(false) };
+        match opened.open_sources(stream)?.as_slice() {
+            [StreamSource::Sqlite(table)] => tells_rows_apart(table, output),
+            _ => Ok(false),
+        }
+    })
+    .await
+    .map_err(join_error)?
+}
+
 /// Whether no two records of the table give rows of one key: a column that is unique in the
 /// source is stored, as it is, in a column of the target's key.
 fn tells_rows_apart(table: &TableSource, output: &OutputPlan) -> Result<bool> {
@@ -173,6 +186,7 @@ fn tells_rows_apart(table: &TableSource, output: &OutputPlan) -> Result<bool> {
         let is_apart = match column.cast.ty() {
             PgType::Int8 => table.integer_key()?.is_some_and(|key| key.eq_ignore_ascii_case(name)),
             PgType::Text(_) => table.has_unique(name)? && is_kept(table, output, *position, name)?,
+            PgType::Uuid => table.has_unique(name)? && is_spelt_one_way(table, name)?,
             _ => false,
         };
         if is_apart {
@@ -199,4 +213,17 @@ fn is_kept(table: &TableSource, output: &OutputPlan, position: usize, name: &str
         }
     };
     Ok(is_fit(Value::Null) && table.all_values(name, &mut is_fit)?)
+}
+
+/// Whether all UUIDs of a column are spelt in one way, so that no two spell the same.
+fn is_spelt_one_way(table: &TableSource, name: &str) -> Result<bool> {
+    let mut length = None;
+    table.all_values(name, &mut |value| match value {
+        Value::Text(text) => {
+            *length.get_or_insert(text.len()) == text.len()
+                && (text.len() == 32 || text.len() == 36)
+                && !text.iter().any(u8::is_ascii_uppercase)
+        }
+        _ => false,
+    })
 }

@@ -34,6 +34,7 @@ pub(super) struct Work {
     /// The source's name in checkpoints.
     pub(super) source: String,
     pub(super) direct: Vec<bool>,
+    pub(super) early: Vec<usize>,
     pub(super) initial_load: bool,
     pub(super) sifting: Vec<Sifting>,
     pub(super) disable_triggers: bool,
@@ -204,6 +205,7 @@ impl Work {
                 chunk_no: lease.chunk_no,
                 worker: &worker.name,
                 direct: &self.direct,
+                early: &self.early,
                 initial_load: self.initial_load,
                 sifting: &self.sifting,
                 holds: true,

@@ -183,7 +183,7 @@ async fn fill_in(
 
 /// Positions of references that can be filled in later: nullable, not of the key, and of a foreign
 /// key that cannot be deferred.
-fn loose_positions(output: &OutputPlan) -> Vec<usize> {
+pub(super) fn loose_positions(output: &OutputPlan) -> Vec<usize> {
     let mut found = Vec::new();
     let keys = output.table.foreign_keys.iter().filter(|key| key.simple && !key.deferrable);
     for key in keys {

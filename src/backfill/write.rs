@@ -10,7 +10,8 @@ use crate::backfill::captured::{self, Applied};
 use crate::backfill::chunk::{Chunk, OutputRows, RowRef};
 use crate::backfill::content;
 use crate::backfill::counts::{Counts, RowCounts};
-use crate::backfill::held;
+use crate::backfill::early::{EARLY, Loosened};
+use crate::backfill::held::{self, WAITING};
 use crate::backfill::lease::LEASE_SECONDS;
 use crate::backfill::merge::{self, Refused, Superseded, Written};
 use crate::backfill::orphans::ORPHAN;
@@ -45,6 +46,8 @@ pub(super) struct Place<'a> {
     pub worker: &'a str,
     /// Whether each output's slice was empty when the stream began.
     pub direct: &'a [bool],
+    /// References of the stream's only output that are filled in when all streams are copied.
+    pub early: &'a [usize],
     /// Whether all of the stream's slices were empty when it began.
     pub initial_load: bool,
     /// What earlier chunks say about each output.
@@ -201,7 +204,14 @@ async fn write_rows_beside(
         let (known, chosen): (Vec<RowRef>, Vec<RowRef>) =
             chosen.into_iter().partition(|row| applied.is_known(index, row));
         let is_plain = untouched && !applied.knows_any() && applied.changes_nothing();
-        let mut written = if place.direct[index] && is_plain && !chosen.is_empty() {
+        let mut written = if is_plain && !place.early.is_empty() && !chosen.is_empty() {
+            let loosened = Loosened::of(rows, &chosen, place.early);
+            let loose = loosened.rows.rows.clone();
+            let written = direct_or_merge(tx, place, output, &loosened.rows, loose).await?;
+            let (written, early) = loosened.settle(written, &chosen);
+            held::store(tx, place, &scene, &early, EARLY).await?;
+            written
+        } else if place.direct[index] && is_plain && !chosen.is_empty() {
             direct_or_merge(tx, place, output, rows, chosen).await?
         } else {
             sifted_merge(tx, place, index, rows, chosen).await?
@@ -216,7 +226,7 @@ async fn write_rows_beside(
         if place.holds {
             held.extend(held::take_orphans(&mut written));
             written.counts.held += held.len() as u64;
-            held::store(tx, place, &scene, &held).await?;
+            held::store(tx, place, &scene, &held, WAITING).await?;
         }
         written.counts.add(&twins.counts);
         written.counts.unchanged += found;

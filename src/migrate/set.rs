@@ -40,6 +40,7 @@ const BUILTIN: &[BuiltinPack] = &[
             "toolkit/V10__files_and_seals.sql",
             "toolkit/V11__corrected.sql",
             "toolkit/V12__run_control.sql",
+            "toolkit/V13__early.sql",
         ],
     ),
     (

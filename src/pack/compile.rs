@@ -10,7 +10,7 @@ use sqlx::postgres::PgConnection;
 use toml::Spanned;
 
 use self::slices::Slices;
-use self::source_columns::{forgotten_columns, missing_columns};
+use self::source_columns::{forgotten_columns, list, missing_columns};
 use crate::canonical::Layout;
 use crate::cast::redact::Redactor;
 use crate::cast::{CastOptions, ColumnCast, PgType, Policy, Value};

@@ -89,7 +89,7 @@ pub(super) fn forgotten_columns(
 }
 
 /// Names for a sentence, shortened.
-fn list<'n>(names: impl Iterator<Item = &'n str>) -> String {
+pub(super) fn list<'n>(names: impl Iterator<Item = &'n str>) -> String {
     const NAMES_MAX: usize = 40;
     let names: Vec<&str> = names.collect();
     let more = names.len().saturating_sub(NAMES_MAX);

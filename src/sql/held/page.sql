@@ -13,7 +13,7 @@ FROM (
           SELECT 1 FROM toolkit.held_row m
           WHERE m.run_id = h.run_id AND m.stream = h.stream AND m.source = h.source
             AND m.span = h.span AND m.chunk_no = h.chunk_no AND m.record = h.record AND m.output = 0
-            AND m.state <> 'tied'))
+            AND m.state NOT IN ('tied', 'early')))
 ) AS page
 WHERE upto <= $8 OR nth = 1
 ORDER BY id
