@@ -164,6 +164,9 @@ async fn the_application_may_drop_a_column_that_no_key_and_no_index_names() {
     scene.backfill(0, &[]);
     let file = scene.sqlite();
     file.execute_batch("ALTER TABLE t DROP COLUMN more").unwrap();
+    let pack = std::path::Path::new(&scene.pack).join("pack.toml");
+    let text = std::fs::read_to_string(&pack).unwrap().replace("ignore = ['more']\n", "");
+    std::fs::write(&pack, text).unwrap();
     let said = dual_write(&scene, 2, "run", &["--until-caught-up"]);
     assert!(said.contains("halted: table t changed"), "{said}");
     dual_write(&scene, 0, "enable", &[]);
