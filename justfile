@@ -21,7 +21,7 @@ test *ARGS:
 torture KILLS="1000":
     cargo build --example steady_writer
     TOOLKIT_TORTURE_KILLS={{KILLS}} cargo test --test verify torture:: -- --nocapture
-    TOOLKIT_TORTURE_KILLS={{KILLS}} cargo test --test verify live_migration::killed -- --nocapture
+    TOOLKIT_TORTURE_KILLS={{KILLS}} cargo test --test verify live_migration:: -- --nocapture
 
 # Benchmarks; TOOLKIT_BENCH_SHORT=1 shortens them.
 bench *ARGS:

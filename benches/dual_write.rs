@@ -1,10 +1,12 @@
-//! What capture costs an application's single-row writes, and how fast captured changes arrive.
+//! What capture costs an application's single-row writes, how fast captured changes arrive, and how
+//! long a cutover keeps an application from writing.
 //!
 //! `cargo bench --bench dual_write`; `TOOLKIT_BENCH_SHORT=1` uses a twentieth of the rows.
 
 // A benchmark prints what it measured.
 #![allow(clippy::print_stdout, missing_docs)]
 
+mod freeze;
 mod shared;
 
 use std::path::Path;
@@ -129,6 +131,7 @@ fn main() -> Fallible<()> {
             );
         }
         throughput(&settings, &postgres, &captured, rows).await;
+        freeze::measure(&settings, scratch.path()).await?;
         postgres.close().await?;
         lease.release().await?;
         Ok(())

@@ -7,4 +7,5 @@ mod install;
 mod random;
 mod refusals;
 mod scene;
+mod several_files;
 mod writes;

@@ -17,18 +17,12 @@ use crate::torture::rack::Plan;
 /// Changes a second.
 const RATE: u32 = 500;
 
+/// Rounds of a plain test run.
+const ROUNDS: u32 = 5;
+
 #[tokio::test]
 async fn killed_at_any_point_a_migration_loses_no_acknowledged_change() {
-    // A plan counts kills; a round of this scenario has about ten.
-    let plan = Plan::of_environment(5);
-    let rounds = if plan.kills > 10 { plan.kills / 10 } else { plan.kills };
-    let mut shop = Shop::new(Application::Rust).await;
-    for round in 0..rounds {
-        let dice = ChaCha8Rng::seed_from_u64(plan.seed ^ u64::from(round));
-        println!("round {round} of {rounds}, seed {} (TOOLKIT_TORTURE_SEED)", plan.seed);
-        shop.begin(dice).await;
-        migrate(&mut shop, round % 2 == 1).await;
-    }
+    rounds(Application::Rust).await;
 }
 
 #[tokio::test]
@@ -37,11 +31,23 @@ async fn an_application_in_python_stops_at_the_fence_and_loses_no_acknowledged_c
         println!("skipped: there is no python3");
         return;
     }
-    let mut shop = Shop::new(Application::Python).await;
-    shop.begin(ChaCha8Rng::seed_from_u64(7)).await;
-    migrate(&mut shop, true).await;
-    shop.begin(ChaCha8Rng::seed_from_u64(8)).await;
-    migrate(&mut shop, false).await;
+    rounds(Application::Python).await;
+}
+
+/// A few rounds, or as many as the kills that are asked for need.
+async fn rounds(written_in: Application) {
+    let plan = Plan::of_environment(ROUNDS);
+    let is_long = plan.kills > 10;
+    let mut shop = Shop::new(written_in).await;
+    let mut round = 0;
+    while if is_long { shop.tally.total() < plan.kills } else { round < plan.kills } {
+        let dice = ChaCha8Rng::seed_from_u64(plan.seed ^ u64::from(round));
+        println!("{written_in:?}, round {round}, seed {} (TOOLKIT_TORTURE_SEED)", plan.seed);
+        shop.begin(dice).await;
+        migrate(&mut shop, round % 2 == 1).await;
+        round += 1;
+        println!("  {} blows in {round} rounds: {:?}", shop.tally.total(), shop.tally);
+    }
 }
 
 /// Through phases 0 to 4, or through cutover and rollback.

@@ -78,14 +78,17 @@ pub async fn enable(
         Enabled { pack: pack.clone(), files: Vec::new(), notes, dry_run: options.dry_run };
     for wanted in files {
         let cursor = record::cursor(&mut conn, &pack, &wanted.file.relative).await?;
-        let (name, options, known) = (pack.clone(), options.clone(), cursor.clone());
+        let (name, asked, known) = (pack.clone(), options.clone(), cursor.clone());
         let file = wanted.file.clone();
-        let (mut done, tables) =
-            tokio::task::spawn_blocking(move || install(&name, &wanted, known.as_ref(), &options))
+        let (mut done, tables, captured) =
+            tokio::task::spawn_blocking(move || install(&name, &wanted, known.as_ref(), &asked))
                 .await
                 .map_err(join_error)??;
         if !enabled.dry_run {
             remember(&mut conn, &pack, &file, &mut done, &tables, cursor.as_ref()).await?;
+        }
+        if options.measure {
+            done.costs = measured(&file, captured).await?;
         }
         enabled.files.push(done);
     }
@@ -106,7 +109,7 @@ fn install(
     wanted: &Wanted,
     cursor: Option<&Cursor>,
     options: &EnableOptions,
-) -> Result<(EnabledFile, Vec<CapturedTable>)> {
+) -> Result<(EnabledFile, Vec<CapturedTable>, Vec<Captured>)> {
     let shown = wanted.file.path.display().to_string();
     let mut connection = log::open_for_writing(&wanted.file.path, log::PATIENCE)?;
     let tx = fence::immediate(&mut connection, &shown)?;
@@ -137,14 +140,6 @@ fn install(
     let installation =
         now.map(|state| state.installation).filter(|_| !options.dry_run || known.is_some());
     let gap = (!repaired.is_empty()).then(|| repaired.join("; "));
-    let costs = if options.measure {
-        captured
-            .iter()
-            .filter_map(|table| measure(&tx, &shown, table).transpose())
-            .collect::<Result<_>>()?
-    } else {
-        Vec::new()
-    };
     if options.dry_run || (action == "unchanged") {
         tx.rollback().map_err(|e| failed(&shown, e))?;
     } else {
@@ -158,9 +153,23 @@ fn install(
         tables: captured.iter().map(|table| table.shape.name.clone()).collect(),
         repaired,
         gap,
-        costs,
+        costs: Vec::new(),
     };
-    Ok((file, tables))
+    Ok((file, tables, captured))
+}
+
+/// Takes seconds: the application has its file back, and whoever follows knows of its capture.
+async fn measured(file: &SourceFile, captured: Vec<Captured>) -> Result<Vec<Cost>> {
+    let path = file.path.clone();
+    let measuring = move || {
+        let shown = path.display().to_string();
+        let database = crate::source::sqlite::Database::open_live(&path)?;
+        captured
+            .iter()
+            .filter_map(|table| measure(database.connection(), &shown, table).transpose())
+            .collect()
+    };
+    tokio::task::spawn_blocking(measuring).await.map_err(join_error)?
 }
 
 /// The tables with their numbers: those they had already, where they had one.

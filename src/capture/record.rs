@@ -23,7 +23,7 @@ pub struct CapturedTable {
     pub identity: Identity,
     /// What the log keeps: the identity's columns, then those that keys are made of.
     pub values: Vec<String>,
-    /// Digest of its own text and its indexes'.
+    /// Digest of its own text and its unique indexes.
     pub schema: String,
     /// Digests of its capture triggers' texts, by name.
     pub triggers: BTreeMap<String, String>,
@@ -83,12 +83,14 @@ pub(super) fn digest(bytes: &[u8]) -> String {
     hex::encode(&crate::canonical::sha256(bytes)[..16])
 }
 
-/// Digest of the texts of a table and its indexes.
+/// Digest of the texts of a table and its unique indexes: others change neither what a row is known
+/// by nor what evicts it, and an application makes them as it likes.
 fn schema_digest(connection: &Connection, file: &str, table: &str) -> Result<String> {
     let mut statement = connection
         .prepare_cached(
             "SELECT type, name, coalesce(sql, '') FROM sqlite_schema \
-             WHERE tbl_name = ?1 COLLATE NOCASE AND type IN ('table', 'index') ORDER BY type, name",
+             WHERE tbl_name = ?1 COLLATE NOCASE AND (type = 'table' OR type = 'index' \
+             AND (sql IS NULL OR sql LIKE 'CREATE UNIQUE %')) ORDER BY type, name",
         )
         .map_err(|e| failed(file, e))?;
     let rows = statement
@@ -119,6 +121,22 @@ fn trigger_digests(
         })
         .map_err(|e| failed(file, e))?;
     rows.collect::<Result<_, _>>().map_err(|e| failed(file, e))
+}
+
+/// How far these files are applied, by name.
+pub(super) async fn positions(
+    conn: &mut PgConnection,
+    pack: &str,
+    sources: &[&str],
+) -> Result<Vec<(String, LogPosition)>> {
+    Ok(sqlx::query_as(
+        "SELECT source, position FROM toolkit.capture_cursor \
+         WHERE pack = $1 AND source = ANY ($2) ORDER BY source",
+    )
+    .bind(pack)
+    .bind(sources)
+    .fetch_all(conn)
+    .await?)
 }
 
 /// The cursor of a file; None: Postgres knows nothing of its capture.

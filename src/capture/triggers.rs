@@ -156,13 +156,19 @@ impl Captured {
     }
 
     /// An expression over the columns of NEW: an index names them without saying whose they are.
+    /// Others stay out of it, so that the application may drop them: `SQLite` refuses to drop a
+    /// column that a trigger names.
     fn of_new(&self, expression: &str) -> String {
         let columns: Vec<String> = self
             .shape
             .columns
             .iter()
+            .filter(|name| may_name(expression, name))
             .map(|name| format!("NEW.{0} AS {0}", quote_ident(name)))
             .collect();
+        if columns.is_empty() {
+            return format!("SELECT {expression}\n");
+        }
         format!("SELECT {expression}\n FROM (SELECT {})", columns.join(", "))
     }
 
@@ -206,5 +212,25 @@ impl Captured {
             })
             .collect();
         format!(" AND ({})", parts.join(" OR "))
+    }
+}
+
+/// Whether an expression may name a column: its name is in the text, or is one that would be spelt
+/// otherwise there.
+fn may_name(expression: &str, column: &str) -> bool {
+    let is_plain = |letter: char| !"\"'`[]".contains(letter);
+    !column.chars().all(is_plain) || expression.to_lowercase().contains(&column.to_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::may_name;
+
+    #[test]
+    fn a_column_is_left_out_of_an_expression_only_if_it_cannot_be_in_it() {
+        assert!(may_name("lower(Name) || '-'", "nAME"));
+        assert!(may_name("\"a \"\"b\" + 1", "a \"b"));
+        assert!(may_name("[größe] + 1", "größe"));
+        assert!(!may_name("lower(name)", "amount"));
     }
 }

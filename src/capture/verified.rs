@@ -105,6 +105,28 @@ impl Uncompared {
     pub fn is_whole(&self) -> bool {
         self.verified.is_some_and(|verified| verified >= self.forgotten)
     }
+
+    /// What a comparison that begins here says nothing of, as a sentence; None: it says all.
+    #[must_use]
+    pub fn unknown(&self) -> Option<String> {
+        let Self { source, verified, forgotten, .. } = self;
+        match verified {
+            Some(verified) if verified >= forgotten => None,
+            Some(verified) => Some(format!(
+                "{source}: rows whose last change is one of the entries {} to {forgotten} of its \
+                 log, which are gone",
+                verified + 1
+            )),
+            None if *forgotten == 0 => Some(format!(
+                "{source}: rows that have not changed since it is captured; no clean verification \
+                 has compared them"
+            )),
+            None => Some(format!(
+                "{source}: rows that have not changed since entry {forgotten} of its log; no clean \
+                 verification has compared them"
+            )),
+        }
+    }
 }
 
 /// What is left to be compared in each of these files; those without capture are left out.
@@ -118,16 +140,17 @@ pub async fn uncompared(
         let Some(cursor) = record::cursor(conn, pack, &file.relative).await? else { continue };
         let path = file.path.clone();
         let ends = tokio::task::spawn_blocking(move || ends(&path)).await.map_err(join_error)??;
-        let Some((oldest, captured)) = ends else { continue };
+        let Some((forgotten, captured)) = ends else { continue };
         let verified = verified(conn, pack, &file.relative, &cursor.installation).await?;
         let source = file.relative.clone();
-        let forgotten = (oldest - 1).max(0);
         all.push(Uncompared { source, verified, forgotten, captured });
     }
     Ok(all)
 }
 
-/// The oldest and the newest entry of a log. Blocking.
+/// The entry before the oldest one of a log, and the newest. Blocking.
 fn ends(path: &Path) -> Result<Option<(LogPosition, LogPosition)>> {
-    Ok(log::oldest(path)?.zip(log::position(path)?))
+    let Some(newest) = log::position(path)? else { return Ok(None) };
+    let oldest = log::oldest(path)?;
+    Ok(Some((oldest.map_or(0, |oldest| (oldest - 1).max(0)), newest)))
 }

@@ -365,6 +365,15 @@ impl Report for Advanced {
                         counted(done.keys_verified_ahead, "change"),
                         done.keys_verified
                     ));
+                    for rows in &done.not_compared {
+                        text.push_str(&format!("\nNOT COMPARED: {rows}"));
+                    }
+                    if !done.not_compared.is_empty() {
+                        text.push_str(
+                            "\n`toolkit verify-parity --level full` compares them now; \
+                             `toolkit phase rollback --to 2` is the way back",
+                        );
+                    }
                 }
                 if let Some(found) = position {
                     text.push_str(&format!(

@@ -63,6 +63,11 @@ impl Settle {
 
 /// Whoever knows how far the following store has come.
 pub trait Follower: std::fmt::Debug + Send + Sync {
+    /// Whether it is the source that follows the target.
+    fn is_source(&self) -> bool {
+        false
+    }
+
     /// Waits until the store has what was written to the other before the call, for a bounded time;
     /// how many of these changes it still lacks then.
     fn caught_up<'f>(
@@ -96,6 +101,16 @@ pub(super) struct Reading {
     pub(super) kind: Kind,
     pub(super) source: Vec<Short>,
     pub(super) target: Vec<Short>,
+}
+
+impl Reading {
+    /// The following store in the place of the target.
+    fn turned(mut self, is_back: bool) -> Self {
+        if is_back {
+            std::mem::swap(&mut self.source, &mut self.target);
+        }
+        self
+    }
 }
 
 /// Rows of keys, by slice.
@@ -176,6 +191,8 @@ struct Seen {
 struct Unsettled {
     rows: HashMap<(usize, Short), Seen>,
     records: HashSet<(usize, String)>,
+    /// Whether the source follows the target: then each is looked at as the other.
+    is_back: bool,
 }
 
 /// As `examine`, and again, for the rows that differ, as long as the options say.
@@ -213,7 +230,8 @@ pub(super) async fn examine_settling(
         beyond: first.followed.beyond,
         ..Settling::default()
     };
-    let mut unsettled = Unsettled::first(&first);
+    let is_back = matches!(&options.settle, Settle::Following(follower) if follower.is_source());
+    let mut unsettled = Unsettled::first(&first, is_back);
     while !unsettled.is_over(&options.settle, started.elapsed(), settling.readings) {
         stop.unless(async {
             tokio::time::sleep(PAUSE).await;
@@ -283,11 +301,13 @@ impl Seen {
 }
 
 impl Unsettled {
-    fn first(examined: &Examined) -> Self {
+    fn first(examined: &Examined, is_back: bool) -> Self {
         let rows = examined.followed.rows.iter();
+        let seen = |reading: &Reading| Seen::first(&reading.clone().turned(is_back));
         Self {
-            rows: rows.map(|(place, reading)| (*place, Seen::first(reading))).collect(),
+            rows: rows.map(|(place, reading)| (*place, seen(reading))).collect(),
             records: examined.records.known.clone(),
+            is_back,
         }
     }
 
@@ -329,8 +349,10 @@ impl Unsettled {
     /// Leaves what a later comparison still finds differing; its named differences.
     fn next(&mut self, mut part: Found, had_caught_up: bool) -> Vec<Difference> {
         let mut now = std::mem::take(&mut part.followed.rows);
+        let is_back = self.is_back;
         self.rows.retain(|place, seen| {
-            now.remove(place).is_some_and(|reading| seen.take(reading, had_caught_up))
+            let reading = now.remove(place).map(|reading| reading.turned(is_back));
+            reading.is_some_and(|reading| seen.take(reading, had_caught_up))
         });
         let records: Records = std::mem::take(&mut part.tallies).into();
         self.records
@@ -436,6 +458,16 @@ mod tests {
         assert_eq!(follow(&[(b, a), (c, b)]), None);
         // Deleted in the source, and gone from the target when it is there again.
         assert_eq!(follow(&[(None, a), (b, None)]), None);
+    }
+
+    #[test]
+    fn where_the_source_follows_it_is_settled_by_what_the_target_held_before() {
+        let (a, b, c) = (Some(1), Some(2), Some(3));
+        let turned = |source, target| reading(source, target).turned(true);
+        let mut seen = Seen::first(&turned(a, b));
+        assert!(!seen.take(turned(b, c), true));
+        let mut seen = Seen::first(&turned(a, b));
+        assert!(seen.take(turned(a, c), true));
     }
 
     #[test]

@@ -56,6 +56,9 @@ pub struct CutoverReport {
     pub keys_verified_ahead: u64,
     /// The rest of them, compared behind it.
     pub keys_verified: u64,
+    /// What was compared neither by a verification nor by the cutover, a sentence for each file:
+    /// the gate was forced.
+    pub not_compared: Vec<String>,
     /// Sequences that were moved, with their new value.
     pub sequences: std::collections::BTreeMap<String, i64>,
 }
@@ -157,6 +160,7 @@ pub(super) async fn run(
                 positions: found.positions,
                 keys_verified_ahead,
                 keys_verified: found.keys_verified,
+                not_compared: found.not_compared,
                 sequences: found.sequences,
             };
             Ok((state, report))
@@ -233,6 +237,7 @@ async fn catch_up(
 struct Found {
     positions: Vec<(String, i64)>,
     keys_verified: u64,
+    not_compared: Vec<String>,
     sequences: std::collections::BTreeMap<String, i64>,
 }
 
@@ -260,7 +265,8 @@ async fn behind_fence(
     clock.mark("set sequences");
     fault::point("cutover.ready")?;
     scene.stop.check()?;
-    Ok(Found { positions, keys_verified, sequences })
+    let not_compared = engines.not_compared();
+    Ok(Found { positions, keys_verified, not_compared, sequences })
 }
 
 /// The last changes may have been refused by Postgres: they would be lost.
@@ -289,6 +295,7 @@ fn change(gate: &Gate, kind: TransitionKind, reason: Option<&str>, found: &Found
         "gate": gate.evidence(),
         "positions": found.positions,
         "keys_verified": found.keys_verified,
+        "not_compared": found.not_compared,
         "sequences": found.sequences,
     });
     let reason = reason.map(str::to_owned);

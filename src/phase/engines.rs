@@ -11,6 +11,7 @@ use super::files::Positions;
 use super::scene::Scene;
 use crate::capture::files::RescanOptions;
 use crate::capture::tail::{Comparison, Tail, TailOptions};
+use crate::capture::verified::Uncompared;
 use crate::capture::{self, reverse};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::OpenedPack;
@@ -106,6 +107,11 @@ impl<'a> Engines<'a> {
         self.comparison = self.tail.begin_comparison().await?;
         self.tail.compare_ahead(&mut self.comparison, self.scene.stop).await?;
         Ok(self.comparison.ahead)
+    }
+
+    /// What no comparison of this cutover says anything of; nothing, unless it is forced.
+    pub(super) fn not_compared(&self) -> Vec<String> {
+        self.comparison.files.iter().filter_map(Uncompared::unknown).collect()
     }
 
     /// Compares what is left of it, behind the fence; how many changes they were.

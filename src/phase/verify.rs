@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::basis::Basis;
-use super::state::{self, Phase};
+use super::state::{self, Phase, Route};
 use super::{evidence, reversal};
 use crate::capture;
 use crate::error::Result;
@@ -32,7 +32,12 @@ pub async fn verify(
     let state = state::current(&mut conn, &opened.plan.name).await?;
     let mut options = options.clone();
     if options.settle.is_no() && is_followed(&mut conn, &opened.plan.name).await? {
-        options.settle = Settle::Following(Arc::new(Tail { pack: opened.plan.name.clone() }));
+        let pack = opened.plan.name.clone();
+        options.settle = if state.reads == Route::Postgres {
+            Settle::Following(Arc::new(WayBack { pack }))
+        } else {
+            Settle::Following(Arc::new(Tail { pack }))
+        };
     }
     let pack = opened.plan.name.clone();
     let captured = if is_followed(&mut conn, &pack).await? {
@@ -129,6 +134,51 @@ impl Tail {
 }
 
 impl Follower for Tail {
+    fn caught_up<'f>(
+        &'f self,
+        conn: &'f mut sqlx::PgConnection,
+    ) -> Pin<Box<dyn Future<Output = Result<u64>> + Send + 'f>> {
+        Box::pin(self.wait(conn))
+    }
+}
+
+/// What writes back to `SQLite`, as whoever compares the stores sees it.
+#[derive(Debug)]
+struct WayBack {
+    pack: String,
+}
+
+impl WayBack {
+    async fn wait(&self, conn: &mut sqlx::PgConnection) -> Result<u64> {
+        let started = Instant::now();
+        let newest: i64 = sqlx::query_scalar(
+            "SELECT coalesce(max(id), 0) FROM toolkit.reverse_log WHERE pack = $1",
+        )
+        .bind(&self.pack)
+        .fetch_one(&mut *conn)
+        .await?;
+        loop {
+            // What was written back is deleted from the log.
+            let behind: i64 = sqlx::query_scalar(
+                "SELECT count(*) FROM toolkit.reverse_log WHERE pack = $1 AND id <= $2",
+            )
+            .bind(&self.pack)
+            .bind(newest)
+            .fetch_one(&mut *conn)
+            .await?;
+            if behind == 0 || started.elapsed() > TAIL_PATIENCE {
+                return Ok(u64::try_from(behind).unwrap_or(0));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+impl Follower for WayBack {
+    fn is_source(&self) -> bool {
+        true
+    }
+
     fn caught_up<'f>(
         &'f self,
         conn: &'f mut sqlx::PgConnection,

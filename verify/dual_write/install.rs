@@ -149,3 +149,29 @@ async fn behind_the_fence_every_write_fails_and_the_log_stands_still() {
     application.execute("UPDATE pair SET note = 'z'", []).unwrap();
     assert!(capture::position(&path).unwrap() > Some(1));
 }
+
+#[tokio::test]
+async fn the_application_may_drop_a_column_that_no_key_and_no_index_names() {
+    let ddl = "CREATE SCHEMA app; CREATE TABLE app.t (id bigint PRIMARY KEY, name text, n bigint)";
+    let streams = "[[stream]]\nname = 't'\nsource = { sqlite = 'app.sqlite', table = 't' }\n\
+        target = 'app.t'\nkey = ['id']\nignore = ['more']\n[stream.columns]\n\
+        id = 'id'\nname = 'name'\nn = 'n'\n";
+    let source = "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT, n INTEGER, more TEXT); \
+        CREATE UNIQUE INDEX t_name ON t (lower(name), n + 1); \
+        INSERT INTO t VALUES (1, 'Ann', 1, 'm'), (2, 'Bob', 2, 'm');";
+    let scene = Move::own(ddl, streams, source).await;
+    dual_write(&scene, 0, "enable", &[]);
+    scene.backfill(0, &[]);
+    let file = scene.sqlite();
+    file.execute_batch("ALTER TABLE t DROP COLUMN more").unwrap();
+    let pack = std::path::Path::new(&scene.pack).join("pack.toml");
+    let text = std::fs::read_to_string(&pack).unwrap().replace("ignore = ['more']\n", "");
+    std::fs::write(&pack, text).unwrap();
+    let said = dual_write(&scene, 2, "run", &["--until-caught-up"]);
+    assert!(said.contains("halted: table t changed"), "{said}");
+    dual_write(&scene, 0, "enable", &[]);
+    file.execute_batch("INSERT OR REPLACE INTO t VALUES (3, 'BOB', 2)").unwrap();
+    dual_write(&scene, 0, "run", &["--until-caught-up"]);
+    let ids = "SELECT string_agg(id::text, ' ' ORDER BY id) FROM app.t";
+    assert_eq!(scene.text(ids).await, "1 3");
+}

@@ -135,10 +135,13 @@ impl Scene {
     }
 
     pub(super) async fn tail(&self, entries_max: usize) -> Tail {
+        self.tail_with(TailOptions { entries_max, ..TailOptions::default() }).await
+    }
+
+    pub(super) async fn tail_with(&self, options: TailOptions) -> Tail {
         let settings = self.place.database.settings();
         let pack = Pack::find(&self.place.pack).unwrap();
         let roots = std::slice::from_ref(&self.place.source);
-        let options = TailOptions { entries_max, ..TailOptions::default() };
         Tail::open(&settings, &self.postgres, pack, roots, options).await.unwrap()
     }
 

@@ -1,5 +1,6 @@
 //! The shop: its application, its operator, and the blows both have to live with.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -39,17 +40,37 @@ pub(super) fn has_python() -> bool {
     Command::new("python3").arg("--version").output().is_ok()
 }
 
+/// What was struck, and how often.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    blows: BTreeMap<String, u32>,
+    /// Commands that had ended before the blow came.
+    too_late: u32,
+}
+
+impl Tally {
+    fn count(&mut self, what: &str) {
+        *self.blows.entry(what.to_owned()).or_default() += 1;
+    }
+
+    pub(super) fn total(&self) -> u32 {
+        self.blows.values().sum()
+    }
+}
+
 /// A process that is ended with the test.
 struct Running {
+    /// What is counted when it is killed.
+    what: &'static str,
     child: Child,
     log: PathBuf,
 }
 
 impl Running {
-    fn start(mut command: Command, log: &Path) -> Self {
+    fn start(what: &'static str, mut command: Command, log: &Path) -> Self {
         let file = File::options().append(true).create(true).open(log).unwrap();
         command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
-        Self { child: command.spawn().unwrap(), log: log.to_owned() }
+        Self { what, child: command.spawn().unwrap(), log: log.to_owned() }
     }
 
     fn signal(&self, signal: Signal) {
@@ -91,6 +112,7 @@ pub(super) struct Shop {
     is_alone: bool,
     application: Option<Running>,
     follower: Option<Running>,
+    pub(super) tally: Tally,
 }
 
 impl Shop {
@@ -111,6 +133,7 @@ impl Shop {
             is_alone: false,
             application: None,
             follower: None,
+            tally: Tally::default(),
         };
         let mut migrate = this.tool_in(TEMPLATE);
         migrate.args(["migrate", "up", "--pack", "shop", "--dir"]).arg(pack());
@@ -238,13 +261,18 @@ impl Shop {
     async fn struck(&mut self, words: &str, more: &[&str], strikes: &mut u32) -> String {
         let log = self.log("operator");
         let _ = fs::remove_file(&log);
-        let mut command = Running::start(self.tool(words, more), &log);
+        let mut command = Running::start("command", self.tool(words, more), &log);
         if *strikes < STRIKES_MAX && self.dice.random_bool(0.7) {
             *strikes += 1;
             let moment = Duration::from_millis(self.dice.random_range(0..900));
             tokio::time::sleep(moment).await;
+            let is_late = command.has_ended().is_some();
             match self.dice.random_range(0..10) {
-                0..6 => command.kill(),
+                0..6 if is_late => self.tally.too_late += 1,
+                0..6 => {
+                    command.kill();
+                    self.tally.count(words);
+                }
                 6 => self.restart_server().await,
                 7 => self.kill_application(),
                 _ => self.kill_follower(),
@@ -274,8 +302,10 @@ impl Shop {
     async fn restart_server(&mut self) {
         if self.dice.random_bool(0.5) {
             self.cluster.stop("immediate");
+            self.tally.count("server, stopped");
         } else {
             self.cluster.kill();
+            self.tally.count("server");
         }
         tokio::time::sleep(Duration::from_millis(self.dice.random_range(0..300))).await;
         self.cluster.start();
@@ -283,12 +313,18 @@ impl Shop {
 
     fn kill_application(&mut self) {
         if let Some(mut application) = self.application.take() {
+            if application.has_ended().is_none() {
+                self.tally.count("application");
+            }
             application.kill();
         }
     }
 
     fn kill_follower(&mut self) {
         if let Some(mut follower) = self.follower.take() {
+            if follower.has_ended().is_none() {
+                self.tally.count(follower.what);
+            }
             follower.kill();
         }
     }
@@ -339,7 +375,7 @@ impl Shop {
             "--seed",
             &seed.to_string(),
         ]);
-        self.application = Some(Running::start(command, &self.log("application")));
+        self.application = Some(Running::start("application", command, &self.log("application")));
     }
 
     /// The tail before the cutover, the reverse apply after it.
@@ -347,7 +383,7 @@ impl Shop {
         let words = if phase >= 3 { "dual-write reverse run" } else { "dual-write run" };
         let command = self.tool(words, &[]);
         self.follower =
-            (1..=3).contains(&phase).then(|| Running::start(command, &self.log("follower")));
+            (1..=3).contains(&phase).then(|| Running::start(words, command, &self.log("follower")));
     }
 
     /// Starts it, and waits until it writes.

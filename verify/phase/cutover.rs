@@ -165,6 +165,35 @@ async fn changes_that_no_verification_has_compared_stay_in_the_log_or_close_the_
 }
 
 #[tokio::test]
+async fn a_forced_cutover_says_and_records_what_nothing_has_compared() {
+    let stage = two_files().await;
+    stage.advance(0, &[]);
+    stage.exits(0, &["dual-write", "enable"], &[]);
+    stage.advance(0, &[]);
+    stage.exits(0, &["backfill"], &[]);
+    stage.write("UPDATE item SET amount = 1 WHERE id = 3").unwrap();
+    let reason = ["--to", "3", "--force", "--reason", "no time to verify"];
+    let done = stage.advance(0, &reason);
+    assert_eq!(done["cutover"]["keys_verified_ahead"], 1, "{done}");
+    let said = done["cutover"]["not_compared"].to_string();
+    for expected in ["app.sqlite: rows that have not changed since it is captured", "notes.sqlite"]
+    {
+        assert!(said.contains(expected), "{said}");
+    }
+    let recorded = "SELECT evidence ->> 'not_compared' FROM toolkit.phase_transition \
+                    WHERE to_phase = 3";
+    let recorded = stage.scene.text(recorded).await;
+    assert!(recorded.contains("app.sqlite"), "{recorded}");
+    stage.exits(0, &["phase", "rollback"], &["--to", "2"]);
+    for _ in 0..2 {
+        stage.exits(0, &["verify-parity"], &[]);
+    }
+    // Forced or not: with verifications there is nothing to be said.
+    let done = stage.advance(0, &reason);
+    assert_eq!(done["cutover"]["not_compared"], serde_json::json!([]), "{done}");
+}
+
+#[tokio::test]
 async fn every_write_acknowledged_before_the_fence_is_in_postgres_after_the_cutover() {
     let stage = Stage::small().await;
     stage.ready_for_cutover();

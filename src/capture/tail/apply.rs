@@ -13,7 +13,8 @@ use crate::backfill::unconditional::{
 };
 use crate::backfill::{Refused, RowRef};
 use crate::canonical::Digest;
-use crate::capture::record::Cursor;
+use crate::capture::log::LogPosition;
+use crate::capture::record::{self, Cursor};
 use crate::derive::LedgerEntry;
 use crate::error::Result;
 use crate::pack::OpenedPack;
@@ -26,6 +27,8 @@ pub(super) struct Scene<'a> {
     pub(super) run_id: &'a str,
     pub(super) source: &'a str,
     pub(super) cursor: &'a Cursor,
+    /// How far the files were applied that this one shares a stream with, before it was read.
+    pub(super) beside: &'a [(String, LogPosition)],
 }
 
 /// What it did.
@@ -108,12 +111,19 @@ async fn is_current(tx: &mut PgConnection, scene: &Scene<'_>) -> Result<bool> {
     )
     .bind(&scene.opened.plan.name)
     .bind(scene.source)
-    .fetch_optional(tx)
+    .fetch_optional(&mut *tx)
     .await?;
     let cursor = scene.cursor;
-    Ok(now.is_some_and(|(position, installation)| {
+    let is_same = now.is_some_and(|(position, installation)| {
         position == cursor.position && installation.as_ref() == Some(&cursor.installation)
-    }))
+    });
+    // What another tail applied of those is newer than what was read of them here.
+    Ok(is_same && {
+        scene.beside.is_empty() || {
+            let names: Vec<&str> = scene.beside.iter().map(|(name, _)| name.as_str()).collect();
+            record::positions(tx, &scene.opened.plan.name, &names).await? == scene.beside
+        }
+    })
 }
 
 /// What may be said of a row that Postgres refuses.

@@ -11,15 +11,16 @@ use sqlx::postgres::PgConnection;
 
 use super::apply::{self, Scene};
 use super::control::{self, Held};
-use super::read::{self, Batch, Wish};
-use super::{Tail, record, record::Cursor};
+use super::read::{self, Batch, Together, Wish};
+use super::{LiveFile, Tail, record, record::Cursor, siblings};
 use crate::backfill::unconditional::APPLY_SETTINGS;
+use crate::capture::files::RescanOptions;
 use crate::capture::log::LogPosition;
-use crate::capture::verified;
+use crate::capture::verified::{self, Uncompared};
 use crate::count::counted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
-use crate::pack::join_error;
+use crate::pack::{OpenedPack, join_error};
 use crate::store::{capture_lock, sql};
 
 /// Applied entries that stay in each log in any case: a forced cutover compares these at least.
@@ -35,8 +36,11 @@ const LEFT_SMALL: LogPosition = 500;
 /// and time bound a batch, too.
 const ENTRIES_AT_ONCE: usize = 50_000;
 
-/// How many at once where something differs: what is doubtful is to be little.
-const ENTRIES_CLOSELY: usize = 2_000;
+/// How many at once, at last, where something differs: what is doubtful is to be little.
+const ENTRIES_CLOSELY: usize = 50;
+
+/// How much closer each look is than the one before it, until then.
+const CLOSER: usize = 10;
 
 /// How often a file's newest changes are compared before the rest is left for the fence.
 const ROUNDS_MAX: usize = 10;
@@ -50,8 +54,9 @@ const BEHIND_MAX: usize = 200;
 /// Between two looks at it.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Changes in batches that differ: with more of them the fence is not even raised.
-const DOUBTFUL_MAX: u64 = 5_000;
+/// Changes in batches that differ, looked at this closely: with more of them the fence is not even
+/// raised. Where the stores agree there are none, however much is written.
+const DOUBTFUL_MAX: u64 = 2_000;
 
 /// How far a comparison has come.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -62,6 +67,8 @@ pub struct Comparison {
     doubtful: Vec<(String, LogPosition, LogPosition)>,
     /// Entries of the logs that were looked at again while the application went on.
     pub ahead: u64,
+    /// Where it began in each file, and why there.
+    pub files: Vec<Uncompared>,
 }
 
 /// What was found.
@@ -77,8 +84,8 @@ pub struct Compared {
 enum Stretch {
     /// Nothing is left.
     End,
-    /// Too much is captured that is not applied.
-    Behind,
+    /// Too much is captured in this file that is not applied.
+    Behind(usize),
     /// Up to this entry.
     Found(LogPosition, Compared),
 }
@@ -95,9 +102,9 @@ impl Tail {
     pub async fn begin_comparison(&mut self) -> Result<Comparison> {
         self.mend().await?;
         let pack = self.opened.plan.name.clone();
-        let left = verified::uncompared(&mut self.conn, &pack, &self.sources).await?;
-        let reached = left.into_iter().map(|file| (file.source.clone(), file.from())).collect();
-        Ok(Comparison { reached, ..Comparison::default() })
+        let files = verified::uncompared(&mut self.conn, &pack, &self.sources).await?;
+        let reached = files.iter().map(|file| (file.source.clone(), file.from())).collect();
+        Ok(Comparison { reached, files, ..Comparison::default() })
     }
 
     /// Compares what is applied, while the application goes on, until little is left. A batch that
@@ -137,26 +144,26 @@ impl Tail {
             let from = comparison.reached.get(&source).copied().unwrap_or(0);
             match self.compare_stretch(at, from, end, at_once).await? {
                 Stretch::End => break,
-                Stretch::Behind if behind < BEHIND_MAX => {
+                Stretch::Behind(place) if behind < BEHIND_MAX => {
                     behind += 1;
-                    self.step_of(at, &[]).await?;
+                    self.step_of(place, &[]).await?;
                 }
-                Stretch::Behind => return Err(moved(&source)),
-                Stretch::Found(to, found) => {
-                    if found.differing > 0 && at_once > ENTRIES_CLOSELY {
-                        at_once = ENTRIES_CLOSELY;
-                        continue;
-                    }
+                Stretch::Behind(_) => return Err(moved(&source)),
+                Stretch::Found(_, found) if found.differing > 0 && at_once > ENTRIES_CLOSELY => {
+                    at_once = (at_once / CLOSER).max(ENTRIES_CLOSELY);
+                }
+                Stretch::Found(_, found) if found.differing > 0 && tries + 1 < TRIES_MAX => {
                     tries += 1;
-                    if found.differing > 0 && tries < TRIES_MAX {
-                        stop.unless(async {
-                            tokio::time::sleep(PAUSE).await;
-                            Ok(())
-                        })
-                        .await?;
-                        continue;
-                    }
+                    self.look_at_documents(stop).await?;
+                    stop.unless(async {
+                        tokio::time::sleep(PAUSE).await;
+                        Ok(())
+                    })
+                    .await?;
+                }
+                Stretch::Found(to, found) => {
                     tries = 0;
+                    at_once = (at_once * CLOSER).min(ENTRIES_AT_ONCE);
                     comparison.ahead += found.changes;
                     comparison.reached.insert(source.clone(), to);
                     if found.differing > 0 {
@@ -167,6 +174,15 @@ impl Tail {
         }
         let reached = comparison.reached.get(&source).copied().unwrap_or(0);
         Ok(self.cursor(&source).await?.position - reached)
+    }
+
+    /// A row that takes values from a document differs for as long as the document is newer than
+    /// what was applied of it.
+    async fn look_at_documents(&mut self, stop: &Stop) -> Result<()> {
+        if self.opened.plan.streams.iter().all(|stream| stream.companion.is_none()) {
+            return Ok(());
+        }
+        self.rescan(RescanOptions::default(), stop).await.map(drop)
     }
 
     /// Compares what [`Tail::compare_ahead`] left, of sources that stand still and are applied to
@@ -189,7 +205,7 @@ impl Tail {
                 loop {
                     match self.compare_stretch(at, from, to, ENTRIES_AT_ONCE).await? {
                         Stretch::End => break,
-                        Stretch::Behind => return Err(moved(&source)),
+                        Stretch::Behind(_) => return Err(moved(&source)),
                         Stretch::Found(position, found) => {
                             from = position;
                             all.changes += found.changes;
@@ -208,7 +224,8 @@ impl Tail {
     ///
     /// Rows that changed since wait in the log: what is captured and not applied yet is applied
     /// first, in the same transaction and out of the same reading, and no other tail applies
-    /// anything meanwhile. So whatever differs then is not on its way.
+    /// anything meanwhile. That holds for every file that rows of the same key may stand in. So
+    /// whatever differs then is not on its way.
     async fn compare_stretch(
         &mut self,
         at: usize,
@@ -235,37 +252,38 @@ impl Tail {
             tx.rollback().await?;
             return Ok(Stretch::End);
         }
-        let mut held = control::held(&mut tx, pack, &source).await?;
-        let pending = Wish {
-            cursor: cursor.clone(),
-            entries_max: at_once.max(self.options.entries_max),
-            bytes_max: self.options.bytes_max,
-            waiting: held.rows.clone(),
-            searches: Vec::new(),
-        };
+        let (wishes, mut held) =
+            pending(&mut tx, &opened, &self.files, at, self.options.bytes_max).await?;
         let past = Wish {
             cursor: Cursor { position: from, mark: None, ..cursor.clone() },
             entries_max: usize::try_from(end - from).unwrap_or(at_once).min(at_once),
+            bytes_max: self.options.bytes_max,
             waiting: Vec::new(),
-            ..pending.clone()
+            searches: Vec::new(),
         };
         let (reader, mut files) = (Arc::clone(&opened), std::mem::take(&mut self.files));
-        let (files, batches) = tokio::task::spawn_blocking(move || {
-            let batches = read::read_both(&reader, &mut files, at, &pending, &past);
-            (files, batches)
+        let (files, found) = tokio::task::spawn_blocking(move || {
+            let found = read::read_together(&reader, &mut files, &wishes, at, &past);
+            (files, found)
         })
         .await
         .map_err(join_error)?;
         self.files = files;
-        let (mut pending, past) = batches?;
-        if pending.position < pending.last {
-            tx.rollback().await?;
-            return Ok(Stretch::Behind);
+        let (mut pending, past) = match found? {
+            Together::Whole(pending, past) => (pending, past),
+            Together::Behind(place) => {
+                tx.rollback().await?;
+                return Ok(Stretch::Behind(place));
+            }
+        };
+        let has_changed = pending.iter().any(|batch| batch.changes > 0);
+        for (batch, held) in pending.iter_mut().zip(&mut held) {
+            held.keep_due(has_changed);
+            read::include(&opened, batch, held.deletes.iter().map(|held| &held.stream));
         }
+        let run_id = &self.run_id;
         let scene =
-            Scene { opened: &opened, run_id: &self.run_id, source: &source, cursor: &cursor };
-        held.keep_due(pending.changes > 0);
-        read::include(&opened, &mut pending, held.deletes.iter().map(|held| &held.stream));
+            Scene { opened: &opened, run_id, source: &source, cursor: &cursor, beside: &[] };
         let differing = differing(&mut tx, &scene, &pending, &held, &past).await?;
         tx.rollback().await?;
         let found = Compared { changes: past.changes, differing };
@@ -273,17 +291,55 @@ impl Tail {
     }
 }
 
+/// What has to be applied before a row of file `at` may be judged: of that file, and of those that
+/// may hold rows of the same keys.
+async fn pending(
+    tx: &mut PgConnection,
+    opened: &OpenedPack,
+    files: &[LiveFile],
+    at: usize,
+    bytes_max: usize,
+) -> Result<(Vec<(usize, Wish)>, Vec<Held>)> {
+    let pack = &opened.plan.name;
+    let places: Vec<usize> = siblings(files, at).collect();
+    let (mut wishes, mut all_held) = (Vec::new(), Vec::new());
+    for place in &places {
+        let source = &files[*place].source.relative;
+        let Some(cursor) = record::cursor(tx, pack, source).await? else {
+            return Err(moved(source));
+        };
+        let held = control::held(tx, pack, source).await?;
+        let wish = Wish {
+            cursor,
+            // Together no more than one of them alone.
+            entries_max: (ENTRIES_AT_ONCE / places.len()).max(ENTRIES_CLOSELY),
+            bytes_max: (bytes_max / places.len()).max(1),
+            waiting: held.rows.clone(),
+            searches: Vec::new(),
+        };
+        wishes.push((*place, wish));
+        all_held.push(held);
+    }
+    Ok((wishes, all_held))
+}
+
 /// Applies what is pending, and after it what was applied before: rows that this changes.
 async fn differing(
     tx: &mut PgConnection,
     scene: &Scene<'_>,
-    pending: &Batch,
-    held: &Held,
+    pending: &[Batch],
+    held: &[Held],
     past: &Batch,
 ) -> Result<u64> {
-    if pending.changes > 0 || !held.is_empty() {
+    if pending.iter().any(|batch| batch.changes > 0) || !held.iter().all(Held::is_empty) {
         let has_history = control::is_history_complete(tx, &scene.opened.plan.name).await?;
-        let mut works = apply::works(scene, pending, held);
+        let mut works: Vec<_> = pending
+            .iter()
+            .zip(held)
+            .flat_map(|(batch, held)| apply::works(scene, batch, held))
+            .collect();
+        // Parents first, whichever file they are in.
+        works.sort_by_key(|work| work.batch.stream);
         apply::write(tx, &mut works, has_history).await?;
     }
     let mut works = apply::works(scene, past, &Held::default());

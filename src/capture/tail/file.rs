@@ -88,6 +88,12 @@ impl LiveFile {
         inode(&self.source.path) != self.inode
     }
 
+    /// Whether rows of one key may stand in both: what a change in one of them makes of a row may
+    /// depend on the other.
+    pub(super) fn shares_stream(&self, other: &Self) -> bool {
+        self.streams.iter().any(|one| other.streams.iter().any(|two| one.stream == two.stream))
+    }
+
     pub(super) fn set_companions(&mut self, stream: usize, files: &BTreeMap<String, PathBuf>) {
         for live in self.streams.iter_mut().filter(|live| live.stream == stream) {
             live.shape.set_companions(files.clone());

@@ -287,6 +287,15 @@ impl Tail {
         let source = self.files[at].source.relative.clone();
         let pack = self.opened.plan.name.clone();
         let cursor = self.cursor(&source).await?;
+        let names: Vec<&str> = siblings(&self.files, at)
+            .filter(|place| *place != at)
+            .map(|place| self.files[place].source.relative.as_str())
+            .collect();
+        let beside = if names.is_empty() {
+            Vec::new()
+        } else {
+            record::positions(&mut self.conn, &pack, &names).await?
+        };
         let mut wish = Wish {
             cursor: cursor.clone(),
             // A search stands alone.
@@ -323,6 +332,7 @@ impl Tail {
             run_id: &self.run_id,
             source: &source,
             cursor: &cursor,
+            beside: &beside,
         };
         let done = apply::apply(&mut self.conn, &scene, &batch, &held).await?;
         if done.is_stale {
@@ -383,6 +393,11 @@ impl Tail {
             }
         }
     }
+}
+
+/// The files that have a stream in common with this one, itself among them.
+fn siblings(files: &[LiveFile], at: usize) -> impl Iterator<Item = usize> {
+    (0..files.len()).filter(move |other| *other == at || files[at].shares_stream(&files[*other]))
 }
 
 fn lag_seconds(batch: &Batch) -> f64 {

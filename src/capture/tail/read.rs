@@ -103,39 +103,75 @@ pub(super) fn read(
     at: usize,
     wish: &Wish,
 ) -> Result<Batch> {
-    in_transaction(files, at, |files| read_in_transaction(opened, files, at, wish))
+    in_transactions(files, &[at], |files| read_in_transaction(opened, files, at, wish))
 }
 
-/// As [`read`], of two wishes in one transaction: both see the file as it was at one moment.
-pub(super) fn read_both(
+/// What several files have pending, and what else was asked of one of them.
+#[derive(Debug)]
+pub(super) enum Together {
+    /// All that is pending, in the order asked for, and the rest.
+    Whole(Vec<Batch>, Batch),
+    /// More is pending in this file than may be read at once.
+    Behind(usize),
+}
+
+/// As [`read`], of everything that is pending in some files, and after it of `past` of file `at`,
+/// which is one of them: each file is seen as it was at one moment.
+pub(super) fn read_together(
     opened: &Arc<OpenedPack>,
     files: &mut [LiveFile],
+    pending: &[(usize, Wish)],
     at: usize,
-    first: &Wish,
-    second: &Wish,
-) -> Result<(Batch, Batch)> {
-    in_transaction(files, at, |files| {
-        let first = read_in_transaction(opened, files, at, first)?;
-        Ok((first, read_in_transaction(opened, files, at, second)?))
+    past: &Wish,
+) -> Result<Together> {
+    let places: Vec<usize> = pending.iter().map(|(place, _)| *place).collect();
+    in_transactions(files, &places, |files| {
+        let started = Instant::now();
+        let mut batches: Vec<Batch> = Vec::with_capacity(pending.len());
+        for (place, wish) in pending {
+            let busy = batches.iter().position(|batch| batch.changes > 0);
+            if let Some(busy) = busy.filter(|_| started.elapsed() > READ_MAX) {
+                return Ok(Together::Behind(pending[busy].0));
+            }
+            let batch = read_in_transaction(opened, files, *place, wish)?;
+            if batch.position < batch.last {
+                return Ok(Together::Behind(*place));
+            }
+            batches.push(batch);
+        }
+        Ok(Together::Whole(batches, read_in_transaction(opened, files, at, past)?))
     })
 }
 
-fn in_transaction<T>(
+fn in_transactions<T>(
     files: &mut [LiveFile],
-    at: usize,
+    places: &[usize],
     reading: impl FnOnce(&mut [LiveFile]) -> Result<T>,
 ) -> Result<T> {
-    let name = files[at].name();
-    let begin = |sql: &str| {
-        files[at].database.connection().execute_batch(sql).map_err(|e| failed(&name, e))
+    let batch = |files: &[LiveFile], place: usize, sql: &str| {
+        let connection = files[place].database.connection();
+        connection.execute_batch(sql).map_err(|e| failed(&files[place].name(), e))
     };
-    begin("BEGIN")?;
-    let done = reading(files);
+    let mut done = Ok(());
+    let mut begun = 0;
+    for place in places {
+        done = batch(files, *place, "BEGIN");
+        if done.is_err() {
+            break;
+        }
+        begun += 1;
+    }
+    let found = match done {
+        Ok(()) => reading(files),
+        Err(error) => Err(error),
+    };
     // A read transaction that cannot be ended is gone with its error.
-    let ended = files[at].database.connection().execute_batch("COMMIT");
-    let found = done?;
-    ended.map_err(|e| failed(&name, e))?;
-    Ok(found)
+    let mut ended = Ok(());
+    for place in &places[..begun] {
+        ended = ended.and(batch(files, *place, "COMMIT"));
+    }
+    let found = found?;
+    ended.map(|()| found)
 }
 
 fn read_in_transaction(
