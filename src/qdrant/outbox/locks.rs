@@ -30,8 +30,26 @@ pub(crate) async fn locked(conn: &mut PgConnection, entities: &[Entity]) -> Resu
 /// How often a lock that another process has is asked for.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
-/// [`Target::ensure`], one process at a time.
+/// [`Target::ensure`], one process at a time, and what a new collection needs to be filled: where
+/// there is none, it was lost, or the settings name another store, and every entity is queued that
+/// does not wait already. First the rows: a collection is made only when they are there.
 pub async fn ensure(conn: &mut PgConnection, target: &Target) -> Result<()> {
+    if !target.is_anywhere().await? {
+        let done = sqlx::query(include_str!("../../sql/outbox/refill.sql"))
+            .execute(&mut *conn)
+            .await?
+            .rows_affected();
+        if done > 0 {
+            let place = target.store().describe();
+            let name = target.name();
+            tracing::warn!("{place} has no collection {name:?}: {done} entities are queued for it");
+        }
+    }
+    ensure_bare(conn, target).await
+}
+
+/// [`Target::ensure`], one process at a time; whoever asks fills what is made.
+pub(super) async fn ensure_bare(conn: &mut PgConnection, target: &Target) -> Result<()> {
     let mut transaction = conn.begin().await?;
     loop {
         let is_free: bool = sqlx::query_scalar(
