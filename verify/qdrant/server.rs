@@ -2,7 +2,6 @@
 //! other versions, other programs at its port, collections that others change.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use qdrant_client::qdrant as grpc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -12,7 +11,7 @@ use toolkit::ErrorKind;
 use toolkit::config::QdrantServer;
 use toolkit::qdrant::outbox::{self, Options};
 use toolkit::qdrant::parity::mend;
-use toolkit::qdrant::{Distance, Filter, Schema, Server, Vector, VectorKind, VectorStore};
+use toolkit::qdrant::{Filter, Server, Vector, VectorStore};
 
 use super::front::State;
 use super::stores::{self, Store};
@@ -184,37 +183,6 @@ async fn a_collection_that_was_emptied_behind_our_back_is_found_by_parity_and_fi
     assert_eq!(mend(&world.postgres, &world.target, &report).await.unwrap(), 30);
     assert_eq!(world.drain().await.points, 30);
     world.assert_same().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_collection_made_otherwise_behind_a_worker_is_nobodys_failed_try() {
-    let (world, state) = world(stores::front().await, 6).await;
-    world.drain().await;
-    let world = Arc::new(world);
-    let running = tokio::spawn({
-        let world = Arc::clone(&world);
-        async move {
-            let (postgres, target) = (&world.postgres, &world.target);
-            outbox::run(postgres, target, &world.embedder, super::world::OPTIONS, &world.stop).await
-        }
-    });
-    // It has looked at the collection, and waits for rows.
-    let seen = state.requests.load(Ordering::SeqCst);
-    while state.requests.load(Ordering::SeqCst) < seen + 2 {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    let (store, target) = (world.target.store(), world.target.name());
-    let behind = store.alias(target).await.unwrap().unwrap();
-    let kind = VectorKind::Dense { size: 3, distance: Distance::Dot };
-    let vectors = [(world.target.text_vector().to_owned(), kind)].into();
-    let other = Schema { vectors, ..world.target.schema().clone() };
-    store.remove(&behind).await.unwrap();
-    store.create(&behind, &other).await.unwrap();
-    world.sql("UPDATE anime SET title = title || '!'").await;
-    let error = running.await.unwrap().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::StoreFailed, "{error}");
-    assert!(error.detail().contains("is not as configured"), "{error}");
-    assert_eq!(attempts(&world).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

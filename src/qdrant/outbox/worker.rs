@@ -280,7 +280,8 @@ impl Worker {
         if entities.is_empty() {
             return Ok(Look::Others);
         }
-        let contents = contents(&mut transaction, &entities, false).await?;
+        // A row that was queued again may be of a lower version than one that is settled.
+        let contents = contents(&mut transaction, &entities, true).await?;
         let collections = self.target.writes_to().await?;
         let task = Task { target: &self.target, embedder: &self.embedder, collections };
         let mut tally = Tally::default();
