@@ -7,5 +7,6 @@ mod kills;
 mod outbox;
 mod parity;
 mod rebuild;
+mod server;
 mod stores;
 mod world;

@@ -10,6 +10,7 @@ mod names;
 mod propose;
 mod review;
 mod score;
+mod vectors;
 
 use std::future::Future;
 
@@ -23,6 +24,7 @@ pub use merge::{Merged, Undone, merge, undo};
 pub use propose::{ByName, Proposed, propose};
 pub use review::{Candidate, Candidates, Decided, STATES, candidates, reject};
 pub use score::{Reason, Scored};
+pub use vectors::{ByVector, unsearchable};
 
 /// Two characters worth a comparison.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,6 +44,11 @@ pub struct Neighbourhood {
     pub pairs: Vec<Pair>,
     /// Groups that were too large to be pairs: names that very many bear.
     pub crowds: u64,
+    /// Pairs that a search by vectors found.
+    pub near: u64,
+    /// Whether less was searched than could be: candidates that are not found again may still be
+    /// some.
+    pub is_partial: bool,
 }
 
 /// Finds characters that may be the same: by what they have in common, or by their vectors.

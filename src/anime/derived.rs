@@ -1,4 +1,5 @@
-//! What is derived from the pack's tables, compared with them: the sidecars and the collection.
+//! What is derived from the pack's tables, compared with them: the sidecars, the collection and the
+//! graph's edges.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -47,6 +48,10 @@ pub async fn compare(
     if wanted.contains(&Against::Qdrant) {
         let target = Target::new(open(settings).await?, settings)?;
         compared.push(compare_points(settings, postgres, &target, options, stop).await?);
+    }
+    if wanted.contains(&Against::Graph) {
+        let edges = crate::graph::parity::compare(&mut conn, options.differences_max);
+        compared.push(stop.unless(edges).await?);
     }
     Ok(compared)
 }

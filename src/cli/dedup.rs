@@ -7,17 +7,20 @@ use uuid::Uuid;
 use super::record::{Listing, on_connection, shown};
 use super::{Outcome, Output, Report, output};
 use crate::anime::dedup::{
-    self, ByName, Candidate, Candidates, Decided, Merged, Proposed, STATES, Undone,
+    self, ByName, ByVector, Candidate, Candidates, Decided, Merged, Proposed, STATES, Undone,
 };
 use crate::config::Settings;
 use crate::error::{Error, ErrorKind, Result};
+use crate::interrupt::Stop;
+use crate::qdrant::{Target, open_existing};
 
 /// Arguments of `toolkit dedup`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
-propose compares characters that share a name, an alias or a native name in any spelling, or appear in
-one anime under names that begin alike, and stores those that score high enough with what speaks for
-and against: names, native names, aliases, common and related anime, roles, pages, gender, age.
+propose compares characters that share a name, an alias or a native name in any spelling, appear in
+one anime under names that begin alike, or are near each other by the vectors of the Qdrant collection
+(the ten nearest of each; `toolkit outbox drain` brings it up to date first), and stores those that
+score high enough with what speaks for and against: names, native names, aliases, common and related anime, roles, pages, gender, age.
 
 merge writes a redirect, moves appearances (where both were in one anime, one row keeps what both said)
 and adds the names as aliases, in one transaction; the old character's point leaves Qdrant by way of
@@ -28,6 +31,7 @@ back first.
 
 Examples:
   toolkit dedup propose --min-score 0.6
+  toolkit dedup propose --by names
   toolkit dedup review
   toolkit --format json dedup review --limit 1000 | jq '.candidates[] | select(.score > 0.9)'
   toolkit dedup review --reject 17 18
@@ -49,6 +53,10 @@ enum Action {
         /// Characters of one name that are still compared; more are left alone and counted
         #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u16).range(2..=1000))]
         max_crowd: u16,
+        /// What finds pairs: names alone, or vectors too, where there is a collection; without one,
+        /// or where it does not answer, names alone, and it is said
+        #[arg(long, value_enum, default_value_t = By::Vectors)]
+        by: By,
         /// Count what would be proposed and change nothing
         #[arg(long)]
         dry_run: bool,
@@ -104,6 +112,12 @@ enum Action {
     },
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum By {
+    Vectors,
+    Names,
+}
+
 fn share(text: &str) -> std::result::Result<f64, String> {
     text.parse()
         .ok()
@@ -117,16 +131,68 @@ fn person(by: Option<String>) -> String {
 
 /// Runs the command.
 pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Outcome> {
-    on_connection(settings, output, async |connection| act(args.action, connection, output).await)
-        .await
+    on_connection(settings, output, async |connection| {
+        act(args.action, settings, connection, output).await
+    })
+    .await
 }
 
-async fn act(action: Action, conn: &mut sqlx::PgConnection, output: &Output) -> Result<Outcome> {
+/// What the collection's search finds besides the names; where it cannot be asked, the names alone.
+/// It is searched before anything is begun in Postgres: that may take minutes.
+async fn propose(
+    (min_score, dry_run): (f64, bool),
+    mut names: ByName,
+    by: By,
+    settings: &Settings,
+    conn: &mut sqlx::PgConnection,
+    output: &Output,
+) -> Result<Proposed> {
+    let stop = output.stop();
+    if by == By::Names {
+        return dedup::propose(conn, &names, min_score, dry_run, stop).await;
+    }
+    let why = match searched(names, settings, stop).await {
+        Ok(Ok(near)) => return dedup::propose(conn, &near, min_score, dry_run, stop).await,
+        Ok(Err(why)) => why,
+        Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::Config) => {
+            return Err(error);
+        }
+        Err(error) => {
+            names.is_partial = true;
+            format!("{error}; open candidates stay")
+        }
+    };
+    output.note(format!("pairs are found by names alone, not by vectors: {why}"));
+    dedup::propose(conn, &names, min_score, dry_run, stop).await
+}
+
+/// The neighbours by vectors, or why there are none to search.
+async fn searched(
+    names: ByName,
+    settings: &Settings,
+    stop: &Stop,
+) -> Result<std::result::Result<ByVector, String>> {
+    let Some(store) = open_existing(settings).await? else {
+        return Ok(Err("there is no collection".to_owned()));
+    };
+    let target = Target::new(store, settings)?;
+    if let Some(why) = stop.unless(dedup::unsearchable(&target)).await? {
+        return Ok(Err(why));
+    }
+    ByVector::search(&target, names, stop).await.map(Ok)
+}
+
+async fn act(
+    action: Action,
+    settings: &Settings,
+    conn: &mut sqlx::PgConnection,
+    output: &Output,
+) -> Result<Outcome> {
     match action {
-        Action::Propose { min_score, max_crowd, dry_run } => {
-            let neighbours = ByName { crowd_max: max_crowd.into() };
-            let stop = output.stop();
-            let done = dedup::propose(conn, &neighbours, min_score, dry_run, stop).await?;
+        Action::Propose { min_score, max_crowd, by, dry_run } => {
+            let names = ByName { crowd_max: max_crowd.into(), ..ByName::default() };
+            let how = (min_score, dry_run);
+            let done = propose(how, names, by, settings, conn, output).await?;
             output.report(&done)?;
             note_of(dry_run, output);
         }
@@ -204,9 +270,9 @@ async fn of_candidate(
 
 impl Report for Proposed {
     fn text(&self) -> String {
-        let Self { compared, candidates, changed, withdrawn, crowds } = self;
+        let Self { compared, candidates, changed, withdrawn, crowds, near } = self;
         let mut text = format!(
-            "{compared} pairs compared: {candidates} candidates, {changed} of them new or changed; \
+            "{compared} pairs compared, {near} of them found by vectors: {candidates} candidates, {changed} of them new or changed; \
              {withdrawn} withdrawn"
         );
         if *crowds > 0 {

@@ -340,6 +340,7 @@ fn clean_of_stores(report: &parity::Report) -> String {
                 parity::Against::Source => format!("{rows} rows with what the sources say"),
                 parity::Against::Sidecar => format!("{rows} entries of the sidecar"),
                 parity::Against::Qdrant => format!("{rows} points of Qdrant"),
+                parity::Against::Graph => format!("{rows} edges of the graph"),
             }
         })
         .collect();

@@ -56,7 +56,11 @@ async fn compare(
     options: &Options,
 ) -> Result<Report> {
     let started = Instant::now();
-    let (against, stop) = (args.against(), output.stop());
+    let (mut against, stop) = (args.against(), output.stop());
+    // A projection of this very database: nothing else has to be there, and it is done soon.
+    if !against.contains(&Against::Graph) {
+        against.push(Against::Graph);
+    }
     let derived = derived::Options {
         differences_max: options.differences_max,
         settle: Duration::from_secs(args.settle.unwrap_or_default().into()),
@@ -104,6 +108,9 @@ async fn with_postgres(
             "points are made right by `toolkit repair plan` and `apply`, then `toolkit outbox drain`; \
              what is on its way by `toolkit outbox drain` alone",
         );
+    }
+    if is_of(Against::Graph) {
+        output.note("edges are made right by `toolkit graph reconcile --repair`");
     }
     if is_of(Against::Source) {
         output.note(

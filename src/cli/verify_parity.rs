@@ -76,6 +76,8 @@ their digests, versions, of every vector presence, dimension and length; vectors
 embedder are made anew and compared bit by bit). Postgres is right: missing is in Postgres alone,
 extra in the other store alone. What waits in the outbox differs too, and is marked as on its way;
 --settle SECONDS gives it time. `toolkit repair plan` queues points that differ in the outbox.
+The edges of the graph (table graph_edge) are compared with the junction tables they are made of each
+time, whatever --against names; `toolkit graph reconcile --repair` makes them right.
 
 Exit codes: 0 parity, 1 differences, 2 could not check.
 
@@ -97,7 +99,8 @@ pub struct Args {
     #[arg(long, required_unless_present_any = ["snapshot", "self_test", "against"], value_name = "PATH")]
     pub(super) source: Vec<PathBuf>,
     /// What Postgres is compared with: its sources, and of the pack anime the sidecar beside the
-    /// source and the Qdrant collection; any of them, comma separated [default: source]
+    /// source, the Qdrant collection and the graph's edges, which are compared each time; any of
+    /// them, comma separated [default: source]
     #[arg(long, value_enum, value_delimiter = ',', value_name = "STORES")]
     pub(super) against: Vec<AgainstName>,
     /// Compare with the copy that the newest backfill read, instead of the sources
@@ -159,6 +162,7 @@ pub(super) enum AgainstName {
     Source,
     Sidecar,
     Qdrant,
+    Graph,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -175,6 +179,7 @@ impl Args {
             Against::Source => self.against.is_empty() || self.names(AgainstName::Source),
             Against::Sidecar => self.names(AgainstName::Sidecar),
             Against::Qdrant => self.names(AgainstName::Qdrant),
+            Against::Graph => self.names(AgainstName::Graph),
         };
         Against::ALL.into_iter().filter(is_wanted).collect()
     }
@@ -211,11 +216,12 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
     }
     report_file::check(&args.report, args.certificate.as_deref())?;
     if pack.manifest.documents.is_none() && args.against() != [Against::Source] {
-        let detail = format!("the pack {} has neither sidecar nor collection", pack.name());
+        let detail = format!("the pack {} has no sidecar, collection or graph", pack.name());
         return Err(Error::new(ErrorKind::Usage, detail)
-            .advice("of the built-in packs anime has both; leave --against out"));
+            .advice("of the built-in packs anime has all three; leave --against out"));
     }
-    if args.source.is_empty() && !args.snapshot && args.against() != [Against::Qdrant] {
+    let is_of_files = |against: &Against| matches!(against, Against::Source | Against::Sidecar);
+    if args.source.is_empty() && !args.snapshot && args.against().iter().any(is_of_files) {
         return Err(Error::new(ErrorKind::Usage, "no --source was named")
             .advice("the source, and the sidecar beside it, are found by it"));
     }

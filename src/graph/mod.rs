@@ -14,6 +14,7 @@ mod dot;
 pub mod generate;
 mod k_hop;
 pub mod lineage;
+pub mod parity;
 mod path;
 pub mod reconcile;
 mod session;

@@ -108,7 +108,7 @@ fn drift(row: &sqlx::postgres::PgRow) -> Result<Drift> {
     })
 }
 
-fn absent(error: sqlx::Error) -> Error {
+pub(super) fn absent(error: sqlx::Error) -> Error {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     if matches!(code.as_deref(), Some("42P01" | "42703" | "42883")) {
         return Error::new(ErrorKind::Migration, "this database has no tables for graph queries")

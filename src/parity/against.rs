@@ -22,11 +22,13 @@ pub enum Against {
     Sidecar,
     /// The collection of points.
     Qdrant,
+    /// The table of edges.
+    Graph,
 }
 
 impl Against {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Source, Self::Sidecar, Self::Qdrant];
+    pub const ALL: [Self; 4] = [Self::Source, Self::Sidecar, Self::Qdrant, Self::Graph];
 
     /// As given on the command line, and as the stream of a difference.
     #[must_use]
@@ -35,6 +37,7 @@ impl Against {
             Self::Source => "source",
             Self::Sidecar => "sidecar",
             Self::Qdrant => "qdrant",
+            Self::Graph => "graph",
         }
     }
 
@@ -55,6 +58,7 @@ impl Against {
             Self::Source => ("source", "postgres"),
             Self::Sidecar => ("postgres", "sidecar"),
             Self::Qdrant => ("postgres", "qdrant"),
+            Self::Graph => ("junctions", "graph_edge"),
         }
     }
 }

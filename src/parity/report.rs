@@ -35,7 +35,7 @@ pub struct Report {
     pub level: String,
     /// Where the target's digests were made: `client` or `server`.
     pub digests: String,
-    /// What was compared with Postgres: `source`, `sidecar`, `qdrant`.
+    /// What was compared with Postgres: `source`, `sidecar`, `qdrant`, `graph`.
     #[serde(default = "sources_alone")]
     pub against: Vec<Against>,
     /// The verdict.

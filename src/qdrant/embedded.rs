@@ -13,7 +13,7 @@
 mod convert;
 mod shard;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -41,6 +41,9 @@ pub struct Embedded {
 struct Inner {
     root: PathBuf,
     shards: Mutex<HashMap<String, Arc<Shard>>>,
+    /// Held while aliases change, and while all are read: together they are as they were at one
+    /// moment.
+    aliases: Mutex<()>,
     // After the shards: they flush when they go.
     _lock: Flock<fs::File>,
 }
@@ -60,7 +63,8 @@ impl Embedded {
         }
         let lock = lock(&root)?;
         sweep(&root.join("collections"));
-        let inner = Inner { root, shards: Mutex::default(), _lock: lock };
+        let inner =
+            Inner { root, shards: Mutex::default(), aliases: Mutex::default(), _lock: lock };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -163,6 +167,21 @@ impl Inner {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::new(ErrorKind::Io, format!("alias {alias:?}")).because(error)),
         }
+    }
+
+    fn aliases(&self) -> Result<BTreeMap<String, String>> {
+        let _still = self.aliases.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut aliases = BTreeMap::new();
+        for entry in fs::read_dir(self.root.join("aliases"))? {
+            let alias = entry?.file_name().to_string_lossy().into_owned();
+            // What is no name is half written; what is gone by now was removed.
+            if check_name(&alias).is_ok()
+                && let Some(collection) = self.alias(&alias)?
+            {
+                aliases.insert(alias, collection);
+            }
+        }
+        Ok(aliases)
     }
 
     /// The shard a name or alias stands for; None: no such collection.
@@ -282,6 +301,10 @@ impl VectorStore for Embedded {
         self.blocking(move |inner| inner.remove(&name)).await
     }
 
+    async fn aliases(&self) -> Result<BTreeMap<String, String>> {
+        self.blocking(Inner::aliases).await
+    }
+
     async fn alias(&self, alias: &str) -> Result<Option<String>> {
         let alias = alias.to_owned();
         self.blocking(move |inner| inner.alias(&alias)).await
@@ -291,6 +314,7 @@ impl VectorStore for Embedded {
         let (alias, name) = (alias.to_owned(), collection.to_owned());
         self.blocking(move |inner| {
             check_name(&alias)?;
+            let _alone = inner.aliases.lock().unwrap_or_else(PoisonError::into_inner);
             if !inner.collection_path(&name).is_dir() {
                 return Err(no_collection(&name));
             }
@@ -307,6 +331,7 @@ impl VectorStore for Embedded {
         let alias = alias.to_owned();
         self.blocking(move |inner| {
             check_name(&alias)?;
+            let _alone = inner.aliases.lock().unwrap_or_else(PoisonError::into_inner);
             match fs::remove_file(inner.alias_path(&alias)) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
                 _ => Ok(()),

@@ -23,7 +23,7 @@ mod target;
 
 #[cfg(feature = "embedded-qdrant")]
 pub use embedded::Embedded;
-pub use open::open;
+pub use open::{open, open_existing};
 pub use point::{
     Condition, Filter, Payload, Point, PointId, Scored, Vector, Vectors, With, payload_digest,
 };

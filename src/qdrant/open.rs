@@ -18,6 +18,14 @@ pub async fn open(settings: &Settings) -> Result<Arc<dyn VectorStore>> {
     embedded(settings).await
 }
 
+/// As [`open`]; None where there is no server, and nobody made the one in this process yet: nothing
+/// is made.
+pub async fn open_existing(settings: &Settings) -> Result<Option<Arc<dyn VectorStore>>> {
+    let is_there = settings.qdrant.server.is_some()
+        || (cfg!(feature = "embedded-qdrant") && settings.state_dir.join("qdrant").is_dir());
+    if is_there { open(settings).await.map(Some) } else { Ok(None) }
+}
+
 #[cfg(feature = "embedded-qdrant")]
 async fn embedded(settings: &Settings) -> Result<Arc<dyn VectorStore>> {
     let state_dir = settings.state_dir.clone();

@@ -71,8 +71,22 @@ pub enum Index {
     Integer,
     /// Truth values.
     Bool,
-    /// A type this program does not make.
+    /// UUIDs; like all that follow, of a type this program does not make.
+    Uuid,
+    /// Words of texts.
+    Text,
+    /// Numbers with a fraction.
+    Float,
+    /// Times.
+    Datetime,
+    /// Anything else.
     Other,
+}
+
+impl Index {
+    fn describe(self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
 }
 
 /// Vectors and payload indexes of a collection.
@@ -82,6 +96,9 @@ pub struct Schema {
     pub vectors: BTreeMap<String, VectorKind>,
     /// Indexed payload fields.
     pub indexes: BTreeMap<String, Index>,
+    /// Vectors that are stored as something else than 32-bit floats, and as what; never by this
+    /// program, which compares numbers with what it wrote.
+    pub datatypes: BTreeMap<String, String>,
 }
 
 impl Schema {
@@ -104,9 +121,15 @@ impl Schema {
                 lines.push(format!("vector {name:?} ({}) is not configured", is.describe()));
             }
         }
+        for (name, datatype) in &found.datatypes {
+            if self.datatypes.get(name) != Some(datatype) {
+                lines.push(format!("vector {name:?} is stored as {datatype}, not float32"));
+            }
+        }
         for (field, wanted) in &self.indexes {
             if let Some(is) = found.indexes.get(field).filter(|is| *is != wanted) {
-                lines.push(format!("payload index {field:?} is {is:?}, not {wanted:?}"));
+                let (is, wanted) = (is.describe(), wanted.describe());
+                lines.push(format!("payload index {field:?} is {is}, not {wanted}"));
             }
         }
         lines
@@ -123,21 +146,24 @@ mod tests {
         let schema = |vectors: &[(&str, VectorKind)], indexes: &[(&str, Index)]| Schema {
             vectors: vectors.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect(),
             indexes: indexes.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect(),
+            datatypes: BTreeMap::new(),
         };
         let wanted = schema(&[("text", dense(4))], &[("year", Index::Integer)]);
         assert!(wanted.differences(&schema(&[("text", dense(4))], &[])).is_empty());
         let more = [("year", Index::Integer), ("x", Index::Other)];
         assert!(wanted.differences(&schema(&[("text", dense(4))], &more)).is_empty());
-        let other = schema(
+        let mut other = schema(
             &[("text", dense(5)), ("more", VectorKind::Sparse)],
             &[("year", Index::Keyword)],
         );
+        other.datatypes.insert("text".to_owned(), "float16".to_owned());
         assert_eq!(
             wanted.differences(&other),
             [
                 "vector \"text\" is 5 numbers, cosine, not 4 numbers, cosine",
                 "vector \"more\" (sparse) is not configured",
-                "payload index \"year\" is Keyword, not Integer",
+                "vector \"text\" is stored as float16, not float32",
+                "payload index \"year\" is keyword, not integer",
             ]
         );
     }

@@ -1,17 +1,23 @@
 //! A Qdrant server over gRPC.
 //!
-//! Written for server 1.18. Writes wait until they are applied; counts are exact; a write that
-//! was only acknowledged in time counts as not done and is tried again.
+//! Written for server 1.18. Writes wait until they are applied, in the order of one leader where a
+//! collection has replicas; counts are exact; a write that was only acknowledged in time counts as
+//! not done and is tried again. A request that is too much for the server, or for a proxy before
+//! it, is sent in parts.
 
 mod convert;
+mod refusal;
 
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use qdrant_client::qdrant as grpc;
 use qdrant_client::{Qdrant, QdrantError};
-use tonic::Code;
+use tokio::sync::OnceCell;
 
+use self::refusal::{explain, is_missing, is_of_exact_search, is_too_much};
 use super::point::{Filter, Payload, Point, PointId, Scored, Vector, With, payload_bytes};
 use super::schema::Schema;
 use super::store::{Page, VectorStore};
@@ -26,10 +32,20 @@ const REQUEST_BYTES_MAX: usize = 16 << 20;
 /// Longest wait that a server which limits its rate is granted between two tries.
 const RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
 
+/// Oldest server whose interface is the one that is spoken here.
+const OLDEST_VERSION: (u32, u32) = (1, 13);
+/// Points in one page where they are walked to be counted.
+const COUNTED_AT_ONCE: u32 = 1_000;
+
 /// A server; connections are made on first use and shared.
 pub struct Server {
     client: Qdrant,
     place: String,
+    /// Set once the server is known not to be too old.
+    is_fit: OnceCell<()>,
+    /// Points in one request, and in one page, that were not too many yet.
+    points_max: AtomicUsize,
+    page_max: AtomicU32,
 }
 
 impl Server {
@@ -47,6 +63,9 @@ impl Server {
             return Err(wrong(format!("{place} is not a Qdrant URL")));
         }
         let host = settings.url.split("://").nth(1).unwrap_or_default();
+        if host.split('/').next().unwrap_or_default().contains('@') {
+            return Err(wrong(format!("{place} names a user, which Qdrant has none of")));
+        }
         let is_loopback = ["localhost", "127.", "[::1]"].iter().any(|own| host.starts_with(own));
         if is_plain && settings.api_key.is_some() && !is_loopback {
             tracing::warn!("the Qdrant key goes to {place} unencrypted; https:// would hide it");
@@ -60,12 +79,40 @@ impl Server {
             .skip_compatibility_check()
             .build()
             .map_err(|error| wrong(format!("the Qdrant URL {place} cannot be read: {error}")))?;
-        Ok(Self { client, place })
+        Ok(Self {
+            client,
+            place,
+            is_fit: OnceCell::new(),
+            points_max: AtomicUsize::new(usize::MAX),
+            page_max: AtomicU32::new(u32::MAX),
+        })
     }
 
-    /// The server's version; the first sign that it answers and takes the key.
+    /// The server's version. It is said without a key, too.
     pub async fn version(&self) -> Result<String> {
         Ok(self.asked(|| self.client.health_check()).await?.version)
+    }
+
+    /// Refuses a server that would misread what it is sent; once, before anything is written. One
+    /// that does not say its version is taken as it is.
+    async fn check_version(&self) -> Result<()> {
+        let check = async || {
+            let Ok(health) = self.client.health_check().await else { return Ok(()) };
+            let parts: Vec<u32> =
+                health.version.split('.').map_while(|part| part.parse().ok()).collect();
+            match *parts.as_slice() {
+                [major, minor, ..] if (major, minor) < OLDEST_VERSION => {
+                    let (place, version) = (&self.place, &health.version);
+                    let detail = format!("Qdrant at {place} is of version {version}");
+                    let (major, minor) = OLDEST_VERSION;
+                    Err(Error::new(ErrorKind::Config, detail).advice(format!(
+                        "this program speaks to {major}.{minor} and later, and is written for 1.18"
+                    )))
+                }
+                _ => Ok(()),
+            }
+        };
+        self.is_fit.get_or_try_init(check).await.copied()
     }
 
     /// Asks, and asks again while what stands in the way passes by itself.
@@ -112,13 +159,57 @@ impl Server {
         .await
     }
 
+    /// Does `work` with all items, a request at a time; what is too much for one request is done
+    /// in two, and later requests are smaller. Every item's work may be repeated.
+    async fn in_parts<T, F>(
+        &self,
+        items: Vec<T>,
+        bytes: fn(&T) -> usize,
+        work: impl Fn(Vec<T>) -> F,
+    ) -> Result<()>
+    where
+        T: Clone,
+        F: Future<Output = Result<()>>,
+    {
+        let mut open = in_requests(items, self.points_max.load(Ordering::Relaxed), bytes);
+        while let Some(mut items) = open.pop_front() {
+            match work(items.clone()).await {
+                Err(error) if items.len() > 1 && is_too_much(&error) => {
+                    let rest = items.split_off(items.len() / 2);
+                    tracing::debug!("{error}; {} at once from now on", items.len());
+                    self.points_max.fetch_min(items.len(), Ordering::Relaxed);
+                    open.push_front(rest);
+                    open.push_front(items);
+                }
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts by walking, where the server does not count exactly.
+    async fn walked(&self, collection: &str, filter: &Filter) -> Result<u64> {
+        let (mut count, mut from) = (0, None);
+        loop {
+            let page = self.scroll(collection, filter, from, COUNTED_AT_ONCE, With::ID).await?;
+            count += page.points.len() as u64;
+            if page.next.is_none() {
+                return Ok(count);
+            }
+            from = page.next;
+        }
+    }
+
     async fn info(&self, collection: &str) -> Result<Option<grpc::CollectionInfo>> {
         let found = self.asked(|| self.client.collection_info(collection)).await;
-        match found {
-            Ok(response) => Ok(response.result),
-            Err(error) if is_missing(&error) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let info = match found {
+            Ok(response) => response.result,
+            Err(error) if is_missing(&error) => None,
+            Err(error) => return Err(error),
+        };
+        // Whoever writes has asked this first.
+        self.check_version().await?;
+        Ok(info)
     }
 }
 
@@ -139,87 +230,28 @@ impl Applied for grpc::UpdateBatchResponse {
     }
 }
 
-/// Items in requests of [`REQUEST_BYTES_MAX`], at least one each.
-fn in_requests<T>(items: Vec<T>, bytes: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
-    let mut requests: Vec<Vec<T>> = Vec::new();
+/// Items in requests of [`REQUEST_BYTES_MAX`] and at most `items_max` items, at least one each.
+fn in_requests<T>(
+    items: Vec<T>,
+    items_max: usize,
+    bytes: impl Fn(&T) -> usize,
+) -> VecDeque<Vec<T>> {
+    let mut requests: VecDeque<Vec<T>> = VecDeque::new();
     let mut room = 0;
     for item in items {
         let size = bytes(&item);
-        match requests.last_mut().filter(|_| size <= room) {
+        match requests.back_mut().filter(|last| size <= room && last.len() < items_max) {
             Some(request) => {
                 request.push(item);
                 room -= size;
             }
             None => {
-                requests.push(vec![item]);
+                requests.push_back(vec![item]);
                 room = REQUEST_BYTES_MAX.saturating_sub(size);
             }
         }
     }
     requests
-}
-
-/// What went wrong, by gRPC's code. `Internal` and `Unknown` are the client's codes for a
-/// connection that failed or broke, and the server's for trouble of its own that may pass.
-fn explain(place: &str, error: QdrantError) -> Error {
-    let (kind, detail, advice) = match &error {
-        QdrantError::ResourceExhaustedError { .. } => (
-            ErrorKind::Busy,
-            format!("Qdrant at {place} limits the rate of requests"),
-            "lower qdrant.batch or the number of workers",
-        ),
-        QdrantError::ResponseError { status } => {
-            let message = status.message();
-            match status.code() {
-                Code::Unauthenticated | Code::PermissionDenied => (
-                    ErrorKind::StoreDenied,
-                    format!("Qdrant at {place} refuses the key: {message}"),
-                    "set QDRANT_API_KEY, or qdrant_api_key in toolkit.toml; the key needs write \
-                     access for all commands but parity",
-                ),
-                Code::Internal
-                | Code::Unavailable
-                | Code::Unknown
-                | Code::Cancelled
-                | Code::DeadlineExceeded
-                | Code::Aborted => (
-                    ErrorKind::StoreUnreachable,
-                    format!("Qdrant at {place} does not answer: {message}"),
-                    "check the URL (gRPC is on port 6334), and that the server runs; nothing is \
-                     lost, what it has not learnt waits in the outbox",
-                ),
-                Code::ResourceExhausted => (
-                    ErrorKind::StoreExhausted,
-                    format!("Qdrant at {place} has no room: {message}"),
-                    "free disk or memory of the server, or lower qdrant.batch",
-                ),
-                Code::NotFound => (
-                    ErrorKind::StoreFailed,
-                    format!("Qdrant at {place}: {message}"),
-                    MISSING_ADVICE,
-                ),
-                _ => (
-                    ErrorKind::StoreFailed,
-                    format!("Qdrant at {place} refused a request: {message}"),
-                    "`toolkit outbox status` says which entities wait",
-                ),
-            }
-        }
-        _ => (
-            ErrorKind::StoreFailed,
-            format!("Qdrant at {place}: {error}"),
-            "check the URL and the server's version",
-        ),
-    };
-    Error::new(kind, detail).because(error).advice(advice)
-}
-
-const MISSING_ADVICE: &str =
-    "`toolkit outbox drain` makes the collection; `toolkit outbox rebuild` fills it anew";
-
-fn is_missing(error: &Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|e| e.downcast_ref::<QdrantError>());
-    matches!(source, Some(QdrantError::ResponseError { status }) if status.code() == Code::NotFound)
 }
 
 #[async_trait]
@@ -241,16 +273,30 @@ impl VectorStore for Server {
 
     async fn create(&self, collection: &str, schema: &Schema) -> Result<()> {
         let request = convert::create(collection, schema);
-        let made = self.asked(|| self.client.create_collection(request.clone())).await;
+        let mut tries = 0;
+        let made = self
+            .asked(|| {
+                tries += 1;
+                self.client.create_collection(request.clone())
+            })
+            .await;
         if let Err(error) = made {
-            // A try whose answer was lost may have made it.
+            // A try whose answer was lost may have made it: the next one was told that it is there.
+            let is_lost = tries > 1 || crate::retry::is_passing(&error);
             let found = self.schema(collection).await?;
-            let is_ours = found.is_some_and(|found| schema.differences(&found).is_empty());
-            if !(is_ours && crate::retry::is_passing(&error)) {
+            let is_alike = found.is_some_and(|found| schema.differences(&found).is_empty());
+            if !(is_lost && is_alike) {
                 return Err(error);
             }
         }
-        self.ensure_indexes(collection, schema).await
+        let made = self.ensure_indexes(collection, schema).await;
+        if made.is_err() {
+            // Of no use, and the next try makes another one.
+            if let Err(other) = self.remove(collection).await {
+                tracing::warn!("the collection {collection:?} stays half made: {other}");
+            }
+        }
+        made
     }
 
     async fn ensure_indexes(&self, collection: &str, schema: &Schema) -> Result<()> {
@@ -274,10 +320,9 @@ impl VectorStore for Server {
         }
     }
 
-    async fn alias(&self, alias: &str) -> Result<Option<String>> {
+    async fn aliases(&self) -> Result<BTreeMap<String, String>> {
         let all = self.asked(|| self.client.list_aliases()).await?.aliases;
-        let found = all.into_iter().find(|one| one.alias_name == alias);
-        Ok(found.map(|one| one.collection_name))
+        Ok(all.into_iter().map(|one| (one.alias_name, one.collection_name)).collect())
     }
 
     async fn set_alias(&self, alias: &str, collection: &str) -> Result<()> {
@@ -301,16 +346,17 @@ impl VectorStore for Server {
     }
 
     async fn upsert(&self, collection: &str, points: Vec<Point>) -> Result<()> {
-        for points in in_requests(points, Point::bytes) {
+        self.in_parts(points, Point::bytes, |points| async move {
             let request = grpc::UpsertPoints {
                 collection_name: collection.to_owned(),
                 wait: Some(true),
                 points: points.into_iter().map(convert::point).collect(),
+                ordering: convert::ordering(),
                 ..grpc::UpsertPoints::default()
             };
-            self.written(|| self.client.upsert_points(request.clone())).await?;
-        }
-        Ok(())
+            self.written(|| self.client.upsert_points(request.clone())).await
+        })
+        .await
     }
 
     async fn set_payloads(
@@ -318,39 +364,58 @@ impl VectorStore for Server {
         collection: &str,
         payloads: Vec<(PointId, Payload)>,
     ) -> Result<()> {
-        for payloads in in_requests(payloads, |(_, payload)| payload_bytes(payload)) {
-            let request = convert::overwrite(collection, payloads);
-            self.written(|| self.client.update_points_batch(request.clone())).await?;
+        fn bytes((_, payload): &(PointId, Payload)) -> usize {
+            payload_bytes(payload)
         }
-        Ok(())
+        self.in_parts(payloads, bytes, |payloads| async move {
+            let request = convert::overwrite(collection, payloads);
+            self.written(|| self.client.update_points_batch(request.clone())).await
+        })
+        .await
     }
 
     async fn delete(&self, collection: &str, ids: &[PointId]) -> Result<()> {
-        if ids.is_empty() {
-            return Ok(());
-        }
-        let request = grpc::DeletePoints {
-            collection_name: collection.to_owned(),
-            wait: Some(true),
-            points: Some(convert::selector(ids)),
-            ..grpc::DeletePoints::default()
-        };
-        self.written(|| self.client.delete_points(request.clone())).await
+        self.in_parts(
+            ids.to_vec(),
+            |_| 0,
+            |ids| async move {
+                let request = grpc::DeletePoints {
+                    collection_name: collection.to_owned(),
+                    wait: Some(true),
+                    points: Some(convert::selector(&ids)),
+                    ordering: convert::ordering(),
+                    ..grpc::DeletePoints::default()
+                };
+                self.written(|| self.client.delete_points(request.clone())).await
+            },
+        )
+        .await
     }
 
     async fn retrieve(&self, collection: &str, ids: &[PointId], with: With) -> Result<Vec<Point>> {
-        if ids.is_empty() {
-            return Ok(Vec::new());
+        let mut points = Vec::with_capacity(ids.len());
+        let mut open = in_requests(ids.to_vec(), usize::MAX, |_| 0);
+        while let Some(mut ids) = open.pop_front() {
+            let request = grpc::GetPoints {
+                collection_name: collection.to_owned(),
+                ids: ids.iter().copied().map(convert::id).collect(),
+                with_payload: Some(with.payload.into()),
+                with_vectors: Some(with.vectors.into()),
+                ..grpc::GetPoints::default()
+            };
+            match self.asked(|| self.client.get_points(request.clone())).await {
+                Err(error) if ids.len() > 1 && is_too_much(&error) => {
+                    open.push_front(ids.split_off(ids.len() / 2));
+                    open.push_front(ids);
+                }
+                found => {
+                    for point in found?.result {
+                        points.push(convert::point_back(point)?);
+                    }
+                }
+            }
         }
-        let request = grpc::GetPoints {
-            collection_name: collection.to_owned(),
-            ids: ids.iter().copied().map(convert::id).collect(),
-            with_payload: Some(with.payload.into()),
-            with_vectors: Some(with.vectors.into()),
-            ..grpc::GetPoints::default()
-        };
-        let found = self.asked(|| self.client.get_points(request.clone())).await?;
-        found.result.into_iter().map(convert::point_back).collect()
+        Ok(points)
     }
 
     async fn scroll(
@@ -361,16 +426,26 @@ impl VectorStore for Server {
         limit: u32,
         with: With,
     ) -> Result<Page> {
-        let request = grpc::ScrollPoints {
+        let mut request = grpc::ScrollPoints {
             collection_name: collection.to_owned(),
             filter: convert::filter(filter)?,
             offset: from.map(convert::id),
-            limit: Some(limit),
+            limit: Some(limit.min(self.page_max.load(Ordering::Relaxed))),
             with_payload: Some(with.payload.into()),
             with_vectors: Some(with.vectors.into()),
             ..grpc::ScrollPoints::default()
         };
-        let found = self.asked(|| self.client.scroll(request.clone())).await?;
+        let found = loop {
+            match self.asked(|| self.client.scroll(request.clone())).await {
+                Err(error) if request.limit > Some(1) && is_too_much(&error) => {
+                    let half = request.limit.unwrap_or(2) / 2;
+                    tracing::debug!("{error}; pages of {half} from now on");
+                    self.page_max.fetch_min(half, Ordering::Relaxed);
+                    request.limit = Some(half);
+                }
+                found => break found?,
+            }
+        };
         let points =
             found.result.into_iter().map(convert::point_back).collect::<Result<Vec<_>>>()?;
         Ok(Page { points, next: found.next_page_offset.map(convert::id_back).transpose()? })
@@ -383,8 +458,11 @@ impl VectorStore for Server {
             exact: Some(true),
             ..grpc::CountPoints::default()
         };
-        let found = self.asked(|| self.client.count(request.clone())).await?;
-        Ok(found.result.map_or(0, |result| result.count))
+        match self.asked(|| self.client.count(request.clone())).await {
+            // An estimate would prove nothing.
+            Err(error) if is_of_exact_search(&error) => self.walked(collection, filter).await,
+            found => Ok(found?.result.map_or(0, |result| result.count)),
+        }
     }
 
     async fn search(
@@ -420,27 +498,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_decides_whether_another_try_can_help_and_no_key_is_shown() {
-        let kind = |code: Code| {
-            let status = tonic::Status::new(code, "x");
-            explain("h", QdrantError::ResponseError { status }).kind()
-        };
-        assert_eq!(kind(Code::Unavailable), ErrorKind::StoreUnreachable);
-        assert_eq!(kind(Code::Internal), ErrorKind::StoreUnreachable);
-        assert_eq!(kind(Code::Unauthenticated), ErrorKind::StoreDenied);
-        assert_eq!(kind(Code::InvalidArgument), ErrorKind::StoreFailed);
-        assert_eq!(kind(Code::NotFound), ErrorKind::StoreFailed);
-    }
-
-    #[test]
     fn points_go_in_requests_of_a_bounded_size_and_none_is_left_out() {
         let sizes = [1, REQUEST_BYTES_MAX - 1, 1, 2 * REQUEST_BYTES_MAX, 5];
-        let requests = in_requests(sizes.to_vec(), |size| *size);
+        let requests = in_requests(sizes.to_vec(), usize::MAX, |size| *size);
         assert_eq!(
             requests,
             [vec![1, REQUEST_BYTES_MAX - 1], vec![1], vec![2 * REQUEST_BYTES_MAX], vec![5]]
         );
-        assert!(in_requests(Vec::new(), |size: &usize| *size).is_empty());
+        assert!(in_requests(Vec::new(), usize::MAX, |size: &usize| *size).is_empty());
+        assert_eq!(in_requests(vec![1; 5], 2, |size| *size), [vec![1, 1], vec![1, 1], vec![1]]);
     }
 
     #[test]

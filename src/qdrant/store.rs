@@ -1,5 +1,7 @@
 //! What every vector store can do.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 
 use super::point::{Filter, Payload, Point, PointId, Scored, Vector, With};
@@ -44,8 +46,13 @@ pub trait VectorStore: Send + Sync {
     /// Removes a collection with its points, if it is there.
     async fn remove(&self, collection: &str) -> Result<()>;
 
+    /// All aliases, and the collection each stands for.
+    async fn aliases(&self) -> Result<BTreeMap<String, String>>;
+
     /// The collection an alias stands for; None: no such alias.
-    async fn alias(&self, alias: &str) -> Result<Option<String>>;
+    async fn alias(&self, alias: &str) -> Result<Option<String>> {
+        Ok(self.aliases().await?.remove(alias))
+    }
 
     /// Points an alias at a collection, atomically, whether it stood for another one or not.
     async fn set_alias(&self, alias: &str, collection: &str) -> Result<()>;

@@ -25,6 +25,9 @@ const INDEXES: [(&str, Index); 11] = [
     ("nsfw", Index::Bool),
 ];
 
+/// Hexadecimal digits that tell the collections behind an alias apart.
+const RANDOM_DIGITS: usize = 12;
+
 /// The alias of what a rebuild fills; it exists while one runs, or was killed.
 pub fn next_alias(name: &str) -> String {
     format!("{name}--next")
@@ -111,6 +114,12 @@ impl Target {
         self.store.ensure_indexes(&self.name, &self.schema).await
     }
 
+    /// Whether there is a collection, or a verified one that is about to bear the name.
+    pub(crate) async fn is_anywhere(&self) -> Result<bool> {
+        Ok(self.store.schema(&self.name).await?.is_some()
+            || self.store.alias(&next_alias(&self.name)).await?.is_some())
+    }
+
     /// Refuses a collection that is not there, or made of something else; changes nothing.
     pub async fn check_there(&self) -> Result<()> {
         let Some(found) = self.store.schema(&self.name).await? else {
@@ -145,17 +154,26 @@ impl Target {
     /// A name for a new collection behind the alias.
     pub(crate) fn fresh_name(&self) -> String {
         let random = Uuid::new_v4().simple().to_string();
-        format!("{}--{}", self.name, &random[..12])
+        format!("{}--{}", self.name, &random[..RANDOM_DIGITS])
+    }
+
+    /// Whether a collection's name is one that [`Target::fresh_name`] gives: others that begin
+    /// alike are somebody else's.
+    pub(crate) fn is_fresh_name(&self, collection: &str) -> bool {
+        let random = collection.strip_prefix(&self.name).and_then(|rest| rest.strip_prefix("--"));
+        random.is_some_and(|random| {
+            let is_digit = |digit: u8| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit);
+            random.len() == RANDOM_DIGITS && random.bytes().all(is_digit)
+        })
     }
 
     /// Names of the collections a write goes to now: the one that is searched, and the one that a
     /// rebuild fills. Ask again for every batch, after its entities were locked.
     pub async fn writes_to(&self) -> Result<Vec<String>> {
-        let mut names = vec![self.name.clone()];
-        if let Some(current) = self.store.alias(&self.name).await? {
-            names[0] = current;
-        }
-        if let Some(next) = self.store.alias(&next_alias(&self.name)).await?
+        // Both in one answer: a switch between two would hide one of the collections.
+        let mut aliases = self.store.aliases().await?;
+        let mut names = vec![aliases.remove(&self.name).unwrap_or_else(|| self.name.clone())];
+        if let Some(next) = aliases.remove(&next_alias(&self.name))
             && !names.contains(&next)
         {
             names.push(next);

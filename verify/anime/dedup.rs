@@ -282,3 +282,53 @@ async fn the_command_lists_merges_and_takes_back_and_refuses_what_is_not_there()
         assert_eq!(refused.status.code(), Some(2), "{wrong:?}: {}", stdout(&refused));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_share_no_spelling_are_found_by_the_collections_search_and_without_it_it_is_said()
+ {
+    let world = World::new().await;
+    let of = |number, name: &str| {
+        let she =
+            person(number, name, "", json!({ "gender": "Female", "description": "A pilot." }));
+        entry(number, json!({ "characters": [she] }))
+    };
+    world.say("", &[of(1, "Minamoto Chisaki"), of(2, "Ninamoto Shisaki"), of(3, "Quark")]).await;
+    let propose = |more: &[&str]| {
+        let all = ["--format", "json", "dedup", "propose", "--min-score", "0.3"];
+        let done = world.run(&[&all[..], more].concat());
+        assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+        let found: Value = serde_json::from_str(&stdout(&done)).unwrap();
+        let count = |name: &str| found[name].as_u64().unwrap();
+        (stderr(&done), count("near"), count("candidates"), count("withdrawn"))
+    };
+    let (said, near, candidates, _) = propose(&[]);
+    assert!(said.contains("by names alone") && said.contains("no collection"), "{said}");
+    assert_eq!((near, candidates), (0, 0));
+    // Nothing was made to look for it.
+    assert!(!world.path("state").join("qdrant").exists());
+
+    assert_eq!(world.run(&["outbox", "drain"]).status.code(), Some(0));
+    let (said, near, candidates, _) = propose(&[]);
+    assert!(!said.contains("by names alone"), "{said}");
+    assert_eq!((near, candidates), (1, 1));
+    let mut conn = world.postgres.dedicated().await.unwrap();
+    let found = candidates_of(&mut conn).await;
+    assert_eq!(found, ["their vectors are"]);
+
+    // Somebody has it: what was found by vectors stays until they are searched again.
+    let holder = toolkit::qdrant::Embedded::open(&world.path("state")).unwrap();
+    let (said, near, _, withdrawn) = propose(&[]);
+    assert!(said.contains("by names alone") && said.contains("open candidates stay"), "{said}");
+    assert_eq!((near, withdrawn), (0, 0));
+    drop(holder);
+    let (_, _, candidates, withdrawn) = propose(&["--by", "names"]);
+    assert_eq!((candidates, withdrawn), (0, 1));
+}
+
+/// The reasons of all candidates that are about vectors.
+async fn candidates_of(conn: &mut sqlx::PgConnection) -> Vec<&'static str> {
+    const ABOUT: &str = "their vectors are";
+    let found = candidates(conn, Some("open"), None, 10).await.unwrap().candidates;
+    let reasons = found.iter().flat_map(|one| &one.reasons);
+    reasons.filter(|reason| reason.what.starts_with(ABOUT)).map(|_| ABOUT).collect()
+}

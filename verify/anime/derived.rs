@@ -28,7 +28,7 @@ fn hold(world: &World, arguments: &[&str], code: i32) -> String {
 
 fn verify(world: &World, against: &str, code: i32) -> Value {
     let mut arguments = vec!["--format", "json", "verify-parity", "--pack", "anime"];
-    if against != "qdrant" {
+    if against != "qdrant" && against != "graph" {
         arguments.extend(["--source", "anime_database.json"]);
     }
     arguments.extend(["--against", against]);
@@ -52,7 +52,7 @@ async fn three_stores_agree_after_ingestion_and_what_is_changed_behind_them_is_f
 {
     let world = world(20).await;
     let clean = verify(&world, ALL, 0);
-    assert_eq!(clean["against"], serde_json::json!(["source", "sidecar", "qdrant"]));
+    assert_eq!(clean["against"], serde_json::json!(["source", "sidecar", "qdrant", "graph"]));
     assert_eq!(clean["verdict"], "clean");
     let text = hold(
         &world,
@@ -162,7 +162,7 @@ async fn everything_derived_is_made_again_from_postgres_alone() {
 async fn a_pack_without_derived_stores_and_a_comparison_without_its_artifact_are_refused() {
     let world = World::new().await;
     for (arguments, says) in [
-        (&["--pack", "unified", "--against", "qdrant"][..], "has neither sidecar nor collection"),
+        (&["--pack", "unified", "--against", "qdrant"][..], "has no sidecar, collection or graph"),
         (&["--pack", "anime", "--against", "sidecar"], "no --source"),
         (&["--pack", "anime", "--against", "nothing"], "nothing"),
     ] {
@@ -170,4 +170,32 @@ async fn a_pack_without_derived_stores_and_a_comparison_without_its_artifact_are
         assert_eq!(done.status.code(), Some(2), "{arguments:?}: {}", stdout(&done));
         assert!(stderr(&done).contains(says), "{arguments:?}: {}", stderr(&done));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_that_drifted_is_a_difference_each_time_and_names_the_command_that_mends_it() {
+    let world = world(10).await;
+    let plain = ["verify-parity", "--pack", "anime", "--source", "anime_database.json"];
+    assert!(hold(&world, &plain, 0).contains("edges of the graph"));
+    world
+        .sql(
+            "DELETE FROM graph_edge WHERE ctid = (SELECT ctid FROM graph_edge \
+             WHERE edge_type = 'has_episode' ORDER BY from_id LIMIT 1); \
+             UPDATE graph_edge SET origin = 'episode:odd' WHERE ctid = (SELECT ctid FROM graph_edge \
+             WHERE edge_type = 'has_episode' ORDER BY from_id DESC LIMIT 1)",
+        )
+        .await;
+    let found = world.run(&plain);
+    assert_eq!(found.status.code(), Some(1), "{}", stderr(&found));
+    assert!(stderr(&found).contains("toolkit graph reconcile --repair"), "{}", stderr(&found));
+    // Whatever else is compared.
+    for against in [ALL, "qdrant", "graph"] {
+        let report = verify(&world, against, 1);
+        assert_eq!(differing(&report), [("graph.episode".to_owned(), 3)], "{against}");
+        let kinds: Vec<_> = report["differences"].as_array().unwrap().iter().collect();
+        assert_eq!(kinds.len(), 3, "{report}");
+        assert!(kinds.iter().all(|one| one["stream"] == "graph" && one["key"]["from"].is_string()));
+    }
+    hold(&world, &["graph", "reconcile", "--repair"], 0);
+    verify(&world, ALL, 0);
 }

@@ -27,6 +27,7 @@ fn schema() -> Schema {
             ("nsfw".to_owned(), Index::Bool),
         ]
         .into(),
+        ..Schema::default()
     }
 }
 
@@ -59,7 +60,8 @@ async fn points_come_back_as_they_were_written_with_cosine_vectors_normalised() 
             1,
             [3.0, 4.0, 0.0, 0.0],
             json!({ "kind": "a", "tags": ["x", "ü\"\\"], "year": 1999, "nsfw": false,
-                    "nested": { "list": [1, [2], {}], "empty": [] }, "big": 9_007_199_254_740_993_i64 }),
+                    "nested": { "list": [1, [2], {}], "empty": [] }, "big": 9_007_199_254_740_993_i64,
+                    "least": i64::MIN, "whole": 1.0, "tenth": 0.1, "none": null, "text": "" }),
         );
         store.store.upsert(&name, vec![written.clone()]).await.unwrap();
         store.store.flush(&name).await.unwrap();
@@ -200,12 +202,13 @@ async fn an_alias_moves_in_one_step_and_everything_can_be_asked_through_it() {
         let (one, two) = (collection(&store).await, collection(&store).await);
         let first = point(1, [1.0, 0.0, 0.0, 0.0], json!({ "kind": "a" }));
         store.store.upsert(&one, vec![first]).await.unwrap();
-        // The name that the front knows.
-        let alias = "things";
+        let alias = format!("conformance-alias-{}", Uuid::new_v4().simple());
+        let alias = alias.as_str();
         store.store.remove_alias(alias).await.unwrap();
         assert_eq!(store.store.alias(alias).await.unwrap(), None, "{}", store.name);
         store.store.set_alias(alias, &one).await.unwrap();
         assert_eq!(store.store.alias(alias).await.unwrap(), Some(one.clone()), "{}", store.name);
+        assert_eq!(store.store.aliases().await.unwrap()[alias], one, "{}", store.name);
         assert_eq!(store.store.count(alias, &Filter::default()).await.unwrap(), 1);
         assert_eq!(store.store.schema(alias).await.unwrap(), Some(schema()), "{}", store.name);
         store.store.set_alias(alias, &two).await.unwrap();

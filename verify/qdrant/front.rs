@@ -1,22 +1,28 @@
 //! Qdrant's gRPC services over the engine in this process: enough of a server for the client.
 //!
-//! It insists on what a real one needs to be told (wait, exact counts, the key), answers what is
-//! missing with `NOT_FOUND`, and can be away.
+//! It insists on what a real one needs to be told (wait, ordering, exact counts, the key), answers
+//! what is missing with `NOT_FOUND` and what is there with `ALREADY_EXISTS`, and says about the
+//! number of points what is only about right. It can be away, strict, slow, locked, limit its rate,
+//! be of another version, and take only short messages, as [`State`] is told.
 
-use std::collections::HashMap;
+mod wire;
+
+use std::collections::VecDeque;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use qdrant_client::qdrant as grpc;
 use qdrant_client::qdrant::collections_server::{Collections, CollectionsServer};
 use qdrant_client::qdrant::points_server::{Points, PointsServer};
+use qdrant_client::qdrant::qdrant_server::{Qdrant, QdrantServer};
 use tonic::{Request, Response, Status};
-use toolkit::qdrant::{
-    Condition, Distance, Embedded, Filter, Index, Payload, Point, PointId, Schema, Vector,
-    VectorKind, VectorStore, With,
+use toolkit::qdrant::{Embedded, Index, PointId, Schema, Vector, VectorKind, VectorStore, With};
+
+use self::wire::{
+    distance, filter, id, id_back, info, payload_of, point, retrieved, selected, with,
 };
 
 pub(super) const KEY: &str = "front-key";
@@ -32,20 +38,66 @@ pub(super) struct State {
     store: Embedded,
     /// Answers UNAVAILABLE while set.
     pub(super) is_away: AtomicBool,
-    /// Requests so far.
+    /// Requests so far, but for those after its health.
     pub(super) requests: AtomicU64,
+    /// What it is like besides.
+    pub(super) manner: Mutex<Manner>,
+}
+
+/// What a server is like; by default, like one without limits.
+pub(super) struct Manner {
+    pub(super) version: &'static str,
+    /// Strict mode's limits.
+    pub(super) upsert_max: usize,
+    pub(super) limit_max: u32,
+    pub(super) is_exact_allowed: bool,
+    /// What it stores vectors as, as far as it says.
+    pub(super) datatype: grpc::Datatype,
+    /// Refused instead of done: the next writes, in this order.
+    pub(super) refusals: VecDeque<Status>,
+    /// The next writes are applied, but the answer is that they were waited for too long.
+    pub(super) slow_writes: u32,
+    /// The next collection is made, but the answer is this.
+    pub(super) lost_answer: Option<Status>,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Self {
+            version: "1.18.0",
+            upsert_max: usize::MAX,
+            limit_max: u32::MAX,
+            is_exact_allowed: true,
+            datatype: grpc::Datatype::Default,
+            refusals: VecDeque::new(),
+            slow_writes: 0,
+            lost_answer: None,
+        }
+    }
+}
+
+impl State {
+    pub(super) fn change(&self, change: impl FnOnce(&mut Manner)) {
+        change(&mut self.manner.lock().unwrap());
+    }
 }
 
 impl Front {
-    pub(super) async fn start(store: Embedded) -> Self {
+    /// One that takes messages of so many bytes at most.
+    pub(super) async fn start(store: Embedded, bytes_max: usize) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
-        let state =
-            Arc::new(State { store, is_away: AtomicBool::new(false), requests: AtomicU64::new(0) });
+        let state = Arc::new(State {
+            store,
+            is_away: AtomicBool::new(false),
+            requests: AtomicU64::new(0),
+            manner: Mutex::default(),
+        });
         let service = Service(Arc::clone(&state));
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
         let server = tonic::transport::Server::builder()
-            .add_service(PointsServer::new(service.clone()).max_decoding_message_size(usize::MAX))
+            .add_service(PointsServer::new(service.clone()).max_decoding_message_size(bytes_max))
+            .add_service(QdrantServer::new(service.clone()))
             .add_service(CollectionsServer::new(service));
         tokio::spawn(server.serve_with_incoming(incoming));
         Self { url: format!("http://{address}"), state }
@@ -97,6 +149,27 @@ impl Service {
         &self.0.store
     }
 
+    fn manner<T>(&self, look: impl FnOnce(&Manner) -> T) -> T {
+        look(&self.0.manner.lock().unwrap())
+    }
+
+    /// A real server would answer before it has applied the write.
+    fn waits(&self, wait: Option<bool>) -> Result<grpc::PointsOperationResponse, Status> {
+        if wait != Some(true) {
+            return Err(Status::invalid_argument("a write nobody waits for"));
+        }
+        let mut manner = self.0.manner.lock().unwrap();
+        if let Some(refusal) = manner.refusals.pop_front() {
+            return Err(refusal);
+        }
+        let is_slow = manner.slow_writes > 0;
+        manner.slow_writes = manner.slow_writes.saturating_sub(1);
+        let status =
+            if is_slow { grpc::UpdateStatus::WaitTimeout } else { grpc::UpdateStatus::Completed };
+        let result = Some(grpc::UpdateResult { operation_id: Some(0), status: status.into() });
+        Ok(grpc::PointsOperationResponse { result, ..Default::default() })
+    }
+
     async fn known(&self, collection: &str) -> Result<Schema, Status> {
         self.store().schema(collection).await.map_err(refused)?.ok_or_else(|| {
             Status::not_found(format!("Not found: Collection `{collection}` doesn't exist!"))
@@ -107,7 +180,9 @@ impl Service {
         &self,
         request: grpc::UpsertPoints,
     ) -> Result<grpc::PointsOperationResponse, Status> {
-        let waits = waits(request.wait)?;
+        in_order(request.ordering)?;
+        over(request.points.len(), self.manner(|manner| manner.upsert_max), "upsert limit")?;
+        let waits = self.waits(request.wait)?;
         self.known(&request.collection_name).await?;
         let points = request.points.into_iter().map(point).collect();
         self.store().upsert(&request.collection_name, points).await.map_err(refused)?;
@@ -118,7 +193,8 @@ impl Service {
         &self,
         request: grpc::DeletePoints,
     ) -> Result<grpc::PointsOperationResponse, Status> {
-        let waits = waits(request.wait)?;
+        in_order(request.ordering)?;
+        let waits = self.waits(request.wait)?;
         self.known(&request.collection_name).await?;
         let ids = selected(request.points);
         self.store().delete(&request.collection_name, &ids).await.map_err(refused)?;
@@ -130,7 +206,8 @@ impl Service {
         request: grpc::UpdateBatchPoints,
     ) -> Result<grpc::UpdateBatchResponse, Status> {
         use grpc::points_update_operation::Operation;
-        let waits = waits(request.wait)?.result.unwrap();
+        in_order(request.ordering)?;
+        let waits = self.waits(request.wait)?.result.unwrap();
         self.known(&request.collection_name).await?;
         let mut payloads = Vec::new();
         for operation in request.operations {
@@ -142,6 +219,12 @@ impl Service {
                 payloads.push((id, payload.clone()));
             }
         }
+        let ids: Vec<PointId> = payloads.iter().map(|(id, _)| *id).collect();
+        let found = self.store().retrieve(&request.collection_name, &ids, With::ID).await;
+        let found: Vec<PointId> = found.map_err(refused)?.iter().map(|point| point.id).collect();
+        if let Some(missing) = ids.iter().find(|id| !found.contains(id)) {
+            return Err(Status::not_found(format!("Not found: No point with id {missing} found")));
+        }
         let result = vec![waits; payloads.len()];
         self.store().set_payloads(&request.collection_name, payloads).await.map_err(refused)?;
         Ok(grpc::UpdateBatchResponse { result, ..Default::default() })
@@ -151,7 +234,7 @@ impl Service {
         &self,
         request: grpc::CreateFieldIndexCollection,
     ) -> Result<grpc::PointsOperationResponse, Status> {
-        let waits = waits(request.wait)?;
+        let waits = self.waits(request.wait)?;
         self.known(&request.collection_name).await?;
         let index = match request.field_type() {
             grpc::FieldType::Keyword => Index::Keyword,
@@ -181,6 +264,7 @@ impl Service {
         let with = with(request.with_payload, request.with_vectors);
         let (filter, from) = (filter(request.filter), request.offset.map(id));
         let limit = request.limit.unwrap_or(10);
+        over(limit as usize, self.manner(|manner| manner.limit_max) as usize, "limit")?;
         let page = self.store().scroll(&request.collection_name, &filter, from, limit, with).await;
         let page = page.map_err(refused)?;
         Ok(grpc::ScrollResponse {
@@ -196,7 +280,12 @@ impl Service {
     ) -> Result<grpc::CountResponse, Status> {
         self.known(&request.collection_name).await?;
         if request.exact != Some(true) {
-            return Err(Status::failed_precondition("an estimate would do for nobody here"));
+            return Err(Status::invalid_argument("an estimate would do for nobody here"));
+        }
+        if !self.manner(|manner| manner.is_exact_allowed) {
+            return Err(Status::invalid_argument(
+                "Bad request: Exact search disabled!. Help: Set exact=false.",
+            ));
         }
         let count = self.store().count(&request.collection_name, &filter(request.filter)).await;
         let result = Some(grpc::CountResult { count: count.map_err(refused)? });
@@ -226,6 +315,7 @@ impl Service {
         };
         let using = request.using.unwrap_or_default();
         let limit = u32::try_from(request.limit.unwrap_or(10)).unwrap();
+        over(limit as usize, self.manner(|manner| manner.limit_max) as usize, "limit")?;
         let filter = filter(request.filter);
         let name = &request.collection_name;
         let found = self.store().search(name, &using, vector, &filter, limit).await;
@@ -243,7 +333,7 @@ impl Service {
         request: grpc::GetCollectionInfoRequest,
     ) -> Result<grpc::GetCollectionInfoResponse, Status> {
         let schema = self.known(&request.collection_name).await?;
-        let result = Some(info(schema));
+        let result = Some(info(schema, self.manner(|manner| manner.datatype)));
         Ok(grpc::GetCollectionInfoResponse { result, ..Default::default() })
     }
 
@@ -278,8 +368,16 @@ impl Service {
         for name in request.sparse_vectors_config.unwrap_or_default().map.into_keys() {
             schema.vectors.insert(name, VectorKind::Sparse);
         }
-        self.store().create(&request.collection_name, &schema).await.map_err(refused)?;
-        Ok(done(true))
+        let name = &request.collection_name;
+        if self.known(name).await.is_ok() {
+            let detail = format!("Wrong input: Collection `{name}` already exists!");
+            return Err(Status::already_exists(detail));
+        }
+        self.store().create(name, &schema).await.map_err(refused)?;
+        match self.0.manner.lock().unwrap().lost_answer.take() {
+            Some(instead) => Err(instead),
+            None => Ok(done(true)),
+        }
     }
 
     async fn drop_one(
@@ -313,22 +411,34 @@ impl Service {
         Ok(done(true))
     }
 
-    /// Only those the tests make: the store cannot list its aliases.
     async fn all_aliases(
         &self,
         _: grpc::ListAliasesRequest,
     ) -> Result<grpc::ListAliasesResponse, Status> {
-        let mut aliases = Vec::new();
-        for name in ["things", "anime_database"] {
-            for alias_name in [name.to_owned(), toolkit::qdrant::next_alias(name)] {
-                if let Some(collection_name) =
-                    self.store().alias(&alias_name).await.map_err(refused)?
-                {
-                    aliases.push(grpc::AliasDescription { alias_name, collection_name });
-                }
-            }
-        }
+        let aliases = self.store().aliases().await.map_err(refused)?;
+        let described = aliases.into_iter().map(|(alias_name, collection_name)| {
+            grpc::AliasDescription { alias_name, collection_name }
+        });
+        let aliases = described.collect();
         Ok(grpc::ListAliasesResponse { aliases, ..Default::default() })
+    }
+}
+
+impl Qdrant for Service {
+    /// Whoever asks needs no key.
+    fn health_check<'life0, 'async_trait>(
+        &'life0 self,
+        _: Request<grpc::HealthCheckRequest>,
+    ) -> Answer<'async_trait, grpc::HealthCheckReply>
+    where
+        'life0: 'async_trait,
+        Self: 'async_trait,
+    {
+        let version = self.manner(|manner| manner.version).to_owned();
+        let title = "qdrant - vector search engine".to_owned();
+        Box::pin(async move {
+            Ok(Response::new(grpc::HealthCheckReply { title, version, ..Default::default() }))
+        })
     }
 }
 
@@ -397,183 +507,21 @@ fn done(result: bool) -> grpc::CollectionOperationResponse {
     grpc::CollectionOperationResponse { result, ..Default::default() }
 }
 
-/// A real server would answer before it has applied the write.
-fn waits(wait: Option<bool>) -> Result<grpc::PointsOperationResponse, Status> {
-    if wait != Some(true) {
-        return Err(Status::failed_precondition("a write nobody waits for"));
+/// As strict mode says it.
+fn over(value: usize, limit: usize, name: &str) -> Result<(), Status> {
+    if value <= limit {
+        return Ok(());
     }
-    let status = grpc::UpdateStatus::Completed.into();
-    let result = Some(grpc::UpdateResult { operation_id: Some(0), status });
-    Ok(grpc::PointsOperationResponse { result, ..Default::default() })
+    Err(Status::invalid_argument(format!(
+        "Bad request: Limit exceeded {value} > {limit} for \"{name}\". Help: Reduce the \"{name}\" \
+         parameter to or below {limit}."
+    )))
 }
 
-fn id(id: grpc::PointId) -> PointId {
-    use grpc::point_id::PointIdOptions;
-    match id.point_id_options.unwrap() {
-        PointIdOptions::Num(number) => PointId::Number(number),
-        PointIdOptions::Uuid(uuid) => PointId::Uuid(uuid.parse().unwrap()),
+/// Replicas of a real server may apply others' order.
+fn in_order(ordering: Option<grpc::WriteOrdering>) -> Result<(), Status> {
+    if ordering.unwrap_or_default().r#type() == grpc::WriteOrderingType::Strong {
+        return Ok(());
     }
-}
-
-fn id_back(id: PointId) -> grpc::PointId {
-    match id {
-        PointId::Number(number) => number.into(),
-        PointId::Uuid(uuid) => uuid.to_string().into(),
-    }
-}
-
-fn selected(selector: Option<grpc::PointsSelector>) -> Vec<PointId> {
-    use grpc::points_selector::PointsSelectorOneOf;
-    match selector.and_then(|selector| selector.points_selector_one_of) {
-        Some(PointsSelectorOneOf::Points(list)) => list.ids.into_iter().map(id).collect(),
-        _ => Vec::new(),
-    }
-}
-
-fn with(
-    payload: Option<grpc::WithPayloadSelector>,
-    vectors: Option<grpc::WithVectorsSelector>,
-) -> With {
-    use grpc::{with_payload_selector as p, with_vectors_selector as v};
-    let payload = payload.and_then(|one| one.selector_options);
-    let vectors = vectors.and_then(|one| one.selector_options);
-    With {
-        payload: matches!(payload, Some(p::SelectorOptions::Enable(true))),
-        vectors: matches!(vectors, Some(v::SelectorOptions::Enable(true))),
-    }
-}
-
-fn filter(filter: Option<grpc::Filter>) -> Filter {
-    use grpc::condition::ConditionOneOf;
-    use grpc::r#match::MatchValue;
-    let mut conditions = Vec::new();
-    for condition in filter.unwrap_or_default().must {
-        let Some(ConditionOneOf::Field(field)) = condition.condition_one_of else { panic!() };
-        conditions.push(match field.r#match.unwrap().match_value.unwrap() {
-            MatchValue::Keyword(text) => Condition::Is(field.key, text.into()),
-            MatchValue::Integer(number) => Condition::Is(field.key, number.into()),
-            MatchValue::Boolean(truth) => Condition::Is(field.key, truth.into()),
-            MatchValue::Keywords(texts) => Condition::AnyOf(field.key, texts.strings),
-            other => panic!("{other:?}"),
-        });
-    }
-    Filter(conditions)
-}
-
-fn payload_of(payload: HashMap<String, grpc::Value>) -> Payload {
-    payload.into_iter().map(|(key, value)| (key, value.into_json())).collect()
-}
-
-fn point(point: grpc::PointStruct) -> Point {
-    use grpc::vector::Vector as V;
-    let mut vectors = toolkit::qdrant::Vectors::new();
-    if let Some(grpc::vectors::VectorsOptions::Vectors(named)) =
-        point.vectors.and_then(|vectors| vectors.vectors_options)
-    {
-        for (name, vector) in named.vectors {
-            let vector = match vector.vector.expect("the form of 1.16 and later") {
-                V::Dense(dense) => Vector::Dense(dense.data),
-                V::Sparse(sparse) => {
-                    Vector::Sparse { indices: sparse.indices, values: sparse.values }
-                }
-                V::MultiDense(rows) => {
-                    Vector::Multi(rows.vectors.into_iter().map(|row| row.data).collect())
-                }
-                other => panic!("{other:?}"),
-            };
-            vectors.insert(name, vector);
-        }
-    }
-    Point { id: id(point.id.unwrap()), payload: payload_of(point.payload), vectors }
-}
-
-fn retrieved(point: Point) -> grpc::RetrievedPoint {
-    use grpc::vector_output::Vector as V;
-    let output = |vector: Vector| grpc::VectorOutput {
-        vector: Some(match vector {
-            Vector::Dense(data) => V::Dense(grpc::DenseVector { data }),
-            Vector::Sparse { indices, values } => V::Sparse(grpc::SparseVector { values, indices }),
-            Vector::Multi(rows) => V::MultiDense(grpc::MultiDenseVector {
-                vectors: rows.into_iter().map(|data| grpc::DenseVector { data }).collect(),
-            }),
-        }),
-        ..Default::default()
-    };
-    let vectors = point.vectors.into_iter().map(|(name, one)| (name, output(one))).collect();
-    grpc::RetrievedPoint {
-        id: Some(id_back(point.id)),
-        payload: qdrant_client::Payload::from(point.payload).into(),
-        vectors: Some(grpc::VectorsOutput {
-            vectors_options: Some(grpc::vectors_output::VectorsOptions::Vectors(
-                grpc::NamedVectorsOutput { vectors },
-            )),
-        }),
-        ..Default::default()
-    }
-}
-
-fn distance(distance: grpc::Distance) -> Distance {
-    match distance {
-        grpc::Distance::Cosine => Distance::Cosine,
-        grpc::Distance::Dot => Distance::Dot,
-        grpc::Distance::Euclid => Distance::Euclid,
-        grpc::Distance::Manhattan => Distance::Manhattan,
-        grpc::Distance::UnknownDistance => panic!("no distance"),
-    }
-}
-
-fn info(schema: Schema) -> grpc::CollectionInfo {
-    let mut dense = grpc::VectorParamsMap::default();
-    let mut sparse = grpc::SparseVectorConfig::default();
-    for (name, kind) in schema.vectors {
-        let params = |size, distance: Distance, is_multi: bool| grpc::VectorParams {
-            size,
-            distance: match distance {
-                Distance::Cosine => grpc::Distance::Cosine,
-                Distance::Dot => grpc::Distance::Dot,
-                Distance::Euclid => grpc::Distance::Euclid,
-                Distance::Manhattan => grpc::Distance::Manhattan,
-            }
-            .into(),
-            multivector_config: is_multi.then(grpc::MultiVectorConfig::default),
-            ..Default::default()
-        };
-        match kind {
-            VectorKind::Dense { size, distance } => {
-                dense.map.insert(name, params(size, distance, false));
-            }
-            VectorKind::Multi { size, distance } => {
-                dense.map.insert(name, params(size, distance, true));
-            }
-            VectorKind::Sparse => {
-                sparse.map.insert(name, grpc::SparseVectorParams::default());
-            }
-        }
-    }
-    let schema_info = |index: Index| grpc::PayloadSchemaInfo {
-        data_type: match index {
-            Index::Keyword => grpc::PayloadSchemaType::Keyword,
-            Index::Integer => grpc::PayloadSchemaType::Integer,
-            Index::Bool => grpc::PayloadSchemaType::Bool,
-            Index::Other => grpc::PayloadSchemaType::Text,
-        }
-        .into(),
-        ..Default::default()
-    };
-    let params = grpc::CollectionParams {
-        vectors_config: Some(grpc::VectorsConfig {
-            config: Some(grpc::vectors_config::Config::ParamsMap(dense)),
-        }),
-        sparse_vectors_config: Some(sparse),
-        ..Default::default()
-    };
-    grpc::CollectionInfo {
-        config: Some(grpc::CollectionConfig { params: Some(params), ..Default::default() }),
-        payload_schema: schema
-            .indexes
-            .into_iter()
-            .map(|(field, index)| (field, schema_info(index)))
-            .collect(),
-        ..Default::default()
-    }
+    Err(Status::invalid_argument("a write in no order"))
 }

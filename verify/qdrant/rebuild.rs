@@ -130,7 +130,10 @@ async fn what_a_killed_rebuild_left_is_removed_and_a_killed_adoption_is_finished
     let world = World::new(stores::embedded(), 5).await;
     world.drain().await;
     let (store, name) = (world.target.store(), world.target.name());
-    let left = format!("{name}--left");
+    let left = format!("{name}--0123456789ab");
+    // Begins alike, and is another program's.
+    let foreign = format!("{name}--staging");
+    store.create(&foreign, world.target.schema()).await.unwrap();
     store.create(&left, world.target.schema()).await.unwrap();
     store.set_alias(&next_alias(name), &left).await.unwrap();
     // While it is there, workers write to both.
@@ -139,6 +142,8 @@ async fn what_a_killed_rebuild_left_is_removed_and_a_killed_adoption_is_finished
     assert_eq!(store.count(&left, &Filter::default()).await.unwrap(), 5);
     let done = rebuild(&world, false).await.unwrap();
     assert_eq!(done.plan.leftovers, [left]);
+    assert!(store.collections().await.unwrap().contains(&foreign));
+    store.remove(&foreign).await.unwrap();
     assert_eq!(store.collections().await.unwrap(), std::slice::from_ref(&done.collection));
 
     // Between the removal of the adopted collection and the alias.

@@ -25,8 +25,13 @@ pub(super) fn embedded() -> Store {
 
 /// The gRPC client, against the engine in this process.
 pub(super) async fn front() -> Store {
+    front_with_messages_of(usize::MAX).await
+}
+
+/// The same, where no message may be longer.
+pub(super) async fn front_with_messages_of(bytes_max: usize) -> Store {
     let folder = tempfile::tempdir().unwrap();
-    let front = Front::start(Embedded::open(folder.path()).unwrap()).await;
+    let front = Front::start(Embedded::open(folder.path()).unwrap(), bytes_max).await;
     let server =
         QdrantServer { api_key: Some(KEY.to_owned()), ..QdrantServer::new(front.url.clone()) };
     let store = Arc::new(Server::new(&server).unwrap());

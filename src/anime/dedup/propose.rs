@@ -27,11 +27,13 @@ use crate::json::Json;
 pub struct ByName {
     /// Characters of one name at most; more are a crowd, which is counted and left alone.
     pub crowd_max: usize,
+    /// Whether vectors are there, and could not be searched this time.
+    pub is_partial: bool,
 }
 
 impl Default for ByName {
     fn default() -> Self {
-        Self { crowd_max: 30 }
+        Self { crowd_max: 30, is_partial: false }
     }
 }
 
@@ -87,7 +89,7 @@ impl Neighbours for ByName {
 
 impl ByName {
     fn grouped(self, ids: &[Uuid], keys: &[(u64, u32)]) -> Neighbourhood {
-        let mut found = Neighbourhood::default();
+        let mut found = Neighbourhood { is_partial: self.is_partial, ..Neighbourhood::default() };
         for group in keys.chunk_by(|one, other| one.0 == other.0) {
             if group.len() > self.crowd_max {
                 found.crowds += 1;
@@ -128,13 +130,15 @@ pub struct Proposed {
     pub withdrawn: u64,
     /// Names that too many bear to be compared.
     pub crowds: u64,
+    /// Of the pairs, those that the collection's search found by vectors.
+    pub near: u64,
 }
 
 /// Pairs scored together.
 const PAIRS_AT_ONCE: usize = 500;
 
 /// Finds and stores candidates that score at least `score_min`, in one transaction; open ones that
-/// are none any more go. `dry_run`: the same, and then taken back.
+/// are none any more go, unless the search was partial. `dry_run`: the same, and then taken back.
 pub async fn propose(
     conn: &mut PgConnection,
     neighbours: &impl Neighbours,
@@ -144,8 +148,8 @@ pub async fn propose(
 ) -> Result<Proposed> {
     crate::migrate::require_current(conn, PACK).await?;
     let mut tx = conn.begin().await?;
-    let Neighbourhood { pairs, crowds } = neighbours.pairs(&mut tx, stop).await?;
-    let mut done = Proposed { compared: pairs.len() as u64, crowds, ..Proposed::default() };
+    let Neighbourhood { pairs, crowds, near, is_partial } = neighbours.pairs(&mut tx, stop).await?;
+    let mut done = Proposed { compared: pairs.len() as u64, crowds, near, ..Proposed::default() };
     sqlx::raw_sql("CREATE TEMPORARY TABLE proposed_pair (one uuid, other uuid) ON COMMIT DROP")
         .execute(&mut *tx)
         .await?;
@@ -158,8 +162,10 @@ pub async fn propose(
     }
     done.withdrawn = sqlx::query(
         "DELETE FROM character_candidate k WHERE k.state = 'open' AND NOT EXISTS \
-             (SELECT FROM proposed_pair p WHERE p.one = k.one_id AND p.other = k.other_id)",
+             (SELECT FROM proposed_pair p WHERE p.one = k.one_id AND p.other = k.other_id) \
+         AND NOT $1",
     )
+    .bind(is_partial)
     .execute(&mut *tx)
     .await?
     .rows_affected();

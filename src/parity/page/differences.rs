@@ -137,6 +137,7 @@ fn changed(columns: &[Difference]) -> String {
             Against::Source => ("The source has", "Postgres holds"),
             Against::Sidecar => ("Postgres holds", "The sidecar has"),
             Against::Qdrant => ("Postgres holds", "The point has"),
+            Against::Graph => ("The junction tables make", "graph_edge has"),
         },
     };
     let mut html = format!(

@@ -197,6 +197,7 @@ fn stores(report: &Report) -> String {
             Against::Source => "the sources",
             Against::Sidecar => "the sidecar",
             Against::Qdrant => "the points of",
+            Against::Graph => "the edges of",
         };
         format!("{what} {} ({})", store.place, store.notes.join("; "))
     };
@@ -238,6 +239,8 @@ pub(super) fn meaning(kind: Kind, against: Against) -> &'static str {
     match (kind, against) {
         (Kind::Missing, Against::Sidecar | Against::Qdrant) => "in Postgres, not in the store",
         (Kind::Extra, Against::Sidecar | Against::Qdrant) => "in the store, not in Postgres",
+        (Kind::Missing, Against::Graph) => "made by the junction tables, not in graph_edge",
+        (Kind::Extra, Against::Graph) => "in graph_edge, made by no junction table",
         (Kind::Missing, Against::Source) => "in the source, not in Postgres",
         (Kind::Extra, Against::Source) => "in Postgres, not in the source",
         (Kind::Changed, _) => "in both, with another value",
@@ -276,6 +279,10 @@ fn next_steps(run: &StoredRun) -> String {
             command("toolkit repair apply repair.json"),
             command("toolkit outbox drain")
         ));
+    }
+    if differs(Against::Graph) {
+        let reconcile = command("toolkit graph reconcile --repair");
+        steps.push(format!("Make the edges anew from the junction tables: {reconcile}"));
     }
     if differs(Against::Source) {
         if report.level == "counts" {

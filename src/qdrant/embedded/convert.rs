@@ -72,7 +72,11 @@ pub(super) fn schema(shard: &edge::EdgeShard) -> Schema {
             edge::PayloadSchemaType::Keyword => Index::Keyword,
             edge::PayloadSchemaType::Integer => Index::Integer,
             edge::PayloadSchemaType::Bool => Index::Bool,
-            _ => Index::Other,
+            edge::PayloadSchemaType::Uuid => Index::Uuid,
+            edge::PayloadSchemaType::Text => Index::Text,
+            edge::PayloadSchemaType::Float => Index::Float,
+            edge::PayloadSchemaType::Datetime => Index::Datetime,
+            edge::PayloadSchemaType::Geo => Index::Other,
         };
         schema.indexes.insert(field.to_string(), index);
     }
@@ -84,7 +88,7 @@ pub(super) fn create_index(field: &str, index: Index) -> OperationResult<edge::U
         Index::Keyword => edge::PayloadSchemaType::Keyword,
         Index::Integer => edge::PayloadSchemaType::Integer,
         Index::Bool => edge::PayloadSchemaType::Bool,
-        Index::Other => {
+        _ => {
             return Err(OperationError::ValidationError {
                 description: format!("no type for an index on {field:?}"),
             });

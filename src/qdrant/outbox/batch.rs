@@ -111,7 +111,7 @@ pub(crate) async fn write(
             }
         }
     }
-    batch.points = points(target, embedder, &to_embed, into, fallback).await?;
+    batch.points = points(target, embedder, &to_embed, (into, &existing), fallback).await?;
     written.points = batch.points.len() as u64;
     written.payloads = batch.payloads.len() as u64;
     written.removed = batch.gone.len() as u64;
@@ -131,17 +131,19 @@ async fn points(
     target: &Target,
     embedder: &Arc<dyn Embedder>,
     changed: &[(&Content, &Derived)],
-    into: &str,
+    (into, existing): (&str, &HashMap<PointId, Point>),
     fallback: Option<&str>,
 ) -> Result<Vec<Point>> {
     if changed.is_empty() {
         return Ok(Vec::new());
     }
-    let mut ids: Vec<PointId> = changed.iter().map(|(_, derived)| derived.text.id).collect();
-    let mut found = by_id(target.store().retrieve(into, &ids, With::ALL).await?);
+    let ids = changed.iter().map(|(_, derived)| derived.text.id);
+    // Most changes of a text are new points, which are nowhere to be read.
+    let (there, absent): (Vec<PointId>, Vec<PointId>) =
+        ids.partition(|id| existing.contains_key(id));
+    let mut found = by_id(target.store().retrieve(into, &there, With::ALL).await?);
     if let Some(fallback) = fallback {
-        ids.retain(|id| !found.contains_key(id));
-        found.extend(by_id(target.store().retrieve(fallback, &ids, With::ALL).await?));
+        found.extend(by_id(target.store().retrieve(fallback, &absent, With::ALL).await?));
     }
     let texts: Vec<Text> = changed.iter().map(|(_, derived)| derived.text.clone()).collect();
     let carried = Carried::new(&found, target.text_vector(), Arc::clone(embedder));

@@ -30,22 +30,52 @@ pub(crate) async fn locked(conn: &mut PgConnection, entities: &[Entity]) -> Resu
 /// How often a lock that another process has is asked for.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
-/// [`Target::ensure`], one process at a time.
+/// [`Target::ensure`], one process at a time, and what a new collection needs to be filled: where
+/// there is none, it was lost, or the settings name another store, and every entity is queued that
+/// does not wait already. First the rows: a collection is made only when they are there.
 pub async fn ensure(conn: &mut PgConnection, target: &Target) -> Result<()> {
+    if !target.is_anywhere().await? {
+        let mut transaction = conn.begin().await?;
+        alone(&mut transaction).await?;
+        if !target.is_anywhere().await? {
+            refill(&mut transaction, target).await?;
+        }
+        transaction.commit().await?;
+    }
+    ensure_bare(conn, target).await
+}
+
+async fn refill(conn: &mut PgConnection, target: &Target) -> Result<()> {
+    let done = sqlx::query(include_str!("../../sql/outbox/refill.sql")).execute(conn).await?;
+    if done.rows_affected() > 0 {
+        let (place, name) = (target.store().describe(), target.name());
+        let count = done.rows_affected();
+        tracing::warn!("{place} has no collection {name:?}: {count} entities are queued for it");
+    }
+    Ok(())
+}
+
+/// [`Target::ensure`], one process at a time; whoever asks fills what is made.
+pub(super) async fn ensure_bare(conn: &mut PgConnection, target: &Target) -> Result<()> {
     let mut transaction = conn.begin().await?;
+    alone(&mut transaction).await?;
+    target.ensure().await?;
+    Ok(transaction.rollback().await?)
+}
+
+/// Waits until no other process makes the collection, and keeps it so until the transaction ends.
+async fn alone(conn: &mut PgConnection) -> Result<()> {
     loop {
         let is_free: bool = sqlx::query_scalar(
             "SELECT pg_try_advisory_xact_lock(hashtextextended('toolkit.qdrant.ensure', 0))",
         )
-        .fetch_one(&mut *transaction)
+        .fetch_one(&mut *conn)
         .await?;
         if is_free {
-            break;
+            return Ok(());
         }
         tokio::time::sleep(ASK_AGAIN).await;
     }
-    target.ensure().await?;
-    Ok(transaction.rollback().await?)
 }
 
 /// Rows that wait for one entity.

@@ -17,7 +17,7 @@ use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use super::batch::{contents, write};
-use super::locks::{ensure, locked};
+use super::locks::{ensure_bare, locked};
 use crate::anime::points::{Entity, window};
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
@@ -75,26 +75,29 @@ pub enum Progress {
 pub async fn plan(postgres: &Postgres, target: &Target) -> Result<Plan> {
     let store = target.store();
     let name = target.name().to_owned();
-    let alias = store.alias(&name).await?;
+    let mut aliases = store.aliases().await?;
+    let alias = aliases.remove(&name);
+    let next = aliases.remove(&next_alias(&name));
     let is_there = store.schema(&name).await?.is_some();
-    let next = store.alias(&next_alias(&name)).await?;
-    let ours = format!("{name}--");
     let leftovers = store
         .collections()
         .await?
         .into_iter()
-        .filter(|one| one.starts_with(&ours) && Some(one) != alias.as_ref())
+        .filter(|one| target.is_fresh_name(one) && Some(one) != alias.as_ref())
+        // Searched by another name.
+        .filter(|one| !aliases.values().any(|searched| searched == one))
         // Of a killed adoption, the new collection is all there is.
         .filter(|one| is_there || next.as_ref() != Some(one))
         .collect();
     let (mut points, mut carried) = (0, 0);
     if is_there {
         points = store.count(&name, &Filter::default()).await?;
-        carried = store.count(&name, &Filter::is("embedder", CARRIED)).await?;
-        if alias.is_none() {
-            // Points that do not say who made their vector are carried over too.
-            carried = points;
-        }
+        // In a collection of somebody else's, points do not say who made their vector, and are
+        // carried over all; a strict server does not filter by what it has no index for.
+        carried = match alias {
+            None => points,
+            Some(_) => store.count(&name, &Filter::is("embedder", CARRIED)).await?,
+        };
     }
     let entities: i64 = sqlx::query_scalar(
         "SELECT (SELECT count(*) FROM public.anime) + (SELECT count(*) FROM public.episode) \
@@ -127,7 +130,7 @@ pub async fn rebuild(
     let mut conn = postgres.dedicated().await?;
     only_one(&mut conn).await?;
     if target.store().schema(target.name()).await?.is_none() {
-        ensure(&mut conn, target).await?;
+        ensure_bare(&mut conn, target).await?;
     }
     let plan = plan(postgres, target).await?;
     if plan.adopts && !adopt {

@@ -280,7 +280,8 @@ impl Worker {
         if entities.is_empty() {
             return Ok(Look::Others);
         }
-        let contents = contents(&mut transaction, &entities, false).await?;
+        // A row that was queued again may be of a lower version than one that is settled.
+        let contents = contents(&mut transaction, &entities, true).await?;
         let collections = self.target.writes_to().await?;
         let task = Task { target: &self.target, embedder: &self.embedder, collections };
         let mut tally = Tally::default();
@@ -366,16 +367,17 @@ impl Task<'_> {
     }
 
     /// Whose a failure is. These entities' own is a refused write, or trouble that does not pass,
-    /// while store and embedder answer everybody else.
+    /// while store and embedder answer everybody else; a store that limits its rate, or is locked,
+    /// refuses everybody.
     async fn blame(&self, error: &Error) -> Blame {
         match error.kind() {
-            ErrorKind::StoreFailed | ErrorKind::StoreUnreachable | ErrorKind::Busy => {}
+            ErrorKind::StoreFailed | ErrorKind::StoreUnreachable => {}
             _ => return Blame::Store,
         }
         for collection in &self.collections {
             match self.target.store().schema(collection).await {
-                Ok(Some(_)) => {}
-                Ok(None) => return Blame::Collection,
+                Ok(Some(found)) if self.target.schema().differences(&found).is_empty() => {}
+                Ok(_) => return Blame::Collection,
                 Err(_) => return Blame::Store,
             }
         }
@@ -390,7 +392,7 @@ impl Task<'_> {
 /// Whose fault a failed write is.
 enum Blame {
     Entities,
-    /// A rebuild has switched, or somebody removed it: it is looked up anew.
+    /// A rebuild has switched, or somebody removed it, or made another one: it is looked up anew.
     Collection,
     Store,
 }

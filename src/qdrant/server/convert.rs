@@ -62,6 +62,9 @@ pub(super) fn schema(info: grpc::CollectionInfo) -> Schema {
     };
     for (name, params) in dense {
         let size = params.size;
+        if let Some(datatype) = datatype(params.datatype()) {
+            schema.datatypes.insert(name.clone(), datatype);
+        }
         let distance = match params.distance() {
             grpc::Distance::Cosine | grpc::Distance::UnknownDistance => Distance::Cosine,
             grpc::Distance::Dot => Distance::Dot,
@@ -83,11 +86,23 @@ pub(super) fn schema(info: grpc::CollectionInfo) -> Schema {
             grpc::PayloadSchemaType::Keyword => Index::Keyword,
             grpc::PayloadSchemaType::Integer => Index::Integer,
             grpc::PayloadSchemaType::Bool => Index::Bool,
+            grpc::PayloadSchemaType::Uuid => Index::Uuid,
+            grpc::PayloadSchemaType::Text => Index::Text,
+            grpc::PayloadSchemaType::Float => Index::Float,
+            grpc::PayloadSchemaType::Datetime => Index::Datetime,
             _ => Index::Other,
         };
         schema.indexes.insert(field, index);
     }
     schema
+}
+
+/// What else than 32-bit floats a vector is stored as.
+fn datatype(datatype: grpc::Datatype) -> Option<String> {
+    match datatype {
+        grpc::Datatype::Default | grpc::Datatype::Float32 => None,
+        other => Some(other.as_str_name().to_lowercase()),
+    }
 }
 
 pub(super) fn create_index(
@@ -99,7 +114,7 @@ pub(super) fn create_index(
         Index::Keyword => grpc::FieldType::Keyword,
         Index::Integer => grpc::FieldType::Integer,
         Index::Bool => grpc::FieldType::Bool,
-        Index::Other => {
+        _ => {
             let detail = format!("no type for an index on {field:?}");
             return Err(Error::new(ErrorKind::Bug, detail));
         }
@@ -181,6 +196,12 @@ pub(super) fn query(vector: Vector) -> grpc::Query {
     grpc::Query { variant: Some(grpc::query::Variant::Nearest(nearest)) }
 }
 
+/// All replicas apply writes in the order of one leader: one that was sent twice, because its first
+/// answer was late, lands nowhere after a newer one.
+pub(super) fn ordering() -> Option<grpc::WriteOrdering> {
+    Some(grpc::WriteOrdering { r#type: grpc::WriteOrderingType::Strong.into() })
+}
+
 /// One request whatever their number: they are applied in order.
 pub(super) fn overwrite(
     collection: &str,
@@ -197,6 +218,7 @@ pub(super) fn overwrite(
     grpc::UpdateBatchPoints {
         collection_name: collection.to_owned(),
         wait: Some(true),
+        ordering: ordering(),
         operations: payloads.into_iter().map(operation).collect(),
         ..grpc::UpdateBatchPoints::default()
     }
