@@ -13,7 +13,7 @@ CREATE TYPE own.mood AS ENUM ('glad', 'sad');
 CREATE SEQUENCE own.codes;
 CREATE TABLE own.a (id serial PRIMARY KEY, mood own.mood DEFAULT 'glad',
     code text DEFAULT 'C' || nextval('own.codes'));
-CREATE TABLE own.b (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text, day date NOT NULL)
+CREATE TABLE own.b (id bigint GENERATED ALWAYS AS IDENTITY, v text, day date NOT NULL)
     PARTITION BY RANGE (day);
 CREATE TABLE own.b_all PARTITION OF own.b DEFAULT;
 CREATE TABLE public.shared_of_pack (id serial PRIMARY KEY, v text);

@@ -68,9 +68,9 @@ async fn an_archive_of_version_1_without_positions_is_still_imported() {
     let own_sum = hex::encode(toolkit::canonical::sha256(text_of.as_bytes()));
     let lines: Vec<String> = listed
         .lines()
-        .map(|line| match line.ends_with("manifest.json") {
-            true => format!("{own_sum}  manifest.json"),
-            false => line.to_owned(),
+        .map(|line| {
+            let is_manifest = line.ends_with("manifest.json");
+            if is_manifest { format!("{own_sum}  manifest.json") } else { line.to_owned() }
         })
         .collect();
     std::fs::write(&sums, lines.join("\n") + "\n").unwrap();

@@ -180,7 +180,7 @@ fn every_value_of_every_type_comes_back_and_a_second_export_is_the_same_bytes() 
     let config = Config { cases: 6, failure_persistence: None, ..Config::default() };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[9; 32]);
     let exports = Cell::new(0);
-    let empty = "TRUNCATE own.all_types, own.keyless, own.by_text";
+    let empty = "TRUNCATE own.all_types, own.keyless, own.by_text RESTART IDENTITY";
     let result = TestRunner::new_with_rng(config, rng).run(&rows(), |rows| {
         runtime.block_on(async {
             execute(&there, &format!("{empty};\n{}", inserts(&rows))).await;
