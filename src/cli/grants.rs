@@ -41,6 +41,8 @@ Examples:
   toolkit grants --pack webtoon --role reports --read-only --without-api --apply
   toolkit grants --pack webtoon --role studio --check
   toolkit grants --pack shop --dir ./shop-pack --role shop | psql shop")]
+// Flags of a command line, each a choice of its own.
+#[allow(clippy::struct_excessive_bools)]
 pub struct Args {
     /// Name of a built-in pack, or the folder of your own
     #[arg(long, value_name = "PACK")]

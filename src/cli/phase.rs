@@ -205,8 +205,9 @@ async fn act(
             let scene = scene(Vec::new())?;
             let (_, set) = pack_of(&pack, None)?;
             let options = backup::Options { into, keep };
-            let checked =
-                backup::check(settings, postgres, scene.pack, set.as_ref(), &options, stop).await?;
+            let checking =
+                backup::check(settings, postgres, scene.pack, set.as_ref(), &options, stop);
+            let checked = Box::pin(checking).await?;
             phase::record_backup(&scene, &checked).await?;
             output.report(&checked)?;
             Ok(if checked.clean { Outcome::Success } else { Outcome::Differences })

@@ -107,16 +107,17 @@ pub async fn export(
     sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").execute(&mut *conn).await?;
     let tables = of_pack(conn, pack, set).await?;
     let sequences = sequences(conn, &tables).await?;
-    let mut written = Vec::new();
-    if options.format == DataFormat::Sqlite {
-        written = place.database(conn, tables, stop, on).await?;
+    let written = if options.format == DataFormat::Sqlite {
+        Box::pin(place.database(conn, tables, stop, on)).await?
     } else {
+        let mut written = Vec::new();
         for (at, table) in tables.into_iter().enumerate() {
             let sheet = Sheet::of(table)?;
             let (file, kept) = place.table(conn, &sheet, at, stop, on).await?;
             written.push(Written { sheet, file, kept });
         }
-    }
+        written
+    };
     sqlx::raw_sql("ROLLBACK").execute(&mut *conn).await?;
     let report = written.iter().map(Written::exported).collect();
     let manifest = place.pack_files(pack, set, written, sequences)?;
