@@ -162,7 +162,7 @@ async fn a_role_with_the_grants_does_all_the_application_does_and_nothing_else()
     assert!(place.as_role("SELECT 1").await.contains("permission denied for database"));
     let printed = place.grants(0, &[]);
     assert!(printed.contains("no changes are made"), "{printed}");
-    assert!(!printed.contains("b_all") && !printed.contains("others"), "{printed}");
+    assert!(!printed.contains("b_all") && !printed.contains("public.others"), "{printed}");
     assert!(
         place.grants(1, &["--check"]).contains("lacks SELECT, INSERT, UPDATE, DELETE on TABLE")
     );
