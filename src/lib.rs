@@ -24,9 +24,11 @@
 //! | [`backfill`] | plan chunks, lease, copy, merge, checkpoint |
 //! | [`capture`] | dual-write: changes captured in `SQLite`, applied to Postgres |
 //! | [`copy`] | a `SQLite` file without a pack: types from its values, a pack written for it |
+//! | [`backup`] | a dump that was restored and compared |
 //! | [`preflight`] | a census of the sources, and what a backfill will make of them |
 //! | [`runs`] | the runs of a database: list, show, pause, resume, stop |
 //! | [`export`] | a pack's tables as a portable archive, and back |
+//! | [`grants`] | the least rights of an application's role, printed, given, checked |
 //! | [`ledger`] | reading rejects and ledger entries, acknowledging rejects |
 //! | [`parity`] | compare, sample, account, report |
 //! | [`certificate`] | what a clean verification proved, as a file that can be checked later |
@@ -50,6 +52,7 @@
 
 pub mod anime;
 pub mod backfill;
+pub mod backup;
 pub mod canonical;
 pub mod capture;
 pub mod cast;
@@ -63,6 +66,7 @@ pub mod derive;
 pub mod doctor;
 pub mod error;
 pub mod export;
+pub mod grants;
 pub mod graph;
 pub mod interrupt;
 pub mod json;

@@ -2,6 +2,8 @@
 
 mod damage;
 mod scenarios;
+mod sequences;
+mod sqlite;
 mod survival;
 mod types;
 

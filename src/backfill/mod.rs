@@ -55,5 +55,8 @@ pub(crate) use retry::{begin as begin_retry, end as end_retry, wanted as wanted_
 pub(crate) use write::{Recorded, SETTINGS, record_ledger, record_rejects, to_json};
 
 pub use run::{Event, Report, StreamReport, run};
-pub use sequences::{sequences_of_tables, sequences_past_keys};
+pub use sequences::{
+    Position as SequencePosition, move_sequences_to, positions_of_tables, sequences_of_tables,
+    sequences_past_keys,
+};
 pub use snapshot::{kept_snapshot, make_snapshot, newest_snapshot};

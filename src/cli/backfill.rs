@@ -229,7 +229,7 @@ async fn with_postgres(
         keep_indexes: args.keep_indexes,
         workers: args.workers.map_or(0, usize::from),
         snapshot,
-        disable_triggers: args.disable_triggers,
+        disable_triggers: args.disable_triggers || pack.manifest.defaults.disable_triggers,
         manners: args.manners.manners(),
     };
     let preparation = backfill::prepare(settings, postgres, pack, &roots, options).await?;

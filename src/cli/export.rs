@@ -1,6 +1,6 @@
 //! `toolkit export`: a pack's tables as a portable archive.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::progress::Progress;
 use super::record::on_connection;
@@ -21,18 +21,28 @@ into another database, and checks every byte first.
 
   manifest.json   pack, migrations with checksums, columns, keys, row counts, digests; written last
   SHA256SUMS      of every other file: `sha256sum -c SHA256SUMS` checks the archive without toolkit
-  data/           a file a table (--as jsonl, csv), rows in the order of the key
+  data/           a file a table (--as jsonl, csv), rows in the order of the key; with --as sqlite
+                  one file, archive.sqlite, with a table a table
   pack/           pack.toml and the migrations
 
 Values are the text Postgres prints, with times in UTC, exact floats and numerics with their scale.
 NULL and the empty text stay apart: null and \"\" in JSON lines, nothing and \"\" in CSV. Equal data
 gives equal bytes: no moment, host or version of the server is written. Generated columns are left
-out, sequences too: an import moves them past the keys.
+out. Where sequences stand is in the manifest; an import moves them there, and past the keys.
+
+In archive.sqlite tables are named schema.table; integers, booleans (0 and 1), floats and bytea are
+what SQLite has for them, NaN, Infinity and -0 are text, arrays of one dimension JSON, the rest is
+the text above. Beside it pack/ has that file for its source (origin/ keeps the pack.toml that was
+exported), so that an empty database can be filled from it with proof:
+
+  toolkit migrate up --pack NAME --dir ARCHIVE/pack
+  toolkit backfill --pack ARCHIVE/pack --source ARCHIVE
+  toolkit verify-parity --pack ARCHIVE/pack --source ARCHIVE
 
 What schema toolkit remembers (rejects, ledger, phase, runs) stays behind.
 
 An export that was stopped or killed goes on when it is run again: tables that did not change since
-keep their file. The folder is an archive only when it has its manifest. One that is finished is
+keep their file; archive.sqlite is written anew. The folder is an archive only when it has its manifest. One that is finished is
 replaced with --overwrite only.
 
 What streams through this program is a row at a time; the server sorts, on disk where it must.
@@ -42,6 +52,7 @@ Exit codes: 0 the archive is written, 2 could not run.
 Examples:
   toolkit export --pack webtoon --out webtoon-2026-11
   toolkit export --pack ./shop-pack --out shop --as csv
+  toolkit export --pack webtoon --out webtoon --as sqlite
   toolkit export --pack shop --dir ./shop-pack --out shop
   toolkit export --pack anime --out anime --sidecar data/anime_database.ingestion_state.json
   toolkit import webtoon-2026-11 --database-url postgres://me@db.example/copy")]
@@ -68,7 +79,7 @@ pub struct Args {
 
 /// Runs the command.
 pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Outcome> {
-    let (pack, set) = pack_of(&args)?;
+    let (pack, set) = pack_of(&args.pack, args.dir.as_deref())?;
     let options = ExportOptions {
         folder: args.out,
         format: args.rows_as,
@@ -86,13 +97,13 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
 }
 
 /// The pack, and its migrations where its folder has any.
-fn pack_of(args: &Args) -> Result<(Pack, Option<MigrationSet>)> {
-    let pack = match &args.dir {
+pub(super) fn pack_of(named: &str, dir: Option<&Path>) -> Result<(Pack, Option<MigrationSet>)> {
+    let pack = match dir {
         Some(dir) => Pack::find(&dir.to_string_lossy())?,
-        None => Pack::find(&args.pack)?,
+        None => Pack::find(named)?,
     };
-    if args.dir.is_some() && pack.name() != args.pack {
-        let (named, found) = (&args.pack, pack.name());
+    if dir.is_some() && pack.name() != named {
+        let found = pack.name();
         let detail = format!("--dir holds the pack {found}, and --pack names {named}");
         return Err(Error::new(ErrorKind::Usage, detail).advice("name the same pack twice"));
     }

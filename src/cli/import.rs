@@ -20,7 +20,7 @@ is read and its size, SHA-256 and number of rows are compared with the manifest;
 lead out of the folder, and archives of another version are refused.
 
 Then the archive's migrations are applied, as `toolkit migrate up` does, tables are loaded in the
-order of their foreign keys, sequences are moved past the keys, and every table's digests are
+order of their foreign keys, sequences are moved to where they stood and past the keys, and every table's digests are
 compared with the archive's. Tables that refer to each other in a circle are loaded in one
 transaction. Triggers of the tables do not fire, nor for anybody else meanwhile are they off: what
 they would write into the pack's tables is in the archive.

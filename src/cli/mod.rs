@@ -21,6 +21,7 @@ pub mod doctor;
 pub mod dual_write;
 pub mod embedded;
 pub mod export;
+pub mod grants;
 pub mod graph;
 pub mod import;
 pub mod init;
@@ -178,7 +179,9 @@ enum Command {
     Query(query::Args),
     /// Bounded questions to the graph of anime: neighbors, k-hop, path, compare, lineage
     Graph(graph::Args),
-    /// A pack's tables as a portable archive: JSON lines or CSV, with digests
+    /// The least rights an application's role needs: print, give, check
+    Grants(grants::Args),
+    /// A pack's tables as a portable archive: JSON lines, CSV or SQLite, with digests
     Export(export::Args),
     /// Bring an archive into an empty database, and prove that it arrived
     Import(import::Args),
@@ -224,6 +227,7 @@ impl Command {
             Self::Query(args) => query::run(args, settings, output).await,
             Self::Media(args) => Box::pin(media::run(args, settings, output)).await,
             Self::Graph(args) => graph::run(args, settings, output).await,
+            Self::Grants(args) => grants::run(args, settings, output).await,
             Self::Export(args) => Box::pin(export::run(args, settings, output)).await,
             Self::Import(args) => Box::pin(import::run(args, settings, output)).await,
             Self::Bench(args) => bench::run(args, settings, output).await,

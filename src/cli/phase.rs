@@ -6,7 +6,9 @@ use std::time::Duration;
 use clap::Subcommand;
 use serde::Serialize;
 
+use super::export::{pack_of, rows};
 use super::{Outcome, Output, Report, output};
+use crate::backup::{self, Checked};
 use crate::config::Settings;
 use crate::count::counted;
 use crate::error::{Error, ErrorKind, Result};
@@ -15,6 +17,7 @@ use crate::phase::{
     self, Acceptance, AdvanceOptions, Advanced, Check, CutoverOptions, Gate, HistoryEntry, Phase,
     RollbackOptions, RolledBack, Scene, State, Status, Verdict,
 };
+use crate::preflight::grouped;
 use crate::store::Postgres;
 
 /// Arguments of `toolkit phase`.
@@ -38,6 +41,11 @@ killed is made good by the next `phase status`, `phase advance` or `dual-write r
 --to names the phase that is meant. A command that was killed may have been done all the same, and
 repeated without it goes one phase further; with it, a pack that is there already stays there.
 
+`backup-check` dumps the pack's schemas and schema toolkit with pg_dump, restores the dump into a
+scratch database, compares every table of both, and drops it again. `status` in phase 2 says whether
+that was done and how long ago; the cutover asks for it only where pack.toml says so:
+[phase] backup_max_age = \"7d\". pg_dump must be of the server's major version or newer.
+
 `rollback` goes back by one phase. From 3 it applies back what Postgres holds, to the last change.
 
 Exit codes: 0 done, or the gate is open; 1 refused, something is missing; 2 could not be checked.
@@ -49,6 +57,7 @@ Examples:
   toolkit phase advance --to 3 --pack unified --source /data/app
   toolkit phase advance --to 3 --pack unified --force --reason 'no cache worth verifying'
   toolkit phase rollback --to 2 --pack unified --source /data/app --reason 'errors in checkout'
+  toolkit phase backup-check --pack unified --keep before-cutover.dump
   toolkit phase accept --pack unified")]
 pub struct Args {
     #[command(subcommand)]
@@ -82,6 +91,19 @@ enum Action {
         pack: Option<String>,
         #[command(flatten)]
         sources: Sources,
+    },
+    /// Dump the pack, restore it elsewhere, compare every table, and keep that as evidence
+    BackupCheck {
+        /// Built-in pack, or the folder of your own pack.toml
+        #[arg(long)]
+        pack: String,
+        /// Empty database to restore into, which keeps what was restored [default: a scratch
+        /// database on the same server, dropped at the end]
+        #[arg(long, value_name = "URL")]
+        into: Option<String>,
+        /// Keep the dump under this name [default: it is removed]
+        #[arg(long, value_name = "FILE")]
+        keep: Option<PathBuf>,
     },
     /// Enter the next phase if its gate is open
     Advance {
@@ -141,9 +163,9 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
         Action::Status { pack: None, .. } => {
             builtin::NAMES.iter().map(|name| Pack::find(name)).collect::<Result<Vec<_>>>()?
         }
-        Action::Status { pack: Some(pack), .. } | Action::History { pack } => {
-            vec![Pack::find(pack)?]
-        }
+        Action::Status { pack: Some(pack), .. }
+        | Action::History { pack }
+        | Action::BackupCheck { pack, .. } => vec![Pack::find(pack)?],
         Action::Advance { place, .. }
         | Action::Rollback { place, .. }
         | Action::Accept { place } => vec![Pack::find(&place.pack)?],
@@ -178,6 +200,17 @@ async fn act(
             let outcome = of_gates(all.iter().filter_map(|status| status.gate.as_ref()))?;
             output.report(&Statuses { packs: all })?;
             Ok(outcome)
+        }
+        Action::BackupCheck { pack, into, keep } => {
+            let scene = scene(Vec::new())?;
+            let (_, set) = pack_of(&pack, None)?;
+            let options = backup::Options { into, keep };
+            let checking =
+                backup::check(settings, postgres, scene.pack, set.as_ref(), &options, stop);
+            let checked = Box::pin(checking).await?;
+            phase::record_backup(&scene, &checked).await?;
+            output.report(&checked)?;
+            Ok(if checked.clean { Outcome::Success } else { Outcome::Differences })
         }
         Action::Advance { place, to, dry_run, reason, acknowledge_none, freeze_max, .. } => {
             let to = to.map(Phase::of_number).transpose()?;
@@ -274,6 +307,12 @@ fn status_text(status: &Status) -> String {
     }
     if let Some(gate) = &status.gate {
         text.push_str(&gate_text(gate));
+    }
+    for check in &status.recommended {
+        text.push_str(&format!("\nrecommended\n  {}: {}", check.name, check.finding));
+        if let Some(advice) = &check.advice {
+            text.push_str(&format!("\n    -> {advice}"));
+        }
     }
     for file in &status.sealed {
         let sum = file.sha256.as_deref().unwrap_or("the file was gone");
@@ -397,6 +436,52 @@ impl Report for Advanced {
                 text
             }
         }
+    }
+}
+
+impl Report for Checked {
+    fn text(&self) -> String {
+        let mut table = output::table(["table", "rows", "restored", "equal"]);
+        for checked in &self.tables {
+            let restored = checked.restored_rows.map_or_else(|| "-".to_owned(), grouped);
+            let equal = if checked.is_equal { "yes" } else { "NO" };
+            table.add_row([
+                checked.table.clone(),
+                grouped(checked.rows),
+                restored,
+                equal.to_owned(),
+            ]);
+        }
+        let differing: Vec<&str> = self
+            .tables
+            .iter()
+            .filter(|table| !table.is_equal)
+            .map(|table| table.table.as_str())
+            .collect();
+        let verdict = if self.clean {
+            format!(
+                "BACKUP CHECKED: pack {}, {} in {} came back as they were",
+                self.pack,
+                rows(self.rows),
+                output::count(self.tables.len() as u64, "table")
+            )
+        } else {
+            format!("DIFFERENCES: did not come back as they were: {}", differing.join(", "))
+        };
+        let dump = match &self.kept {
+            Some(file) => file.display().to_string(),
+            None => "the dump, not kept,".to_owned(),
+        };
+        format!(
+            "{}\n\n{verdict}\n{dump} has {} bytes, SHA-256 {}\ndumped in {:.1} s, restored in {:.1} s, \
+             {:.1} s in all",
+            table.trim_fmt(),
+            grouped(self.bytes),
+            self.sha256,
+            self.dump_seconds,
+            self.restore_seconds,
+            self.seconds
+        )
     }
 }
 

@@ -12,6 +12,7 @@ use super::{BadText, Options, Plan};
 use crate::cast::{CastOptions, EpochUnit, PgType};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::reference::to_column;
+use crate::pack::toml_text::{key, list, one_line, string as toml};
 use crate::store::{quote_ident, quote_qualified};
 
 /// File name of the migration.
@@ -186,42 +187,6 @@ fn cast_options(options: &CastOptions) -> Vec<String> {
         found.push(format!("unit = \"{unit}\""));
     }
     found
-}
-
-/// A TOML string on one line.
-fn toml(text: &str) -> String {
-    let quoted = key(text);
-    if quoted.starts_with('"') { quoted } else { format!("\"{quoted}\"") }
-}
-
-/// A TOML key, bare where it can be.
-fn key(name: &str) -> String {
-    let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    if !name.is_empty() && name.bytes().all(is_bare) {
-        return name.to_owned();
-    }
-    let mut text = String::from("\"");
-    for letter in name.chars() {
-        match letter {
-            '"' | '\\' => text.extend(['\\', letter]),
-            letter if letter.is_control() => {
-                text.push_str(&format!("\\u{:04X}", u32::from(letter)));
-            }
-            letter => text.push(letter),
-        }
-    }
-    text.push('"');
-    text
-}
-
-fn list<'n>(names: impl Iterator<Item = &'n String>) -> String {
-    let names: Vec<String> = names.map(|name| toml(name)).collect();
-    format!("[{}]", names.join(", "))
-}
-
-/// For a comment.
-fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Writes a plan's pack into `folder`, which is made if it is not there. What is there already and

@@ -171,7 +171,8 @@ async fn copy_in(
     }
     copy.finish().await?;
     let listed = manifest.files.iter().find(|file| file.name == facts.file);
-    if listed.is_none_or(|file| file.sha256 != reader.sha256()) {
+    let is_still = listed.map(|file| reader.is_still(&file.sha256)).transpose()?;
+    if is_still != Some(true) {
         return Err(damaged(format!("{} was changed while it was read", facts.file)));
     }
     on(Event::Done);

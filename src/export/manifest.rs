@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Version of the archive's form.
-pub const ARCHIVE_VERSION: u32 = 1;
+pub const ARCHIVE_VERSION: u32 = 2;
+
+/// The oldest version that is read: it has no positions of sequences.
+const ARCHIVE_VERSION_MIN: u32 = 1;
 
 /// The file that makes a folder an archive.
 pub const MANIFEST: &str = "manifest.json";
@@ -23,6 +26,8 @@ pub enum DataFormat {
     Jsonl,
     /// RFC 4180 with a header; nothing between the commas is NULL, "" the empty text.
     Csv,
+    /// Tables of one `SQLite` file.
+    Sqlite,
 }
 
 impl DataFormat {
@@ -32,6 +37,7 @@ impl DataFormat {
         match self {
             Self::Jsonl => "jsonl",
             Self::Csv => "csv",
+            Self::Sqlite => "sqlite",
         }
     }
 }
@@ -52,6 +58,9 @@ pub struct Manifest {
     pub migrations: Vec<MigrationFacts>,
     /// Its tables by name.
     pub tables: Vec<TableFacts>,
+    /// Where the sequences behind their columns stood, by name.
+    #[serde(default)]
+    pub sequences: Vec<SequenceFacts>,
     /// Every file but this one and the digests, by name.
     pub files: Vec<FileFacts>,
 }
@@ -88,6 +97,9 @@ pub struct TableFacts {
     pub name: String,
     /// The file with its rows.
     pub file: String,
+    /// The table of that file, where a file holds several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_as: Option<String>,
     /// Its columns in order, generated ones left out.
     pub columns: Vec<ColumnFacts>,
     /// The columns rows are ordered by; none: by all of them.
@@ -106,6 +118,18 @@ impl TableFacts {
     pub fn display_name(&self) -> String {
         format!("{}.{}", self.schema, self.name)
     }
+}
+
+/// A sequence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SequenceFacts {
+    /// `schema.sequence`, quoted where it has to be.
+    pub name: String,
+    /// What it gave out last, or will give out first.
+    pub last_value: i64,
+    /// Whether that was given out.
+    pub is_called: bool,
 }
 
 /// A column.
@@ -161,11 +185,12 @@ impl Manifest {
                 .because(error)
         };
         let version: Versioned = serde_json::from_str(text).map_err(no_manifest)?;
-        if version.archive_version != ARCHIVE_VERSION {
+        if !(ARCHIVE_VERSION_MIN..=ARCHIVE_VERSION).contains(&version.archive_version) {
             return Err(Error::new(
                 ErrorKind::RunMismatch,
                 format!(
-                    "the archive has version {}; this toolkit reads version {ARCHIVE_VERSION}",
+                    "the archive has version {}; this toolkit reads versions \
+                     {ARCHIVE_VERSION_MIN} to {ARCHIVE_VERSION}",
                     version.archive_version
                 ),
             )
@@ -174,6 +199,15 @@ impl Manifest {
         let manifest: Self = serde_json::from_str(text).map_err(no_manifest)?;
         manifest.check()?;
         Ok(manifest)
+    }
+
+    /// The `pack.toml` that the archive is of: beside a `SQLite` file, `pack/` has that file for its
+    /// source.
+    pub(super) fn pack_file(&self) -> &'static str {
+        match self.data_format {
+            DataFormat::Sqlite => "origin/pack.toml",
+            DataFormat::Jsonl | DataFormat::Csv => "pack/pack.toml",
+        }
     }
 
     fn check(&self) -> Result<()> {
@@ -186,8 +220,10 @@ impl Manifest {
             }
         }
         let has = |name: &str| seen.contains(name);
-        if !has("pack/pack.toml") {
-            return wrong(format!("{MANIFEST} lists no pack/pack.toml"));
+        for needed in ["pack/pack.toml", self.pack_file()] {
+            if !has(needed) {
+                return wrong(format!("{MANIFEST} lists no {needed}"));
+            }
         }
         for migration in &self.migrations {
             check_name(&migration.file)?;
@@ -202,6 +238,9 @@ impl Manifest {
             }
             if !tables.insert((&table.schema, &table.name)) {
                 return wrong(format!("{MANIFEST} has {} twice", table.display_name()));
+            }
+            if table.stored_as.is_some() != (self.data_format == DataFormat::Sqlite) {
+                return wrong(format!("{MANIFEST}: {} is in no table", table.display_name()));
             }
             if table.columns.is_empty() {
                 return wrong(format!("{MANIFEST}: {} has no columns", table.display_name()));

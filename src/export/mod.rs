@@ -6,6 +6,8 @@
 //! manifest.json            what it is, written last: a folder without it is no archive
 //! SHA256SUMS               of every other file; `sha256sum -c SHA256SUMS` checks it too
 //! data/001-SCHEMA.TABLE.jsonl, .csv     a file a table, rows in key order
+//! data/archive.sqlite      instead of those: a table a table, and beside it
+//! origin/pack.toml         the mapping, while pack/ has that file for its source
 //! pack/pack.toml           the mapping
 //! pack/V1__*.sql ...       the migrations
 //! sidecar/*                a sidecar, where one was given
@@ -21,22 +23,27 @@
 
 mod csv;
 mod jsonl;
+mod literal;
 mod load;
 mod manifest;
 mod order;
 mod read;
 mod rows;
+mod source_pack;
+mod sqlite;
 mod tables;
 mod verify;
 mod write;
 
 pub use manifest::{
     ARCHIVE_VERSION, ColumnFacts, DataFormat, FileFacts, MANIFEST, Manifest, MigrationFacts,
-    PackFacts, SUMS, TableFacts,
+    PackFacts, SUMS, SequenceFacts, TableFacts,
 };
 pub use read::{Action, ImportOptions, Imported, ImportedTable, import};
 pub use verify::{Archive, open};
 pub use write::{ExportOptions, Exported, ExportedTable, export};
+
+pub(crate) use tables::{Held, Sheet, of_pack as tables_of_pack};
 
 /// What long work says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

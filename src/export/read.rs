@@ -10,7 +10,9 @@ use super::manifest::TableFacts;
 use super::tables::{Held, Sheet};
 use super::verify::Archive;
 use super::{Listener, order};
-use crate::backfill::{release_exclusive, require_exclusive, sequences_of_tables};
+use crate::backfill::{
+    SequencePosition, move_sequences_to, release_exclusive, require_exclusive, sequences_of_tables,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
 use crate::migrate::{self, MigrationSet, State};
@@ -48,7 +50,7 @@ pub struct Imported {
     pub rows: u64,
     /// The tables, in the order they are loaded.
     pub tables: Vec<ImportedTable>,
-    /// Sequences that were moved past the keys, with their new value.
+    /// Sequences that were moved past the keys, or to where they stood, with their new value.
     pub sequences: BTreeMap<String, i64>,
     /// What somebody should know.
     pub notes: Vec<String>,
@@ -70,7 +72,7 @@ pub struct ImportedTable {
 }
 
 /// Brings an archive that was found sound into a database: applies its migrations, loads its
-/// tables, moves sequences past their keys and compares every table's digests with the archive's.
+/// tables, moves sequences past their keys and to where they stood, and compares every table's digests with the archive's.
 ///
 /// Tables that hold the archive's rows are left alone, so that an import that was interrupted goes
 /// on. Fails with [`ErrorKind::Usage`] where a table holds other rows, with
@@ -150,6 +152,11 @@ async fn import_alone(
     let (moved, more) = sequences_of_tables(conn, catalog.iter()).await?;
     report.sequences = moved;
     report.notes.extend(more);
+    // What was given out and deleted again, or is no key, is known from nowhere else.
+    let wanted = archived_positions(archive);
+    let (moved, more) = move_sequences_to(conn, catalog.iter(), &wanted).await?;
+    report.sequences.extend(moved);
+    report.notes.extend(more);
     for at in groups.into_iter().flatten() {
         let facts = &manifest.tables[at];
         let held = sheets[at].held(conn, stop).await?;
@@ -162,6 +169,15 @@ async fn import_alone(
         });
     }
     Ok(report)
+}
+
+fn archived_positions(archive: &Archive) -> BTreeMap<String, SequencePosition> {
+    let sequences = archive.manifest.sequences.iter();
+    let position = |facts: &super::SequenceFacts| SequencePosition {
+        last_value: facts.last_value,
+        is_called: facts.is_called,
+    };
+    sequences.map(|facts| (facts.name.clone(), position(facts))).collect()
 }
 
 fn planned(facts: &TableFacts, action: Action) -> ImportedTable {

@@ -21,7 +21,7 @@ const PIECES_PER_LOOK: u64 = 64;
 
 /// The tables that a pack's streams fill and its migrations make, by name; partitions come with
 /// their parents.
-pub(super) async fn of_pack(
+pub(crate) async fn of_pack(
     conn: &mut PgConnection,
     pack: &Pack,
     set: Option<&MigrationSet>,
@@ -71,15 +71,15 @@ async fn is_partition(conn: &mut PgConnection, table: &Table) -> Result<bool> {
 
 /// What a table holds, whatever the order of its rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Held {
-    pub(super) rows: u64,
-    pub(super) root: String,
-    pub(super) exact_root: String,
+pub(crate) struct Held {
+    pub(crate) rows: u64,
+    pub(crate) root: String,
+    pub(crate) exact_root: String,
 }
 
 /// A table as it is archived: its columns but the generated ones, and its key.
 #[derive(Debug)]
-pub(super) struct Sheet {
+pub(crate) struct Sheet {
     pub(super) table: Table,
     pub(super) columns: Vec<String>,
     /// Positions of the columns rows are ordered by; none: by all of them.
@@ -89,7 +89,7 @@ pub(super) struct Sheet {
 }
 
 impl Sheet {
-    pub(super) fn of(table: Table) -> Result<Self> {
+    pub(crate) fn of(table: Table) -> Result<Self> {
         let kept: Vec<&Column> = table.columns.iter().filter(|column| !column.generated).collect();
         if kept.is_empty() {
             let detail = format!("table {} has no columns to archive", table.display_name());
@@ -124,6 +124,10 @@ impl Sheet {
         self.declared = order.iter().map(|at| self.declared[*at].clone()).collect();
     }
 
+    pub(super) fn types(&self) -> &[PgType] {
+        &self.types
+    }
+
     pub(super) fn key_names(&self) -> Vec<String> {
         self.key.iter().map(|at| self.columns[*at].clone()).collect()
     }
@@ -145,7 +149,7 @@ impl Sheet {
     }
 
     /// Folds all rows, in one pass and no order.
-    pub(super) async fn held(&self, conn: &mut PgConnection, stop: &Stop) -> Result<Held> {
+    pub(crate) async fn held(&self, conn: &mut PgConnection, stop: &Stop) -> Result<Held> {
         let columns: Vec<String> = self.columns.iter().map(|name| quote_ident(name)).collect();
         let pairs = || self.types.iter().zip(&columns);
         let mut expressions: Vec<String> =

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::manifest::{DataFormat, FileFacts, MANIFEST, Manifest, SUMS, TableFacts};
 use super::rows::{ROWS_PER_LOOK, Row};
-use super::{csv, jsonl};
+use super::{csv, jsonl, sqlite};
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
 use crate::migrate::MigrationSet;
@@ -115,7 +115,8 @@ fn check_rows(folder: &Path, format: DataFormat, facts: &TableFacts, stop: &Stop
 }
 
 fn read_pack(folder: &Path, manifest: &Manifest) -> Result<Pack> {
-    let pack = Pack::find(&folder.join("pack").to_string_lossy())?;
+    let file = manifest.pack_file();
+    let pack = Pack::find(&folder.join(file).to_string_lossy())?;
     let facts = &manifest.pack;
     let is_same = pack.name() == facts.name
         && pack.manifest.pack.version == facts.version
@@ -123,7 +124,7 @@ fn read_pack(folder: &Path, manifest: &Manifest) -> Result<Pack> {
     if is_same {
         return Ok(pack);
     }
-    Err(damaged(format!("pack/pack.toml is not of version {} of {}", facts.version, facts.name)))
+    Err(damaged(format!("{file} is not of version {} of {}", facts.version, facts.name)))
 }
 
 /// Only the files that the manifest lists are migrations.
@@ -186,26 +187,53 @@ pub(super) fn damaged(what: String) -> Error {
         .advice("fetch the archive again, or export again; nothing of it was used")
 }
 
-/// Reads the rows of one table, and digests what it reads.
+/// Reads the rows of one table.
 pub(super) struct RowReader {
-    input: Digesting<BufReader<File>>,
-    format: DataFormat,
+    input: Input,
     columns: Vec<String>,
     file: String,
     pub(super) rows: u64,
 }
 
+/// A file that is read from its beginning to its end is digested on the way.
+enum Input {
+    Jsonl(Digesting<BufReader<File>>),
+    Csv(Digesting<BufReader<File>>),
+    Sqlite { reader: Box<sqlite::Reader>, path: PathBuf, opened: Stamp },
+}
+
+/// What changes when a file is written to.
+type Stamp = (u64, u64, i64, i64);
+
+fn stamp(path: &Path) -> Result<Stamp> {
+    use std::os::unix::fs::MetadataExt as _;
+    let found = std::fs::metadata(path).map_err(|error| unreadable(path, error))?;
+    Ok((found.ino(), found.len(), found.mtime(), found.mtime_nsec()))
+}
+
 impl RowReader {
     pub(super) fn open(folder: &Path, format: DataFormat, facts: &TableFacts) -> Result<Self> {
         let path = plain_file(folder, &facts.file)?;
-        let file = File::open(&path).map_err(|error| unreadable(&path, error))?;
-        let input =
-            Digesting { inner: BufReader::with_capacity(1 << 18, file), hash: Sha256::new() };
-        let columns = facts.columns.iter().map(|column| column.name.clone()).collect();
-        let mut this = Self { input, format, columns, file: facts.file.clone(), rows: 0 };
-        if format == DataFormat::Csv {
+        let columns: Vec<String> = facts.columns.iter().map(|column| column.name.clone()).collect();
+        let lines = || -> Result<_> {
+            let file = File::open(&path).map_err(|error| unreadable(&path, error))?;
+            Ok(Digesting { inner: BufReader::with_capacity(1 << 18, file), hash: Sha256::new() })
+        };
+        let input = match format {
+            DataFormat::Jsonl => Input::Jsonl(lines()?),
+            DataFormat::Csv => Input::Csv(lines()?),
+            DataFormat::Sqlite => {
+                let opened = stamp(&path)?;
+                let table = facts.stored_as.as_deref().unwrap_or_default();
+                let reader = sqlite::Reader::open(&path, table, &columns)
+                    .map_err(|error| error.context(format!("{}, {table}", facts.file)))?;
+                Input::Sqlite { reader: Box::new(reader), path, opened }
+            }
+        };
+        let mut this = Self { input, columns, file: facts.file.clone(), rows: 0 };
+        if let Input::Csv(input) = &mut this.input {
             let mut header = Row::new();
-            let is_there = csv::read(&mut this.input, &mut header)?;
+            let is_there = csv::read(input, &mut header)?;
             let expected: Row = this.columns.iter().cloned().map(Some).collect();
             if !is_there || header != expected {
                 let what = format!("{}: its header is not the table's columns", this.file);
@@ -217,9 +245,10 @@ impl RowReader {
 
     /// Reads the next row; false at the end.
     pub(super) fn next(&mut self, row: &mut Row) -> Result<bool> {
-        let read = match self.format {
-            DataFormat::Jsonl => jsonl::read(&mut self.input, &self.columns, row),
-            DataFormat::Csv => csv::read(&mut self.input, row),
+        let read = match &mut self.input {
+            Input::Jsonl(input) => jsonl::read(input, &self.columns, row),
+            Input::Csv(input) => csv::read(input, row),
+            Input::Sqlite { reader, .. } => reader.next(row),
         };
         let place = || format!("{}, row {}", self.file, self.rows + 1);
         if !read.map_err(|error| error.context(place()))? {
@@ -233,9 +262,13 @@ impl RowReader {
         Ok(true)
     }
 
-    /// SHA-256 of what was read.
-    pub(super) fn sha256(self) -> String {
-        hex::encode(self.input.hash.finalize())
+    /// Whether what was read to its end is the file with this SHA-256; of a file with several
+    /// tables, which was digested when the archive was opened, whether it was left alone since.
+    pub(super) fn is_still(self, sha256: &str) -> Result<bool> {
+        Ok(match self.input {
+            Input::Jsonl(input) | Input::Csv(input) => hex::encode(input.hash.finalize()) == sha256,
+            Input::Sqlite { path, opened, .. } => stamp(&path)? == opened,
+        })
     }
 }
 

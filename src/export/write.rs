@@ -15,15 +15,17 @@ use sqlx::postgres::PgConnection;
 
 use super::manifest::{
     ARCHIVE_VERSION, DataFormat, FileFacts, MANIFEST, Manifest, MigrationFacts, PackFacts, SUMS,
-    TableFacts,
+    SequenceFacts, TableFacts,
 };
 use super::tables::{Sheet, of_pack};
-use super::{Event, Listener, ROWS_PER_EVENT, csv, jsonl, rows};
+use super::{Event, Listener, ROWS_PER_EVENT, csv, jsonl, rows, source_pack, sqlite};
+use crate::backfill::positions_of_tables;
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
 use crate::migrate::{self, MigrationSet};
 use crate::pack::Pack;
 use crate::source::discover::hash_file;
+use crate::store::catalog::Table;
 use crate::whole_file::{WholeFile, write_whole};
 
 /// Names the files of an unfinished export; whoever holds its lock writes the archive.
@@ -104,21 +106,21 @@ pub async fn export(
     let mut place = Place::begin(options)?;
     sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").execute(&mut *conn).await?;
     let tables = of_pack(conn, pack, set).await?;
-    let mut finished = Vec::new();
-    let mut report = Vec::new();
-    for (at, table) in tables.into_iter().enumerate() {
-        let sheet = Sheet::of(table)?;
-        let (file, kept) = place.table(conn, &sheet, at, stop, on).await?;
-        report.push(ExportedTable {
-            table: file.table.display_name(),
-            file: file.file.name.clone(),
-            rows: file.table.rows,
-            kept,
-        });
-        finished.push(file);
-    }
+    let sequences = sequences(conn, &tables).await?;
+    let written = if options.format == DataFormat::Sqlite {
+        Box::pin(place.database(conn, tables, stop, on)).await?
+    } else {
+        let mut written = Vec::new();
+        for (at, table) in tables.into_iter().enumerate() {
+            let sheet = Sheet::of(table)?;
+            let (file, kept) = place.table(conn, &sheet, at, stop, on).await?;
+            written.push(Written { sheet, file, kept });
+        }
+        written
+    };
     sqlx::raw_sql("ROLLBACK").execute(&mut *conn).await?;
-    let manifest = place.pack_files(pack, set, finished)?;
+    let report = written.iter().map(Written::exported).collect();
+    let manifest = place.pack_files(pack, set, written, sequences)?;
     let text = manifest.text()?;
     place.finish(&manifest, &text)?;
     Ok(Exported {
@@ -130,6 +132,34 @@ pub async fn export(
         manifest_sha256: hex::encode(crate::canonical::sha256(text.as_bytes())),
         tables: report,
     })
+}
+
+async fn sequences(conn: &mut PgConnection, tables: &[Table]) -> Result<Vec<SequenceFacts>> {
+    let positions = positions_of_tables(conn, tables.iter()).await?;
+    let facts = positions.into_iter().map(|(name, position)| SequenceFacts {
+        name,
+        last_value: position.last_value,
+        is_called: position.is_called,
+    });
+    Ok(facts.collect())
+}
+
+/// A table whose rows are in a file.
+struct Written {
+    sheet: Sheet,
+    file: Finished,
+    kept: bool,
+}
+
+impl Written {
+    fn exported(&self) -> ExportedTable {
+        ExportedTable {
+            table: self.file.table.display_name(),
+            file: self.file.file.name.clone(),
+            rows: self.file.table.rows,
+            kept: self.kept,
+        }
+    }
 }
 
 /// The folder of an archive in the making.
@@ -191,6 +221,7 @@ impl<'o> Place<'o> {
             schema: table.schema.clone(),
             name: table.name.clone(),
             file: file_name(at, sheet, self.options.format),
+            stored_as: None,
             columns: sheet.column_facts(),
             key: sheet.key_names(),
             rows: held.rows,
@@ -210,6 +241,51 @@ impl<'o> Place<'o> {
         self.note(&line)?;
         on(Event::Done);
         Ok((finished, false))
+    }
+
+    /// Writes all tables into one file, anew each time: it is the same bytes only as a whole.
+    async fn database(
+        &self,
+        conn: &mut PgConnection,
+        tables: Vec<Table>,
+        stop: &Stop,
+        on: &Listener<'_>,
+    ) -> Result<Vec<Written>> {
+        let folder = &self.options.folder;
+        let mut database = sqlite::Writer::begin(folder)?;
+        let mut names = sqlite::Names::default();
+        let mut sheets = Vec::new();
+        for table in tables {
+            let sheet = Sheet::of(table)?;
+            let held = sheet.held(conn, stop).await?;
+            let name = names.give(&sheet.table.display_name());
+            on(Event::Table { name: sheet.table.display_name(), rows: held.rows });
+            database.table(&name, &sheet)?;
+            let rows = put_rows(conn, &sheet, stop, on, &mut |row| database.row(row)).await?;
+            same_rows(&name, held.rows, rows)?;
+            on(Event::Done);
+            let facts = TableFacts {
+                schema: sheet.table.schema.clone(),
+                name: sheet.table.name.clone(),
+                file: sqlite::DATABASE.to_owned(),
+                stored_as: Some(name),
+                columns: sheet.column_facts(),
+                key: sheet.key_names(),
+                rows: held.rows,
+                root: held.root,
+                exact_root: held.exact_root,
+            };
+            sheets.push((sheet, facts));
+        }
+        database.finish()?;
+        let (sha256, bytes) = hash_file(&folder.join(sqlite::DATABASE))?;
+        let file = FileFacts { name: sqlite::DATABASE.to_owned(), bytes, sha256 };
+        let written = sheets.into_iter().map(|(sheet, table)| Written {
+            sheet,
+            file: Finished { data_format: DataFormat::Sqlite, table, file: file.clone() },
+            kept: false,
+        });
+        Ok(written.collect())
     }
 
     /// The file of an earlier export, if the table is what it was and the file too.
@@ -236,31 +312,19 @@ impl<'o> Place<'o> {
         let mut file = Summed::begin(&self.options.folder, &facts.file)?;
         let mut line = match format {
             DataFormat::Csv => csv::header(&sheet.columns),
-            DataFormat::Jsonl => Vec::new(),
+            _ => Vec::new(),
         };
         file.write(&line)?;
-        let mut rows = 0;
-        rows::copy_out(conn, &sheet.copy_statement(), stop, &mut |row| {
+        let rows = put_rows(conn, sheet, stop, on, &mut |row| {
             line.clear();
             match format {
                 DataFormat::Csv => csv::write(row, &mut line),
-                DataFormat::Jsonl => jsonl::write(&sheet.columns, row, &mut line),
-            }
-            rows += 1;
-            if rows % ROWS_PER_EVENT == 0 {
-                on(Event::Rows(ROWS_PER_EVENT));
+                _ => jsonl::write(&sheet.columns, row, &mut line),
             }
             file.write(&line)
         })
-        .await
-        .map_err(|error| error.context(facts.display_name()))?;
-        on(Event::Rows(rows % ROWS_PER_EVENT));
-        if rows != facts.rows {
-            return Err(Error::new(
-                ErrorKind::Bug,
-                format!("{}: one snapshot showed {} rows, then {rows}", facts.file, facts.rows),
-            ));
-        }
+        .await?;
+        same_rows(&facts.file, facts.rows, rows)?;
         file.finish()
     }
 
@@ -269,10 +333,21 @@ impl<'o> Place<'o> {
         &self,
         pack: &Pack,
         set: Option<&MigrationSet>,
-        finished: Vec<Finished>,
+        written: Vec<Written>,
+        sequences: Vec<SequenceFacts>,
     ) -> Result<Manifest> {
         let folder = &self.options.folder;
-        let mut files = vec![write_small(folder, "pack/pack.toml", pack.text.as_bytes())?];
+        let mut files = Vec::new();
+        if self.options.format == DataFormat::Sqlite {
+            let part = folder.join("origin");
+            fs::create_dir_all(&part).map_err(|error| unwritable(&part, error))?;
+            files.push(write_small(folder, "origin/pack.toml", pack.text.as_bytes())?);
+            let sheets: Vec<_> = written.iter().map(|one| (&one.sheet, &one.file.table)).collect();
+            let text = source_pack::manifest(pack, &sheets);
+            files.push(write_small(folder, "pack/pack.toml", text.as_bytes())?);
+        } else {
+            files.push(write_small(folder, "pack/pack.toml", pack.text.as_bytes())?);
+        }
         let mut migrations = Vec::new();
         for migration in set.iter().flat_map(|set| &set.migrations) {
             let name = format!("pack/{}", migration.file_name);
@@ -293,11 +368,13 @@ impl<'o> Place<'o> {
             files.push(write_small(folder, &name, &bytes)?);
         }
         let mut tables = Vec::new();
-        for Finished { table, file, .. } in finished {
+        for Written { file: Finished { table, file, .. }, .. } in written {
             tables.push(table);
             files.push(file);
         }
         files.sort_by(|a, b| a.name.cmp(&b.name));
+        // One file may hold several tables.
+        files.dedup();
         Ok(Manifest {
             archive_version: ARCHIVE_VERSION,
             data_format: self.options.format,
@@ -309,6 +386,7 @@ impl<'o> Place<'o> {
             },
             migrations,
             tables,
+            sequences,
             files,
         })
     }
@@ -318,7 +396,7 @@ impl<'o> Place<'o> {
         let folder = &self.options.folder;
         let listed: BTreeSet<PathBuf> =
             manifest.files.iter().map(|file| folder.join(&file.name)).collect();
-        for part in ["data", "pack", "sidecar"].map(|part| folder.join(part)) {
+        for part in ["data", "origin", "pack", "sidecar"].map(|part| folder.join(part)) {
             let Ok(entries) = fs::read_dir(&part) else { continue };
             for entry in entries {
                 let path = entry.map_err(|error| unwritable(&part, error))?.path();
@@ -381,6 +459,36 @@ fn file_name(at: usize, sheet: &Sheet, format: DataFormat) -> String {
     let name = sheet.table.display_name();
     let shown: String = name.chars().filter(is_plain).take(SHOWN_MAX).collect();
     format!("data/{:03}-{shown}.{}", at + 1, format.extension())
+}
+
+/// Hands every row of a table to `put`, in key order; how many there were.
+async fn put_rows(
+    conn: &mut PgConnection,
+    sheet: &Sheet,
+    stop: &Stop,
+    on: &Listener<'_>,
+    put: &mut (dyn FnMut(&rows::Row) -> Result<()> + Send),
+) -> Result<u64> {
+    let mut number = 0;
+    rows::copy_out(conn, &sheet.copy_statement(), stop, &mut |row| {
+        number += 1;
+        if number % ROWS_PER_EVENT == 0 {
+            on(Event::Rows(ROWS_PER_EVENT));
+        }
+        put(row)
+    })
+    .await
+    .map_err(|error| error.context(sheet.table.display_name()))?;
+    on(Event::Rows(number % ROWS_PER_EVENT));
+    Ok(number)
+}
+
+fn same_rows(name: &str, first: u64, then: u64) -> Result<()> {
+    if first == then {
+        return Ok(());
+    }
+    let detail = format!("{name}: one snapshot showed {first} rows, then {then}");
+    Err(Error::new(ErrorKind::Bug, detail))
 }
 
 fn write_small(folder: &Path, name: &str, bytes: &[u8]) -> Result<FileFacts> {

@@ -96,16 +96,35 @@ pub struct PhaseManifest {
     /// How long rollback stays possible after cutover: a number and `s`, `m`, `h` or `d`.
     #[serde(deserialize_with = "release_window")]
     pub release_window: std::time::Duration,
+    /// How old the newest clean `phase backup-check` may be at the cutover; None: the cutover asks
+    /// for none, and `phase status` only recommends one.
+    #[serde(deserialize_with = "backup_max_age")]
+    pub backup_max_age: Option<std::time::Duration>,
 }
 
 impl Default for PhaseManifest {
     fn default() -> Self {
-        Self { clean_runs: 3, release_window: std::time::Duration::from_hours(7 * 24) }
+        Self {
+            clean_runs: 3,
+            release_window: std::time::Duration::from_hours(7 * 24),
+            backup_max_age: None,
+        }
     }
 }
 
 fn release_window<'de, D: Deserializer<'de>>(from: D) -> Result<std::time::Duration, D::Error> {
+    span("release_window", &String::deserialize(from)?).map_err(serde::de::Error::custom)
+}
+
+fn backup_max_age<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<std::time::Duration>, D::Error> {
     let text = String::deserialize(from)?;
+    span("backup_max_age", &text).map(Some).map_err(serde::de::Error::custom)
+}
+
+/// `7d`, `36h`.
+fn span(what: &str, text: &str) -> Result<std::time::Duration, String> {
     let (number, unit) =
         text.split_at(text.len() - text.chars().next_back().map_or(0, char::len_utf8));
     let unit_seconds = match unit {
@@ -116,11 +135,9 @@ fn release_window<'de, D: Deserializer<'de>>(from: D) -> Result<std::time::Durat
         _ => None,
     };
     let seconds = unit_seconds.and_then(|unit| number.parse::<u64>().ok()?.checked_mul(unit));
-    seconds.map(std::time::Duration::from_secs).ok_or_else(|| {
-        serde::de::Error::custom(format!(
-            "release_window `{text}` is not a number and s, m, h or d, such as \"7d\""
-        ))
-    })
+    seconds
+        .map(std::time::Duration::from_secs)
+        .ok_or_else(|| format!("{what} `{text}` is not a number and s, m, h or d, such as \"7d\""))
 }
 
 /// `[[lineage]]`: every value of `from` is to be found in `to`.
@@ -160,6 +177,8 @@ pub struct Defaults {
     pub zone: Option<String>,
     /// JSON member names whose string values are secrets.
     pub redact_members: Vec<String>,
+    /// As `backfill --disable-triggers`, for sources that hold what the triggers wrote.
+    pub disable_triggers: bool,
 }
 
 /// `[[stream]]`

@@ -13,6 +13,7 @@ pub mod reference;
 pub mod reverse;
 pub mod show;
 pub mod texts;
+pub(crate) mod toml_text;
 pub mod units;
 pub(crate) mod upkeep;
 

@@ -14,7 +14,7 @@ use super::meant::{self, Standing, Way};
 use super::position::Position;
 use super::scene::Scene;
 use super::state::{self, Phase, State, Transition, TransitionKind};
-use super::{bootstrap, evidence, facts, lock, recover, reversal};
+use super::{backup, bootstrap, evidence, facts, lock, recover, reversal};
 use crate::capture::{self, reverse};
 use crate::count::counted;
 use crate::error::{Error, ErrorKind, Result};
@@ -84,6 +84,8 @@ pub struct Status {
     pub state: State,
     /// The gate to the next phase; None in phase 4.
     pub gate: Option<Gate>,
+    /// What the gate does not ask for, and a careful operator has.
+    pub recommended: Vec<Check>,
     /// The next command to type.
     pub next: Option<String>,
     /// What an earlier command had left half done.
@@ -110,6 +112,7 @@ pub async fn observe(scene: &Scene<'_>) -> Result<Status> {
         Some(_) => Some(gate(&scene, &mut conn, &state).await?),
         None => None,
     };
+    let recommended = recommended(&scene, &mut conn, &state).await?;
     let next = gate.as_ref().map(|gate| next_command(&scene, gate));
     let sealed = if state.phase == Phase::Decommissioned {
         decommission::sealed(&mut conn, scene.name()).await?
@@ -117,7 +120,22 @@ pub async fn observe(scene: &Scene<'_>) -> Result<Status> {
         Vec::new()
     };
     conn.close().await?;
-    Ok(Status { pack: scene.name().to_owned(), state, gate, next, recovered: None, sealed })
+    let pack = scene.name().to_owned();
+    Ok(Status { pack, state, gate, recommended, next, recovered: None, sealed })
+}
+
+/// Before the cutover, a backup that is known to be one; where the pack demands it, the gate says so.
+async fn recommended(
+    scene: &Scene<'_>,
+    conn: &mut PgConnection,
+    state: &State,
+) -> Result<Vec<Check>> {
+    let is_demanded = scene.pack.manifest.phase.backup_max_age.is_some();
+    if state.phase != Phase::Backfill || is_demanded {
+        return Ok(Vec::new());
+    }
+    let now = scene.basis_without_sources(conn).await?;
+    Ok(vec![backup::backup_check(scene, conn, &now).await?])
 }
 
 fn next_command(scene: &Scene<'_>, gate: &Gate) -> String {
@@ -305,6 +323,9 @@ async fn to_cutover(
         checks.push(facts::uncompared_check(scene, conn, &files).await?);
     }
     checks.extend(facts::gap_check(scene, &readings));
+    if scene.pack.manifest.phase.backup_max_age.is_some() {
+        checks.push(backup::backup_check(scene, conn, &now).await?);
+    }
     Ok(checks)
 }
 
@@ -389,7 +410,7 @@ async fn to_decommission(
 }
 
 /// Seconds as people say them.
-fn span(seconds: f64) -> String {
+pub(super) fn span(seconds: f64) -> String {
     match seconds {
         s if s >= 172_800.0 => format!("{:.1} days", s / 86_400.0),
         s if s >= 7_200.0 => format!("{:.1} hours", s / 3_600.0),

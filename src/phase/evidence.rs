@@ -18,6 +18,9 @@ pub(super) const NO_WAY_BACK: &str = "acknowledged_none";
 /// What a gate that was passed had found.
 pub(super) const GATE: &str = "gate";
 
+/// A dump that was restored and compared.
+pub(super) const BACKUP: &str = "backup";
+
 /// One stored fact.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Evidence {

@@ -14,6 +14,7 @@
 
 mod accept;
 mod advance;
+mod backup;
 mod basis;
 mod bootstrap;
 mod check;
@@ -38,6 +39,7 @@ mod verify;
 
 pub use accept::{Acceptance, Criterion, accept};
 pub use advance::{AdvanceOptions, Advanced, Status, advance, observe, status};
+pub use backup::record_backup;
 pub use basis::Basis;
 pub(crate) use bootstrap::migrations;
 pub use check::{Check, Gate, Verdict};

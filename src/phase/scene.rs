@@ -93,13 +93,18 @@ impl Scene<'_> {
         Basis::now(conn, self.pack, &self.pack.fingerprint(), None).await
     }
 
-    /// A command line for the operator, with pack and sources as they have to be typed.
-    pub(super) fn command(&self, what: &str) -> String {
+    /// A command line that needs no sources.
+    pub(super) fn command_without_sources(&self, what: &str) -> String {
         let pack = match &self.pack.folder {
             Some(folder) => folder.display().to_string(),
             None => self.name().to_owned(),
         };
-        let mut line = format!("toolkit {what} --pack {}", shell_word(&pack));
+        format!("toolkit {what} --pack {}", shell_word(&pack))
+    }
+
+    /// A command line for the operator, with pack and sources as they have to be typed.
+    pub(super) fn command(&self, what: &str) -> String {
+        let mut line = self.command_without_sources(what);
         for root in &self.roots {
             line.push_str(&format!(" --source {}", shell_word(&root.display().to_string())));
         }

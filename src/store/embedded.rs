@@ -26,6 +26,7 @@ use sqlx::{ConnectOptions, PgConnection};
 
 use self::layout::{Keep, Layout};
 use self::process::PidFile;
+pub(crate) use self::programs::ClientPrograms;
 pub use self::programs::Programs;
 use self::server::Server;
 use crate::config::Settings;

@@ -12,6 +12,7 @@ mod scratch;
 mod spelling;
 mod url;
 
+pub(crate) use embedded::ClientPrograms;
 pub use identifier::{check_identifier, quote_ident, quote_literal, quote_qualified};
 pub use postgres::{Connector, Postgres, VERSION_NUM_MIN};
 pub(crate) use scratch::ScratchDatabase;

@@ -9,6 +9,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 
 use super::embedded::{Embedded, Lease};
 use super::redact_url;
+use super::url::percent_decoded;
 use crate::config::{Database, Settings};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -121,6 +122,44 @@ impl Postgres {
             || host.starts_with('/')
             || host.eq_ignore_ascii_case("localhost")
             || is_loopback
+    }
+
+    /// The database's name.
+    pub(crate) fn database(&self) -> &str {
+        let options = &self.connector.options;
+        options.get_database().unwrap_or(options.get_username())
+    }
+
+    /// libpq's environment for this server, role and database: for `pg_dump` and its like, which
+    /// should see no password on their command line.
+    pub(crate) fn client_environment(&self) -> Vec<(&'static str, String)> {
+        let options = &self.connector.options;
+        let host = options.get_socket().map_or_else(
+            || options.get_host().trim_matches(['[', ']']).to_owned(),
+            |socket| socket.display().to_string(),
+        );
+        let mut environment = vec![
+            ("PGHOST", host),
+            ("PGPORT", options.get_port().to_string()),
+            ("PGUSER", options.get_username().to_owned()),
+            ("PGDATABASE", self.database().to_owned()),
+        ];
+        // Only the URL tells the rest; names that would have to be escaped are kept out of it.
+        let url = options.clone().username("u").database("d").host("h").to_url_lossy();
+        if let Some(password) = url.password() {
+            environment.push(("PGPASSWORD", percent_decoded(password)));
+        }
+        for (name, value) in url.query_pairs() {
+            let variable = match &*name {
+                "sslmode" => "PGSSLMODE",
+                "sslrootcert" => "PGSSLROOTCERT",
+                "sslcert" => "PGSSLCERT",
+                "sslkey" => "PGSSLKEY",
+                _ => continue,
+            };
+            environment.push((variable, value.into_owned()));
+        }
+        environment
     }
 
     /// A pinned connection outside the pool, for session-level locks, COPY and replication-like

@@ -42,7 +42,7 @@ fn is_secret(name: &str) -> bool {
     ["pass", "pwd", "secret", "token", "key"].iter().any(|part| name.contains(part))
 }
 
-fn percent_decoded(text: &str) -> String {
+pub(super) fn percent_decoded(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;

@@ -66,10 +66,10 @@ const CASES: &[(&str, Damage, &str)] = &[
     (
         "another version",
         |f| {
-            edit(f, "manifest.json", "\"archive_version\": 1", "\"archive_version\": 2");
+            edit(f, "manifest.json", "\"archive_version\": 2", "\"archive_version\": 3");
             agree(f);
         },
-        "the archive has version 2",
+        "the archive has version 3",
     ),
     (
         "a name that leads out",

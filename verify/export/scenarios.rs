@@ -7,7 +7,7 @@ use crate::support::world::World;
 use crate::support::{TestDatabase, stderr, stdout};
 
 /// Exports a loaded pack, imports it elsewhere, exports that; the other database.
-fn moved(from: &TestDatabase, to: &TestDatabase, pack: &str, format: &str) {
+pub(super) fn moved(from: &TestDatabase, to: &TestDatabase, pack: &str, format: &str) {
     let folder = from.folder();
     let (first, again, second) =
         (folder.join("first"), folder.join("again"), folder.join("second"));

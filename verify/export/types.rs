@@ -14,7 +14,7 @@ use super::{assert_same, execute, own_pack, text};
 use crate::support::TestDatabase;
 
 /// Column, type, and texts that are hard on somebody.
-const COLUMNS: &[(&str, &str, &[&str])] = &[
+pub(super) const COLUMNS: &[(&str, &str, &[&str])] = &[
     ("flag", "boolean", &["t", "f"]),
     ("small", "smallint", &["-32768", "0", "32767"]),
     ("int", "integer", &["-2147483648", "7"]),
@@ -103,7 +103,7 @@ const COLUMNS: &[(&str, &str, &[&str])] = &[
     ("name with \"q\", é", "own.code", &["A1"]),
 ];
 
-fn migration() -> String {
+pub(super) fn migration() -> String {
     let mut columns: Vec<String> = COLUMNS
         .iter()
         .map(|(name, ty, _)| format!("\"{}\" {ty}", name.replace('"', "\"\"")))
@@ -180,11 +180,11 @@ fn every_value_of_every_type_comes_back_and_a_second_export_is_the_same_bytes() 
     let config = Config { cases: 6, failure_persistence: None, ..Config::default() };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[9; 32]);
     let exports = Cell::new(0);
-    let empty = "TRUNCATE own.all_types, own.keyless, own.by_text";
+    let empty = "TRUNCATE own.all_types, own.keyless, own.by_text RESTART IDENTITY";
     let result = TestRunner::new_with_rng(config, rng).run(&rows(), |rows| {
         runtime.block_on(async {
             execute(&there, &format!("{empty};\n{}", inserts(&rows))).await;
-            for format in [DataFormat::Jsonl, DataFormat::Csv] {
+            for format in [DataFormat::Jsonl, DataFormat::Csv, DataFormat::Sqlite] {
                 let number = exports.get() + 1;
                 exports.set(number);
                 let (first, second) = (

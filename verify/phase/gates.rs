@@ -266,3 +266,44 @@ async fn a_command_repeated_with_the_phase_that_is_meant_goes_no_further() {
     let next = next["packs"][0]["next"].as_str().unwrap();
     assert!(next.starts_with("toolkit phase advance --to 3 --pack "), "{next}");
 }
+
+/// `phase backup-check`, which needs no sources.
+#[track_caller]
+fn backup_check(stage: &Stage) {
+    let mut command = stage.scene.command(&["phase", "backup-check", "--pack"]);
+    let output = command.arg(&stage.scene.pack).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
+}
+
+#[tokio::test]
+async fn a_backup_is_recommended_before_the_cutover_and_stops_nothing() {
+    let stage = Stage::small().await;
+    stage.ready_for_cutover();
+    let status = stage.exits(0, &["phase", "status"], &[]);
+    let recommended = &status["packs"][0]["recommended"][0];
+    assert_eq!(recommended["verdict"], "missing", "{status}");
+    assert!(recommended["advice"].as_str().unwrap().contains("phase backup-check"), "{status}");
+    assert!(status["packs"][0]["next"].as_str().unwrap().contains("advance"), "{status}");
+    backup_check(&stage);
+    let status = stage.exits(0, &["phase", "status"], &[]);
+    let recommended = &status["packs"][0]["recommended"][0];
+    assert_eq!(recommended["verdict"], "met", "{status}");
+    assert!(recommended["finding"].as_str().unwrap().contains(" ago ("), "{status}");
+    assert_eq!(stage.advance(0, &[])["outcome"], "entered");
+}
+
+#[tokio::test]
+async fn a_pack_may_demand_a_backup_that_is_not_too_old() {
+    let streams = STREAMS.replace("[phase]\n", "[phase]\nbackup_max_age = \"1d\"\n");
+    let stage = Stage::of(Move::own(TABLES, &streams, ROWS).await);
+    stage.ready_for_cutover();
+    let said = refused(&stage);
+    assert!(said.contains("backup: no backup was ever restored and compared"), "{said}");
+    backup_check(&stage);
+    let aged = "UPDATE toolkit.evidence SET at = at - interval '25 hours' WHERE kind = 'backup'";
+    stage.scene.execute(aged).await;
+    let said = refused(&stage);
+    assert!(said.contains("it may be 24.0 hours old at most"), "{said}");
+    backup_check(&stage);
+    assert_eq!(stage.advance(0, &[])["outcome"], "entered");
+}

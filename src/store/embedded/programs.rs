@@ -88,6 +88,58 @@ impl Programs {
     }
 }
 
+/// `pg_dump` and `pg_restore` of one installation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ClientPrograms {
+    pub(crate) pg_dump: PathBuf,
+    pub(crate) pg_restore: PathBuf,
+    /// Major version, 15 for 15.4.
+    pub(crate) major: u32,
+}
+
+impl ClientPrograms {
+    /// Finds those that can dump a server of `version_num`: in `folder` if given, else where
+    /// [`Programs::find`] looks. The server's own version is best, since a newer one may write what
+    /// that server cannot read back; an older one refuses to dump it.
+    pub(crate) fn find(folder: Option<&Path>, version_num: i32) -> Result<Self> {
+        let wanted = u32::try_from(version_num / 10_000).unwrap_or(MAJOR_MIN);
+        let candidates = folder.map_or_else(usual_folders, |f| vec![f.to_owned()]);
+        let mut found: Vec<Self> = candidates.iter().filter_map(|f| Self::inspect(f)).collect();
+        found.sort_by_key(|programs| programs.major);
+        if let Some(fit) = found.iter().find(|programs| programs.major >= wanted) {
+            return Ok(fit.clone());
+        }
+        let searched = match folder {
+            Some(folder) => format!(" in {}", folder.display()),
+            None => " on this machine".to_owned(),
+        };
+        let older: Vec<String> =
+            found.iter().map(|one| format!("{} ({})", one.pg_dump.display(), one.major)).collect();
+        let older = match older.as_slice() {
+            [] => String::new(),
+            some => format!(", only {}", some.join(", ")),
+        };
+        let detail = format!(
+            "the server is PostgreSQL {wanted}; no pg_dump and pg_restore of {wanted} or newer \
+             were found{searched}{older}"
+        );
+        Err(Error::new(ErrorKind::Config, detail).advice(format!(
+            "install them (Debian, Ubuntu: `apt-get install postgresql-client-{wanted}`), or name \
+             their folder in TOOLKIT_POSTGRES_BIN_DIR"
+        )))
+    }
+
+    fn inspect(folder: &Path) -> Option<Self> {
+        let (pg_dump, pg_restore) = (folder.join("pg_dump"), folder.join("pg_restore"));
+        if !pg_dump.is_file() || !pg_restore.is_file() {
+            return None;
+        }
+        let output = Command::new(&pg_dump).arg("--version").stdin(Stdio::null()).output().ok()?;
+        let major = major_of(&String::from_utf8_lossy(&output.stdout))?;
+        Some(Self { pg_dump, pg_restore, major })
+    }
+}
+
 /// `postgres (PostgreSQL) 15.4 (Debian 15.4-1)`, `... 18beta1`.
 fn major_of(text: &str) -> Option<u32> {
     let version = text.split("(PostgreSQL)").nth(1)?.trim_start();
