@@ -115,8 +115,8 @@ pub async fn check(
     let (sha256, bytes) = hashing.await.map_err(join_error)??;
     let restoring = Restoring { programs: &programs, place: &place, schemas, extensions, stop };
     let (restored, restore_seconds) = match &options.into {
-        Some(url) => restoring.into_url(settings, url).await?,
-        None => restoring.into_scratch(settings, postgres).await?,
+        Some(url) => restoring.restore_into_url(settings, url).await?,
+        None => restoring.restore_into_scratch(settings, postgres).await?,
     };
     let tables = compare(live, &restored);
     let Restoring { schemas, .. } = restoring;
@@ -265,7 +265,11 @@ struct Restoring<'r> {
 type Restored = (Vec<(String, Held)>, f64);
 
 impl Restoring<'_> {
-    async fn into_scratch(&self, settings: &Settings, postgres: &Postgres) -> Result<Restored> {
+    async fn restore_into_scratch(
+        &self,
+        settings: &Settings,
+        postgres: &Postgres,
+    ) -> Result<Restored> {
         let scratch = ScratchDatabase::create(postgres, "backup").await?;
         let restored: Result<Restored> = async {
             let into = scratch.connect(settings, postgres).await?;
@@ -282,7 +286,7 @@ impl Restoring<'_> {
         Ok(restored)
     }
 
-    async fn into_url(&self, settings: &Settings, url: &str) -> Result<Restored> {
+    async fn restore_into_url(&self, settings: &Settings, url: &str) -> Result<Restored> {
         let settings = Settings { database: Database::Url(url.to_owned()), ..settings.clone() };
         let into = self.stop.unless(Postgres::connect(&settings)).await?;
         let restored: Result<Restored> = async {

@@ -171,7 +171,7 @@ async fn copy_in(
     }
     copy.finish().await?;
     let listed = manifest.files.iter().find(|file| file.name == facts.file);
-    let is_still = listed.map(|file| reader.is_still(&file.sha256)).transpose()?;
+    let is_still = listed.map(|file| reader.ends_as(&file.sha256)).transpose()?;
     if is_still != Some(true) {
         return Err(damaged(format!("{} was changed while it was read", facts.file)));
     }

@@ -308,11 +308,14 @@ pub(super) struct Reader {
     ahead: VecDeque<Row>,
 }
 
+/// Columns with their declared types.
+type NamesAndTypes = Vec<(String, String)>;
+
 impl Reader {
     /// Opens the table `name` of the file at `path`, which has `columns`.
     pub(super) fn open(path: &Path, name: &str, columns: &[String]) -> Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let opened = || -> rusqlite::Result<(Connection, Vec<(String, String)>, bool)> {
+        let opened = || -> rusqlite::Result<(Connection, NamesAndTypes, bool)> {
             let connection = Connection::open_with_flags(path, flags)?;
             connection.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON")?;
             let is_table = connection.query_row(
@@ -324,7 +327,7 @@ impl Reader {
                 let mut list =
                     connection.prepare("SELECT name, type FROM pragma_table_xinfo(?1)")?;
                 let rows = list.query_map([name], |row| Ok((row.get(0)?, row.get(1)?)))?;
-                rows.collect::<rusqlite::Result<Vec<(String, String)>>>()?
+                rows.collect::<rusqlite::Result<NamesAndTypes>>()?
             };
             Ok((connection, found, is_table))
         };

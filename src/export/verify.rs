@@ -264,7 +264,7 @@ impl RowReader {
 
     /// Whether what was read to its end is the file with this SHA-256; of a file with several
     /// tables, which was digested when the archive was opened, whether it was left alone since.
-    pub(super) fn is_still(self, sha256: &str) -> Result<bool> {
+    pub(super) fn ends_as(self, sha256: &str) -> Result<bool> {
         Ok(match self.input {
             Input::Jsonl(input) | Input::Csv(input) => hex::encode(input.hash.finalize()) == sha256,
             Input::Sqlite { path, opened, .. } => stamp(&path)? == opened,

@@ -351,7 +351,7 @@ impl VectorStore for Server {
                 collection_name: collection.to_owned(),
                 wait: Some(true),
                 points: points.into_iter().map(convert::point).collect(),
-                ordering: convert::ordering(),
+                ordering: Some(convert::ordering()),
                 ..grpc::UpsertPoints::default()
             };
             self.written(|| self.client.upsert_points(request.clone())).await
@@ -383,7 +383,7 @@ impl VectorStore for Server {
                     collection_name: collection.to_owned(),
                     wait: Some(true),
                     points: Some(convert::selector(&ids)),
-                    ordering: convert::ordering(),
+                    ordering: Some(convert::ordering()),
                     ..grpc::DeletePoints::default()
                 };
                 self.written(|| self.client.delete_points(request.clone())).await

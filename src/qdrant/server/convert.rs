@@ -198,8 +198,8 @@ pub(super) fn query(vector: Vector) -> grpc::Query {
 
 /// All replicas apply writes in the order of one leader: one that was sent twice, because its first
 /// answer was late, lands nowhere after a newer one.
-pub(super) fn ordering() -> Option<grpc::WriteOrdering> {
-    Some(grpc::WriteOrdering { r#type: grpc::WriteOrderingType::Strong.into() })
+pub(super) fn ordering() -> grpc::WriteOrdering {
+    grpc::WriteOrdering { r#type: grpc::WriteOrderingType::Strong.into() }
 }
 
 /// One request whatever their number: they are applied in order.
@@ -218,7 +218,7 @@ pub(super) fn overwrite(
     grpc::UpdateBatchPoints {
         collection_name: collection.to_owned(),
         wait: Some(true),
-        ordering: ordering(),
+        ordering: Some(ordering()),
         operations: payloads.into_iter().map(operation).collect(),
         ..grpc::UpdateBatchPoints::default()
     }
