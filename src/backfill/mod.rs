@@ -54,4 +54,4 @@ pub(crate) use write::{Recorded, SETTINGS, record_ledger, record_rejects, to_jso
 
 pub use run::{Event, Report, StreamReport, run};
 pub use sequences::{sequences_of_tables, sequences_past_keys};
-pub use snapshot::{kept_snapshot, make_snapshot, newest_snapshot};
+pub use snapshot::{kept_snapshot, make_snapshot, make_snapshot_of_file, newest_snapshot};
