@@ -47,7 +47,7 @@ use crate::config::Settings;
 use crate::error::Result;
 use crate::interrupt::Stop;
 use crate::json::Json;
-use crate::manners::{Manners, Pace, Told};
+use crate::manners::{self, Manners, Pace};
 use crate::pack::{Pack, join_error};
 use crate::parity::{Event, Level, Report, WAITS_LONG};
 use crate::source::SourceFile;
@@ -116,7 +116,7 @@ pub async fn verify(
         }
         Ok(())
     };
-    let tell = |told: Told| on_event(Event::from(told));
+    let tell = |told: manners::Told| on_event(Event::from(told));
     pace.watched(postgres.connector(), &options.manners, stop, &tell, compared).await?;
     let basis = report::Basis { lsn, snapshot, pack, files: &files, roots };
     let report = comparison.finish(basis, clock).await?;

@@ -116,7 +116,7 @@ pub(super) async fn counts_of(
     stream: &str,
 ) -> Result<Counts> {
     // One by one: a throttled run has many small chunks.
-    let mut rows = sqlx::query_scalar(
+    let mut rows = sqlx::query_scalar::<_, String>(
         "SELECT counts::text FROM toolkit.chunk \
          WHERE run_id = $1::uuid AND stream = $2 AND status = 'done'",
     )
@@ -125,7 +125,6 @@ pub(super) async fn counts_of(
     .fetch(conn);
     let mut counts = Counts::default();
     while let Some(row) = rows.try_next().await? {
-        let row: String = row;
         let chunk: Counts = serde_json::from_str(&row)
             .map_err(|e| Error::new(ErrorKind::Bug, "stored counts cannot be read").because(e))?;
         counts.add(&chunk);
