@@ -28,9 +28,8 @@ async fn a_plan_says_how_much_there_is_and_goes_by_an_earlier_run_if_there_is_on
     assert_eq!(later["basis"]["earlier_run"], Value::from(run), "{later}");
     assert!(later["rate"].as_f64().unwrap() > 0.0, "{later}");
 
-    let text = scene.command(&["backfill", "--pack", &scene.pack, "--dry-run", "--source"]);
-    let mut text = text;
-    let shown = text.arg(&scene.source).output().unwrap();
+    let mut plain = scene.command(&["backfill", "--pack", &scene.pack, "--dry-run", "--source"]);
+    let shown = plain.arg(&scene.source).output().unwrap();
     let shown = stdout(&shown) + &stderr(&shown);
     assert!(shown.contains("about 3,000 records") && shown.contains("as run"), "{shown}");
 }

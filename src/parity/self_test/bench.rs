@@ -267,6 +267,7 @@ impl<'a> Bench<'a> {
             independent: Independent::Sample { n: 0, seed },
             settle: crate::parity::Settle::No,
             purpose: crate::parity::Purpose::default(),
+            manners: crate::manners::Manners::default(),
         };
         let opened = Arc::clone(&self.opened);
         let in_server = way == Way::Server;
