@@ -2,6 +2,7 @@
 
 mod corpus;
 mod page;
+mod survival;
 
 use std::path::{Path, PathBuf};
 use std::process::Output;

@@ -1,5 +1,10 @@
 //! A backfill beside a working application: throttled, waiting, paused, stopped from outside.
 
+mod documents;
+mod estimates;
+mod reading;
+mod replica;
+
 use std::fs;
 use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -104,6 +109,29 @@ async fn stands_still(scene: &Move) -> i64 {
     before
 }
 
+#[tokio::test]
+async fn a_throttled_first_load_keeps_indexes_and_is_one_workers() {
+    let scene = Move::own(
+        "CREATE TABLE public.items (id bigint PRIMARY KEY, body text);
+         CREATE INDEX items_body ON public.items (body);",
+        ITEMS,
+        "PRAGMA synchronous = OFF; CREATE TABLE items (id INTEGER PRIMARY KEY, body TEXT);
+         WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 50000)
+         INSERT INTO items SELECT i, 'body ' || i FROM n;",
+    )
+    .await;
+    let calm = scene.backfill(0, &["--throttle", "500k/s"]);
+    assert_eq!(calm.0["workers"], 1, "{}", calm.0);
+    assert_eq!(calm.0["built_indexes"], serde_json::json!([]), "{}", calm.0);
+    assert_eq!(scene.count("toolkit.deferred_index").await, 0);
+    scene.execute("TRUNCATE public.items").await;
+    let fast = scene.backfill(0, &["--restart"]);
+    assert_eq!(fast.0["built_indexes"], serde_json::json!(["public.items_body"]), "{}", fast.0);
+    let several = scene.backfill(0, &["--throttle", "500k/s", "--workers", "2"]);
+    assert_eq!(several.0["workers"], 2);
+    scene.is_clean();
+}
+
 async fn is_whole(scene: &Move) {
     assert_eq!(scene.count("items").await, ROWS);
     assert_eq!(scene.count("toolkit.run").await, 1);
@@ -117,7 +145,7 @@ async fn is_whole(scene: &Move) {
 
 #[tokio::test]
 async fn a_throttled_backfill_moves_everything_in_small_portions() {
-    for (rate, portion) in [("20000/s", 5_000), ("2000", 500), ("200KB/s", 1_000)] {
+    for (rate, portion) in [("20000/s", 1_000), ("2000", 100), ("200KB/s", 1_000)] {
         let scene = scene().await;
         let report = scene.backfill(0, &["--throttle", rate, "--workers", "3"]);
         assert_eq!(report.six("items"), [ROWS.unsigned_abs(), 0, 0, 0, 0, 0], "{rate}");

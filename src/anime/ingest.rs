@@ -63,6 +63,9 @@ impl Default for Options {
     }
 }
 
+/// How many plain records an entry weighs as much as, about.
+const ENTRY_WEIGHT: usize = 8;
+
 /// Bytes of a group's entries at most, but for the last of them.
 pub(in crate::anime) const GROUP_BYTES_MAX: usize = 2 << 20;
 
@@ -111,7 +114,7 @@ pub async fn run(
     run.corrected = retry::corrected(&mut run.conn).await?.into_iter().collect();
     let run_id = run.id.clone();
     let (connector, gate) = watching;
-    let watched = Watched { connector, run_id: &run_id, workers: 1, manners, gate, stop };
+    let watched = Watched { connector, run_id: Some(&run_id), workers: 1, manners, gate, stop };
     let tell = |told: Told| on_event(Event::from(told));
     let done = match Watch::start(watched, &tell).await {
         Ok(mut watch) => {
@@ -178,17 +181,11 @@ impl Run<'_> {
         Ok((rate, Some(resolution)))
     }
 
-    /// Of a group; small enough to come in even portions under a throttle.
     fn limits(&self) -> GroupLimits {
         let options = &self.preparation.options;
-        let portion = |most: usize, rate: Rate| most.min(rate.portion());
-        let (mut entries_max, mut bytes_max) = (options.entries_max.max(1), GROUP_BYTES_MAX);
-        match options.manners.throttle {
-            Some(rate @ Rate::Rows(_)) => entries_max = portion(entries_max, rate),
-            Some(rate @ Rate::Bytes(_)) => bytes_max = portion(bytes_max, rate),
-            None => {}
-        }
-        GroupLimits { entries_max, bytes_max }
+        let most =
+            GroupLimits { entries_max: options.entries_max.max(1), bytes_max: GROUP_BYTES_MAX };
+        throttled(most, options.manners.throttle)
     }
 
     /// Reads an artifact from where it was left; returns the entries of this process.
@@ -320,8 +317,23 @@ impl Run<'_> {
     }
 }
 
+/// Of a group; small enough to come in even portions under a throttle. An entry becomes many rows,
+/// so its portion is smaller than a record's.
+pub(in crate::anime) fn throttled(most: GroupLimits, rate: Option<Rate>) -> GroupLimits {
+    match rate {
+        None => most,
+        Some(rate @ Rate::Rows(_)) => GroupLimits {
+            entries_max: most.entries_max.min(rate.portion().div_ceil(ENTRY_WEIGHT)),
+            ..most
+        },
+        Some(rate @ Rate::Bytes(_)) => {
+            GroupLimits { bytes_max: most.bytes_max.min(rate.portion()), ..most }
+        }
+    }
+}
+
 /// What a group costs under a throttle.
-fn amount(items: &[Item]) -> Amount {
+pub(in crate::anime) fn amount(items: &[Item]) -> Amount {
     let bytes = items.iter().map(|item| item.bytes.len() as u64).sum();
     Amount { rows: items.len() as u64, bytes }
 }

@@ -30,7 +30,7 @@ use uuid::Uuid;
 use crate::anime::doc::Doc;
 use crate::anime::entry::{Entry, Kind};
 use crate::anime::ingest::reader::{self, GroupLimits, Item, ItemContent};
-use crate::anime::ingest::{ArtifactFile, GROUP_BYTES_MAX, STREAM, artifacts};
+use crate::anime::ingest::{ArtifactFile, GROUP_BYTES_MAX, STREAM, amount, artifacts, throttled};
 use crate::anime::parity::compare::{Against, Told};
 use crate::anime::parity::found::{Found, Row as FoundRow};
 use crate::anime::parity::shared::Shared;
@@ -47,8 +47,9 @@ use crate::config::Settings;
 use crate::error::Result;
 use crate::interrupt::Stop;
 use crate::json::Json;
+use crate::manners::{self, Manners, Pace};
 use crate::pack::{Pack, join_error};
-use crate::parity::{Level, Report};
+use crate::parity::{Event, Level, Report, WAITS_LONG};
 use crate::source::SourceFile;
 use crate::store::{Postgres, sql};
 
@@ -59,6 +60,8 @@ pub struct Options {
     pub level: Level,
     /// Differences named at most; all are counted.
     pub differences_max: usize,
+    /// How fast it may read entries, and when it has to wait.
+    pub manners: Manners,
 }
 
 /// Entries compared together.
@@ -72,23 +75,27 @@ pub async fn verify(
     roots: &[PathBuf],
     options: &Options,
     stop: &Stop,
+    on_event: &(dyn Fn(Event) + Sync),
 ) -> Result<Report> {
     let clock = Instant::now();
     let policy = documents(pack)?.policy;
     let mut conn = postgres.dedicated().await?;
     crate::migrate::require_current(&mut conn, crate::migrate::CONTROL_PACK).await?;
     crate::migrate::require_current(&mut conn, PACK).await?;
+    options.manners.check(&mut conn).await?;
     let files = artifacts(&mut conn, pack, roots).await?;
     let redactor = Arc::new(crate::pack::opened::open_redactor(settings, pack)?);
     let (lsn, snapshot) = crate::parity::begin_snapshot(&mut conn, None).await?;
-    let settings_sql =
-        format!("{SETTINGS}; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off");
+    let settings_sql = format!(
+        "{SETTINGS}; {WAITS_LONG}; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
+    );
     sqlx::raw_sql(sql(settings_sql)).execute(&mut conn).await?;
     let mut comparison = Comparison {
         conn,
         policy,
         options,
         stop,
+        pace: Pace::new(&options.manners),
         redactor: &redactor,
         found: Found::new(&redactor, options.differences_max),
         shared: Shared::default(),
@@ -99,12 +106,18 @@ pub async fn verify(
         differing: 0,
     };
     comparison.accounts.load(&mut comparison.conn).await?;
-    if let Level::Sample { n, seed } = options.level {
-        comparison.choose(&files, n, seed).await?;
-    }
-    for file in &files {
-        comparison.artifact(file).await?;
-    }
+    let pace = comparison.pace.clone();
+    let compared = async {
+        if let Level::Sample { n, seed } = options.level {
+            comparison.choose(&files, n, seed).await?;
+        }
+        for file in &files {
+            comparison.artifact(file).await?;
+        }
+        Ok(())
+    };
+    let tell = |told: manners::Told| on_event(Event::from(told));
+    pace.watched(postgres.connector(), &options.manners, stop, &tell, compared).await?;
     let basis = report::Basis { lsn, snapshot, pack, files: &files, roots };
     let report = comparison.finish(basis, clock).await?;
     Ok(report)
@@ -156,6 +169,8 @@ struct Comparison<'a> {
     policy: Policy,
     options: &'a Options,
     stop: &'a Stop,
+    /// Asked before each group is compared.
+    pace: Pace,
     redactor: &'a Arc<Redactor>,
     found: Found<'a>,
     shared: Shared,
@@ -174,7 +189,8 @@ impl Comparison<'_> {
         &self,
         file: &SourceFile,
     ) -> (tokio::sync::mpsc::Receiver<reader::Group>, tokio::task::JoinHandle<Result<()>>) {
-        let limits = GroupLimits { entries_max: ENTRIES_AT_ONCE, bytes_max: GROUP_BYTES_MAX };
+        let most = GroupLimits { entries_max: ENTRIES_AT_ONCE, bytes_max: GROUP_BYTES_MAX };
+        let limits = throttled(most, self.options.manners.throttle);
         reader::start(file.clone(), None, Arc::clone(self.redactor), limits)
     }
 
@@ -202,6 +218,7 @@ impl Comparison<'_> {
         let (mut groups, thread) = self.read(&file.source);
         while let Some(group) = groups.recv().await {
             self.stop.check()?;
+            self.pace.wait(amount(&group.items), self.stop).await?;
             self.group(&file.file, &group.items).await?;
         }
         thread.await.map_err(join_error)?

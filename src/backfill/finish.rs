@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures_util::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
@@ -122,16 +123,16 @@ pub(super) async fn counts_of(
     run_id: &str,
     stream: &str,
 ) -> Result<Counts> {
-    let rows: Vec<String> = sqlx::query_scalar(
+    // One by one: a throttled run has many small chunks.
+    let mut rows = sqlx::query_scalar::<_, String>(
         "SELECT counts::text FROM toolkit.chunk \
          WHERE run_id = $1::uuid AND stream = $2 AND status = 'done'",
     )
     .bind(run_id)
     .bind(stream)
-    .fetch_all(conn)
-    .await?;
+    .fetch(conn);
     let mut counts = Counts::default();
-    for row in rows {
+    while let Some(row) = rows.try_next().await? {
         let chunk: Counts = serde_json::from_str(&row)
             .map_err(|e| Error::new(ErrorKind::Bug, "stored counts cannot be read").because(e))?;
         counts.add(&chunk);

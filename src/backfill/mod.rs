@@ -59,4 +59,4 @@ pub use sequences::{
     Position as SequencePosition, move_sequences_to, positions_of_tables, sequences_of_tables,
     sequences_past_keys,
 };
-pub use snapshot::{kept_snapshot, make_snapshot, newest_snapshot};
+pub use snapshot::{kept_snapshot, make_snapshot, make_snapshot_of_file, newest_snapshot};

@@ -17,6 +17,7 @@ use crate::manners::Manners;
 use crate::pack::plan::OutputPlan;
 use crate::pack::units::InferredUnit;
 use crate::pack::{OpenedPack, Pack, source_guards_key};
+use crate::runs::{self, Forecast, forecast};
 use crate::source::StreamSource;
 use crate::source::snapshot::Snapshot;
 use crate::store::{Postgres, quote_ident, sql};
@@ -30,9 +31,10 @@ pub struct Options {
     pub restart: bool,
     /// When a chunk is full.
     pub limits: ChunkLimits,
-    /// Never drop indexes, however empty the target is.
+    /// Never drop indexes, however empty the target is. So under a throttle: rows that come slowly
+    /// are indexed as they come, and to build the indexes at once afterwards would be no throttle.
     pub keep_indexes: bool,
-    /// Workers of this process; 0: as many as [`default_workers`] says.
+    /// Workers of this process; 0: as many as [`default_workers`] says, and one under a throttle.
     pub workers: usize,
     /// The copy that is read; its folders must be the sources.
     pub snapshot: Option<Arc<Snapshot>>,
@@ -70,12 +72,22 @@ pub struct Preparation {
     pub inferred_units: Vec<InferredUnit>,
     /// Whether changes of the sources are captured, so that they may move.
     pub is_captured: bool,
+    /// How much there is, and how long it may take.
+    pub forecast: Forecast,
     #[serde(skip)]
     pub(crate) opened: Arc<OpenedPack>,
     #[serde(skip)]
     pub(super) roots: Vec<PathBuf>,
     #[serde(skip)]
     pub(super) options: Options,
+}
+
+impl Preparation {
+    /// What it was prepared with.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
 }
 
 /// One stream of a [`Preparation`].
@@ -161,6 +173,10 @@ pub async fn prepare(
             may_copy,
         });
     }
+    let amount = (streams.iter().map(|stream| stream.records).sum(), opened.source_bytes());
+    let throttle = options.manners.throttle;
+    let pack_name = &opened.plan.name;
+    let forecast = forecast(&mut conn, pack_name, runs::Work::Load, amount, throttle).await?;
     conn.close().await?;
     if streams.is_empty() {
         return Err(Error::new(
@@ -170,13 +186,19 @@ pub async fn prepare(
     }
     Ok(Preparation {
         is_captured,
+        forecast,
         triggers: triggers(&opened, &streams),
         disable_triggers: options.disable_triggers,
         pack: opened.plan.name.clone(),
         resumes,
         streams,
         absent,
-        workers: if options.workers == 0 { default_workers() } else { options.workers },
+        workers: match (options.workers, options.manners.throttle) {
+            (0, None) => default_workers(),
+            // One does it at an even pace; several would only take turns.
+            (0, Some(_)) => 1,
+            (workers, _) => workers,
+        },
         inferred_units: opened.units.clone(),
         opened,
         roots: roots.to_vec(),

@@ -132,5 +132,7 @@ pub(super) fn settings_json(opened: &OpenedPack, options: &Options) -> serde_jso
         "streams": options.streams,
         "encoding_version": crate::canonical::ENCODING_VERSION,
         "inferred_units": opened.units,
+        // Not compared: it only says that the run's pace is none to go by.
+        "throttle": options.manners.throttle.map(|rate| rate.to_string()),
     })
 }

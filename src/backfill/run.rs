@@ -147,7 +147,7 @@ pub async fn run(
     let gate = Gate::new(&preparation.options.manners);
     let watched = Watched {
         connector: connector.clone(),
-        run_id: &started.run_id,
+        run_id: Some(&started.run_id),
         workers: preparation.workers,
         manners: &preparation.options.manners,
         gate: gate.clone(),

@@ -69,6 +69,22 @@ pub async fn make_snapshot(
     .map_err(join_error)?
 }
 
+/// The same of one `SQLite` file, for a pack that is yet to be made of it.
+pub async fn make_snapshot_of_file(
+    state_dir: &Path,
+    pack: &str,
+    file: &Path,
+    stop: &Stop,
+) -> Result<Arc<Snapshot>> {
+    let (state_dir, pack, file) = (state_dir.to_path_buf(), pack.to_owned(), file.to_path_buf());
+    let stop = stop.clone();
+    tokio::task::spawn_blocking(move || {
+        Snapshot::make_of_file(&state_dir, &pack, &file, &|| stop.check()).map(Arc::new)
+    })
+    .await
+    .map_err(join_error)?
+}
+
 async fn reopen(state_dir: &Path, pack: &str, row: &PgRow) -> Result<Arc<Snapshot>> {
     let run_id: String = row.try_get("run_id")?;
     let inputs: Vec<Input> =

@@ -119,7 +119,7 @@ async fn begin(
         .execute(&mut *conn)
         .await?;
     }
-    if !options.keep_indexes {
+    if !options.keep_indexes && options.manners.throttle.is_none() {
         for table in bulk_targets(preparation, &into_empty) {
             let dropped = indexes::defer(conn, &run_id, table).await?;
             if dropped > 0 {

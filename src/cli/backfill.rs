@@ -70,8 +70,11 @@ views, tables WITHOUT ROWID, tables whose rows may share a key in the target, an
 triggers, further unique keys or foreign keys into themselves, where the order of rows matters.
 Default and 4 at most without --workers: one worker a core; more pay where the server has more cores.
 
-Beside a working application --throttle limits how fast it writes, and --max-load, --max-lag,
---pause-file and --pause-while have it wait; `toolkit run pause|resume|stop` do so from another
+Beside a working application --throttle limits how fast it writes: by one worker unless --workers
+says more, in small chunks, and with the target's indexes kept, which a first load else drops and
+builds at once afterwards. --max-load, --max-lag, --pause-file and --pause-while have it wait; a
+replica's lag is what it says itself, or how long ago what it lacks was written if it is silent; one
+that is not connected counts for nothing. `toolkit run pause|resume|stop` do so from another
 terminal, for all processes of the run. What waits has its next chunk in memory, and neither a
 transaction nor a lock of a table nor a read of a source; its leases stay its own. The reason is said
 once, and when it goes on. A condition that cannot be answered counts as true.
@@ -238,6 +241,7 @@ async fn with_postgres(
         return Ok(Outcome::Success);
     }
     let progress = Progress::new(output);
+    progress.expect(&preparation.forecast);
     let ran =
         backfill::run(postgres, &preparation, output.stop(), &|event| progress.show(event)).await;
     let report = match ran {
@@ -385,7 +389,8 @@ impl Report for Preparation {
         }
         let mut text =
             format!("plan of backfill, pack {}; no changes are made\n\n{table}", self.pack);
-        text.push_str(&format!("\n\nworkers: {} at most", self.workers));
+        text.push_str(&format!("\n\n{}", self.forecast.sentence()));
+        text.push_str(&format!("\nworkers: {} at most", self.workers));
         if let Some(run) = &self.resumes {
             text.push_str(&format!("\nresumes run {run}, or joins it while it is alive"));
         }

@@ -1,6 +1,7 @@
 //! `toolkit copy`: a `SQLite` file into Postgres without a pack.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::manners::ManneredArgs;
 use super::progress::Progress;
@@ -11,6 +12,8 @@ use crate::copy::{self, Asked, BadText, Copied, Dangling, Options, Plan, TablePl
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::join_error;
 use crate::preflight::grouped;
+use crate::runs;
+use crate::source::snapshot::Snapshot;
 use crate::store::Postgres;
 
 /// Arguments of `toolkit copy`.
@@ -34,6 +37,10 @@ shadow tables.
 
 Passwords in URLs are stored as ***, with a ledger entry, unless --keep-secrets is given.
 
+The file must stay as it is while it is copied. --snapshot copies it first, by SQLite's backup API,
+beside a writing application, into the state folder, and reads and compares that copy; an interrupted
+copy goes on with the same one. What is written meanwhile is taken along by the next `copy --snapshot`.
+
 --throttle, --max-load, --max-lag, --pause-file and --pause-while are kind to a server that others use,
 as `toolkit backfill --help` says; so is `toolkit run pause|resume|stop` from another terminal.
 
@@ -47,6 +54,7 @@ Examples:
   toolkit copy app.db --dry-run
   toolkit copy app.db --schema shop --zone UTC
   toolkit copy app.db --type users.id=text --skip sessions
+  toolkit copy app.db --snapshot --throttle 5000/s
   toolkit copy app.db --emit-pack ./shop-pack
   toolkit embedded psql -- -c '\\dt app.*'
   toolkit --database-url postgres://me@db.example/app copy app.db")]
@@ -67,6 +75,9 @@ pub struct Args {
     /// Start over instead of resuming an unfinished copy whose file has changed since
     #[arg(long)]
     restart: bool,
+    /// Copy the file first and read the copy, so that the application may go on writing
+    #[arg(long)]
+    snapshot: bool,
     #[command(flatten)]
     manners: ManneredArgs,
 }
@@ -127,6 +138,12 @@ enum DanglingName {
 }
 
 impl Choices {
+    /// The same, with the names that a file gives.
+    fn named_after(&self, file: &Path) -> Result<Self> {
+        let schema = copy::schema_name(file, &self.options())?;
+        Ok(Self { schema: Some(schema), ..self.clone() })
+    }
+
     pub(super) fn options(&self) -> Options {
         Options {
             schema: self.schema.clone(),
@@ -155,7 +172,8 @@ impl Choices {
 /// The plan of a file, made beside the runtime.
 pub(super) async fn planned(file: &Path, choices: &Choices, output: &Output) -> Result<Plan> {
     let (file, options, stop) = (file.to_path_buf(), choices.options(), output.stop().clone());
-    output.note(format!("reading {}", file.display()));
+    let bytes = std::fs::metadata(&file).map_or(0, |found| found.len());
+    output.note(format!("reading {} ({})", file.display(), runs::size(bytes)));
     tokio::task::spawn_blocking(move || copy::plan(&file, &options, &stop))
         .await
         .map_err(join_error)?
@@ -163,6 +181,12 @@ pub(super) async fn planned(file: &Path, choices: &Choices, output: &Output) -> 
 
 /// Runs the command.
 pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Outcome> {
+    if args.snapshot && !args.dry_run {
+        return of_a_copy(&args, settings, output).await;
+    }
+    if args.snapshot {
+        output.note("a copy would be made of the file first; none is made, the file is read");
+    }
     let plan = planned(&args.file, &args.choices, output).await?;
     if plan.tables.is_empty() {
         output.report(&plan)?;
@@ -175,7 +199,44 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
         return Ok(Outcome::Success);
     }
     let postgres = Postgres::connect(settings).await?;
-    let outcome = with_postgres(&args, plan, settings, output, &postgres).await;
+    let outcome = with_postgres(&args, plan, None, settings, output, &postgres).await;
+    let closed = postgres.close().await;
+    let outcome = outcome?;
+    closed?;
+    Ok(outcome)
+}
+
+/// Copies the file first, beside whoever writes it, and reads the copy.
+async fn of_a_copy(args: &Args, settings: &Settings, output: &Output) -> Result<Outcome> {
+    let pack = copy::pack_name(&args.file, &args.choices.options())?;
+    let postgres = Postgres::connect(settings).await?;
+    let outcome = async {
+        let (file, stop) = (args.file.as_path(), output.stop());
+        let (snapshot, is_kept) =
+            copy::snapshot(settings, &postgres, (file, &pack), args.restart, stop)
+                .await
+                .map_err(resumable)?;
+        output.note(if is_kept {
+            format!("going on with the copy in {}", snapshot.folder().display())
+        } else {
+            format!(
+                "the file was copied to {}: it holds what the file holds, secrets included, readable \
+                 by its owner alone, until the next run with --snapshot begins",
+                snapshot.folder().display()
+            )
+        });
+        let name = args.file.file_name().unwrap_or_default();
+        let copied = snapshot.roots().into_iter().next().unwrap_or_default().join(name);
+        let plan = planned(&copied, &args.choices.named_after(&args.file)?, output).await?;
+        let plan = Plan { source: args.file.clone(), ..plan };
+        if plan.tables.is_empty() {
+            output.report(&plan)?;
+            output.note("there is no table to copy; nothing was changed");
+            return Ok(Outcome::Success);
+        }
+        with_postgres(args, plan, Some(snapshot), settings, output, &postgres).await
+    };
+    let outcome = outcome.await;
     let closed = postgres.close().await;
     let outcome = outcome?;
     closed?;
@@ -198,6 +259,7 @@ fn emit(plan: &Plan, folder: Option<&Path>, output: &Output) -> Result<()> {
 async fn with_postgres(
     args: &Args,
     plan: Plan,
+    snapshot: Option<Arc<Snapshot>>,
     settings: &Settings,
     output: &Output,
     postgres: &Postgres,
@@ -208,14 +270,27 @@ async fn with_postgres(
     emit(&plan, args.emit_pack.as_deref(), output)?;
     let folder = settings.state_dir.join("copies").join(&plan.pack);
     let progress = Progress::new(output);
-    let on_event = |event| progress.show(event);
+    let on_event = |event| match event {
+        copy::Event::Begun(forecast) => progress.expect(&forecast),
+        copy::Event::Copying(event) => progress.show(event),
+        copy::Event::Comparing(event) => progress.show_comparison(event),
+    };
     let options = backfill::Options {
         restart: args.restart,
         manners: args.manners.manners(),
+        snapshot,
         ..backfill::Options::default()
     };
-    let done =
-        copy::apply(settings, postgres, plan, &folder, &options, output.stop(), &on_event).await;
+    let done = Box::pin(copy::apply(
+        settings,
+        postgres,
+        plan,
+        &folder,
+        &options,
+        output.stop(),
+        &on_event,
+    ))
+    .await;
     let copied = match done {
         Ok(copied) => copied,
         // The source is not what it was: that is a finding about it, not a failure to run.
@@ -245,7 +320,14 @@ fn resumable(error: Error) -> Error {
             error.advice(advice)
         }
         ErrorKind::RunMismatch if error.advice_text().is_some_and(|a| a.contains("--restart")) => {
-            error.advice("the file changed while it was copied: --restart starts over")
+            let advice = if error.detail().contains("--snapshot") {
+                "give --snapshot or leave it out as when the copy began, or start over with --restart"
+            } else if error.detail().starts_with("the copy that run") {
+                "start over with --restart, which makes a new copy"
+            } else {
+                "the file changed while it was copied: --restart starts over"
+            };
+            error.advice(advice)
         }
         _ => error,
     }
@@ -265,7 +347,11 @@ impl Report for Plan {
             ])
         );
         text.push_str(&said(self));
-        text.push_str("\n\nno changes are made");
+        let rows = self.tables.iter().map(|table| table.rows).sum();
+        let bytes = std::fs::metadata(&self.source).map_or(0, |found| found.len());
+        let forecast = runs::Forecast::usual(rows, bytes);
+        text.push_str(&format!("\n\n{}, and a comparison after it", forecast.sentence()));
+        text.push_str("\nno changes are made");
         text
     }
 }
@@ -379,10 +465,12 @@ fn verdict(copied: &Copied) -> String {
             copied.parity.run_id
         ));
     }
-    text.push_str(&format!(
-        "\nverify again: toolkit verify-parity --pack {} --source {}",
-        copied.folder.display(),
-        copied.plan.source.display()
-    ));
+    let with = if copied.backfill.snapshot.is_some() {
+        "--snapshot".to_owned()
+    } else {
+        format!("--source {}", copied.plan.source.display())
+    };
+    let folder = copied.folder.display();
+    text.push_str(&format!("\nverify again: toolkit verify-parity --pack {folder} {with}"));
     text
 }

@@ -70,7 +70,7 @@ impl Story<'_> {
     async fn tell(&self, seed: u64) -> Result<Outcome> {
         let generated = self.generate(seed)?;
         let postgres = Postgres::connect(&self.settings).await?;
-        let told = self.chapters(&postgres, &generated, seed).await;
+        let told = Box::pin(self.chapters(&postgres, &generated, seed)).await;
         let closed = postgres.close().await;
         told?;
         closed?;

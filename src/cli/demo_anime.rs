@@ -7,6 +7,7 @@ use super::demo::Story;
 use crate::anime::{derived, ingest, parity, sidecar};
 use crate::demo::generate::anime::enriched_artifact;
 use crate::error::{Error, ErrorKind, Result};
+use crate::manners::Manners;
 use crate::pack::Pack;
 use crate::parity::{Against, Level, Verdict};
 use crate::qdrant::embed::embedder;
@@ -73,9 +74,14 @@ impl Story<'_> {
         let options = derived::Options { differences_max: 100, settle: Duration::ZERO };
         let compared =
             derived::compare(&self.settings, postgres, against, roots, &options, stop).await?;
-        let of_sources = parity::Options { level: Level::Full, differences_max: 100 };
+        let of_sources = parity::Options {
+            level: Level::Full,
+            differences_max: 100,
+            manners: Manners::default(),
+        };
         let sources =
-            parity::verify(&self.settings, postgres, pack, roots, &of_sources, stop).await?;
+            parity::verify(&self.settings, postgres, pack, roots, &of_sources, stop, &|_| ())
+                .await?;
         let report =
             derived::record(postgres, pack, roots, Some(sources), compared, (started, &options));
         let report = report.await?;

@@ -10,7 +10,7 @@ use crate::manners::{Manners, Rate};
 #[command(next_help_heading = "Kind to production (looked at between chunks, about once a second)")]
 pub(super) struct ManneredArgs {
     /// At most so many rows (5000/s) or bytes (10MB/s) a second, all workers of this process
-    /// together; chunks are then a quarter of a second's each
+    /// together, in portions of a twentieth of a second's
     #[arg(long, value_name = "RATE")]
     throttle: Option<Rate>,
     /// Wait while a replica replays later than this (500ms, 10s, 2m); needs `pg_read_all_stats`

@@ -7,6 +7,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Output;
 use crate::backfill::Event;
+use crate::parity;
+use crate::runs::{Forecast, span};
 
 /// Lines are no closer together than this when piped.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -26,6 +28,24 @@ struct State {
     started: Instant,
     last_line: Instant,
     paused_at: Option<Instant>,
+    whole: Whole,
+}
+
+/// All streams together.
+struct Whole {
+    /// Records that will be read, about; 0: nobody said.
+    records: u64,
+    done: u64,
+    started: Instant,
+}
+
+impl Whole {
+    /// How long it takes at the rate so far, if there is more than the stream at hand.
+    fn left(&self, of_stream: u64) -> Option<f64> {
+        let rate = self.done as f64 / self.started.elapsed().as_secs_f64().max(0.001);
+        (self.records > of_stream && rate > 0.0)
+            .then(|| self.records.saturating_sub(self.done) as f64 / rate)
+    }
 }
 
 impl<'a> Progress<'a> {
@@ -40,8 +60,38 @@ impl<'a> Progress<'a> {
             started: now,
             last_line: now,
             paused_at: None,
+            whole: Whole { records: 0, done: 0, started: now },
         };
         Self { output, state: Mutex::new(state) }
+    }
+
+    /// Says what is to be done, if it is much, and goes by it from then on.
+    pub(super) fn expect(&self, forecast: &Forecast) {
+        if forecast.is_long() {
+            self.output.note(forecast.sentence());
+        }
+        if let Ok(mut state) = self.state.lock() {
+            state.whole = Whole { records: forecast.records, done: 0, started: Instant::now() };
+        }
+    }
+
+    /// Shows an event of a comparison.
+    pub(super) fn show_comparison(&self, event: parity::Event) {
+        match event {
+            parity::Event::Begun { pack, rows, forecast } => {
+                if forecast.is_long() {
+                    self.output.note(format!("comparing: {}", forecast.sentence()));
+                }
+                if let Ok(mut state) = self.state.lock() {
+                    state.whole.records = 0;
+                }
+                self.show(Event::Stream { name: format!("comparing {pack}"), records: rows });
+            }
+            parity::Event::Read { rows } => self.show(Event::Chunk { records: rows, rejects: 0 }),
+            parity::Event::Paused { reason } => self.show(Event::Paused { reason }),
+            parity::Event::Resumed => self.show(Event::Resumed),
+            parity::Event::Done => self.show(Event::StreamDone),
+        }
     }
 
     /// Shows one event.
@@ -54,6 +104,7 @@ impl<'a> Progress<'a> {
             Event::Stream { name, records } => self.begin(&mut state, name, records),
             Event::Chunk { records, rejects } => {
                 state.done += records;
+                state.whole.done += records;
                 state.rejects += rejects;
                 state.bar.set_position(state.done);
                 if state.rejects > 0 {
@@ -102,8 +153,12 @@ impl<'a> Progress<'a> {
     fn line(&self, state: &State) {
         let rate = state.done as f64 / state.started.elapsed().as_secs_f64().max(0.001);
         let left = state.records.saturating_sub(state.done) as f64 / rate.max(1.0);
+        let all = state
+            .whole
+            .left(state.records)
+            .map_or_else(String::new, |left| format!(" ({} in all)", span(left)));
         self.output.note(format!(
-            "{}: {} of {} records, {rate:.0}/s, about {left:.0} s left, {} rejects",
+            "{}: {} of {} records, {rate:.0}/s, about {left:.0} s left{all}, {} rejects",
             state.stream, state.done, state.records, state.rejects
         ));
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::progress::Progress;
 use super::verify_parity::Args;
 use super::{Outcome, Output, report_file};
 use crate::anime::derived;
@@ -73,7 +74,9 @@ async fn compare(
     let compared =
         derived::compare(settings, postgres, &against, &artifacts, &derived, stop).await?;
     let sources = if against.contains(&Against::Source) {
-        Some(verify(settings, postgres, pack, &args.source, options, stop).await?)
+        let progress = Progress::new(output);
+        let on_event = |event| progress.show_comparison(event);
+        Some(verify(settings, postgres, pack, &args.source, options, stop, &on_event).await?)
     } else {
         None
     };
@@ -93,8 +96,11 @@ async fn with_postgres(
     output: &Output,
     postgres: &Postgres,
 ) -> Result<Outcome> {
-    let options =
-        Options { level: args.level(output), differences_max: args.max_differences as usize };
+    let options = Options {
+        level: args.level(output),
+        differences_max: args.max_differences as usize,
+        manners: args.manners.manners(),
+    };
     let report = compare(args, pack, settings, output, postgres, &options).await?;
     output.report(&report)?;
     let is_of = |against: Against| {

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::manners::ManneredArgs;
+use super::progress::Progress;
 use super::report_file::{self, ReportFile};
 use super::{Outcome, Output};
 use crate::backfill::newest_snapshot;
@@ -79,6 +81,15 @@ extra in the other store alone. What waits in the outbox differs too, and is mar
 The edges of the graph (table graph_edge) are compared with the junction tables they are made of each
 time, whatever --against names; `toolkit graph reconcile --repair` makes them right.
 
+--throttle limits how many rows, of both sides together, are read a second, and --max-load, --max-lag,
+--pause-file and --pause-while have both readers wait. What waits holds no read of a source, but it
+does hold the one snapshot of Postgres that everything is compared in: for as long as it is open,
+VACUUM removes nothing that was deleted or changed since, so that tables much written to grow, and a
+replica with hot_standby_feedback on, or asked itself, is held up too. So prefer a slow verification
+to one that pauses for long, and end one that should wait for hours: it changes nothing, and Ctrl-C
+costs only its time. It is no run, and `toolkit run` does not know it. Rows are hashed in the client
+then; --digest server, one statement a table, cannot be held back.
+
 Exit codes: 0 parity, 1 differences, 2 could not check.
 
 Examples:
@@ -86,6 +97,7 @@ Examples:
   toolkit verify-parity --pack unified --source /data/app --level sample --n 4096
   toolkit verify-parity --pack unified --snapshot
   toolkit verify-parity --pack unified --source /data/app --settle 30
+  toolkit verify-parity --pack unified --source /data/app --throttle 20000/s --max-load 8
   toolkit verify-parity --pack unified --source /data/app --report parity.html --report p.junit.xml
   toolkit verify-parity --pack anime --source anime_database.json --against source,sidecar,qdrant
   toolkit --format json verify-parity --pack unified --source /data/app | jq .differences
@@ -139,10 +151,13 @@ pub struct Args {
     /// If nothing differs, write a certificate to this file; only for whole packs at level full
     #[arg(long, value_name = "FILE", conflicts_with = "stream")]
     pub(super) certificate: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) manners: ManneredArgs,
     /// Verify the verifier: plant drift of every class in data of its own, and see it found
     #[arg(long, conflicts_with_all = [
         "pack", "source", "snapshot", "stream", "level", "n", "independent", "max_differences",
-        "digest", "report", "certificate", "settle", "against",
+        "digest", "report", "certificate", "settle", "against", "throttle", "max_lag", "max_load",
+        "pause_file", "pause_while",
     ])]
     self_test: bool,
     /// Tries this class of drift alone, and expects it without planting it, to see that fail
@@ -228,6 +243,10 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
     if pack.manifest.documents.is_some() {
         return super::verify_documents::run(&args, &pack, settings, output).await;
     }
+    if args.digest == DigestName::Server && !args.manners.manners().is_none() {
+        return Err(Error::new(ErrorKind::Usage, "--digest server cannot be throttled or paused")
+            .advice("the server reads a table in one statement then; leave --digest out"));
+    }
     let postgres = Postgres::connect(settings).await?;
     let found = with_postgres(&args, pack, settings, output, &postgres).await;
     let closed = postgres.close().await;
@@ -271,11 +290,15 @@ async fn with_postgres(
         settle: args
             .settle
             .map_or(Settle::No, |seconds| Settle::For(Duration::from_secs(seconds.into()))),
+        manners: args.manners.manners(),
         ..Options::default()
     };
     let opened = Arc::new(crate::pack::open_as_recorded(settings, postgres, pack, &roots).await?);
-    let report =
-        crate::phase::verify(postgres, Arc::clone(&opened), &options, output.stop()).await?;
+    let progress = Progress::new(output);
+    let on_event = |event| progress.show_comparison(event);
+    let verifying =
+        crate::phase::verify(postgres, Arc::clone(&opened), &options, output.stop(), &on_event);
+    let report = verifying.await?;
     output.report(&report)?;
     if args.report.is_empty() && args.certificate.is_none() {
         return Ok(report);

@@ -16,6 +16,8 @@ use crate::migrate::{self, MigrationSet, State};
 use crate::pack::Pack;
 use crate::parity::{self, Verdict};
 use crate::phase::{self, Work};
+use crate::runs::Forecast;
+use crate::source::snapshot::Snapshot;
 use crate::store::{Postgres, quote_qualified, sql};
 
 /// Differing lines of two plans a message names.
@@ -34,6 +36,17 @@ pub struct Copied {
     pub parity: parity::Report,
     /// Whether all of it is there and nothing differs.
     pub is_clean: bool,
+}
+
+/// Progress of a copy.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// How much there is to copy.
+    Begun(Forecast),
+    /// Of the load.
+    Copying(backfill::Event),
+    /// Of the comparison after it.
+    Comparing(parity::Event),
 }
 
 /// How a target stands before a copy.
@@ -140,10 +153,35 @@ fn as_written(kept: &str, now: &str) -> bool {
     blank(kept) == blank(now)
 }
 
+/// The copy of `file` that a copy beside a writing application reads: that of the run to go on with,
+/// and true, else a new one.
+pub async fn snapshot(
+    settings: &Settings,
+    postgres: &Postgres,
+    (file, pack): (&Path, &str),
+    restart: bool,
+    stop: &Stop,
+) -> Result<(Arc<Snapshot>, bool)> {
+    let mut conn = postgres.dedicated().await?;
+    let has_runs: bool = sqlx::query_scalar("SELECT to_regclass('toolkit.run') IS NOT NULL")
+        .fetch_one(&mut conn)
+        .await?;
+    conn.close().await?;
+    if has_runs
+        && !restart
+        && let Some(kept) = backfill::kept_snapshot(postgres, &settings.state_dir, pack).await?
+    {
+        return Ok((kept, true));
+    }
+    let made = backfill::make_snapshot_of_file(&settings.state_dir, pack, file, stop).await?;
+    Ok((made, false))
+}
+
 /// Writes the pack into `folder`, creates the tables, copies every row and compares every row.
 ///
 /// Kill it anywhere and call it again: it goes on where it was. A finished copy is read again,
-/// changes nothing, and is verified again. Of `options`, the streams are the plan's.
+/// changes nothing, and is verified again. Of `options`, the streams are the plan's; where there is a
+/// snapshot, the plan must have been made of it.
 pub async fn apply(
     settings: &Settings,
     postgres: &Postgres,
@@ -151,7 +189,7 @@ pub async fn apply(
     folder: &Path,
     options: &backfill::Options,
     stop: &Stop,
-    on_event: &(dyn Fn(backfill::Event) + Sync),
+    on_event: &(dyn Fn(Event) + Sync),
 ) -> Result<Copied> {
     let mut conn = postgres.dedicated().await?;
     let standing = refuse_foreign(&mut conn, &plan).await?;
@@ -172,17 +210,22 @@ pub async fn apply(
     conn.close().await?;
     phase::require(postgres, &plan.pack, Work::Backfill).await?;
     let pack = Pack::find(&folder.to_string_lossy())?;
-    let roots = vec![plan.source.clone()];
+    let roots =
+        options.snapshot.as_ref().map_or_else(|| vec![plan.source.clone()], |copy| copy.roots());
     let options = backfill::Options {
         streams: Vec::new(),
         restart: options.restart || standing == Standing::Forgotten,
         ..options.clone()
     };
     let preparation = backfill::prepare(settings, postgres, pack.clone(), &roots, options).await?;
-    let copied = backfill::run(postgres, &preparation, stop, on_event).await?;
+    let manners = preparation.options().manners.clone();
+    on_event(Event::Begun(preparation.forecast.clone()));
+    let on_copying = |event| on_event(Event::Copying(event));
+    let copied = backfill::run(postgres, &preparation, stop, &on_copying).await?;
     let opened = crate::pack::open_as_recorded(settings, postgres, pack, &roots).await?;
-    let options = parity::Options::default();
-    let parity = phase::verify(postgres, Arc::new(opened), &options, stop).await?;
+    let options = parity::Options { manners, ..parity::Options::default() };
+    let on_comparing = |event| on_event(Event::Comparing(event));
+    let parity = phase::verify(postgres, Arc::new(opened), &options, stop, &on_comparing).await?;
     let is_clean = copied.rejects == 0
         && copied.changed_sources.is_empty()
         && parity.verdict == Verdict::Clean;

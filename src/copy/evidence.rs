@@ -8,7 +8,7 @@ use crate::cast::{CastName, CastOptions, ColumnCast, EpochUnit, PgType, Redactor
 use crate::error::Result;
 use crate::interrupt::Stop;
 use crate::preflight::{Place, ValueCensus};
-use crate::source::sqlite::{Database, TableSource};
+use crate::source::sqlite::TableSource;
 use crate::source::{Content, Flow, Position, SourceFile};
 
 /// Rows below which a table is counted by one thread.
@@ -366,11 +366,4 @@ fn count(
             _ => return Ok((rows, all)),
         }
     }
-}
-
-/// Opens the file, and refuses a damaged one.
-pub(super) fn checked(path: &std::path::Path) -> Result<Database> {
-    let database = Database::open(path)?;
-    database.check()?;
-    Ok(database)
 }

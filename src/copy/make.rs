@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::evidence::{Counted, Evidence, checked, of_table};
+use super::evidence::{Counted, Evidence, of_table};
 use super::expression::{self, Kind, Known};
 use super::infer::{Choice, Wishes, asked, choose};
 use super::keys::{self, KEY_COLUMNS_MAX, Reference};
@@ -27,16 +27,32 @@ const COLUMNS_MAX: usize = 1_600;
 /// Errors: a file that is not `SQLite` or damaged, tables no Postgres table can hold, names in
 /// `options` that the file does not have.
 pub fn plan(file: &Path, options: &Options, stop: &Stop) -> Result<Plan> {
-    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-    let target = options.schema.clone().unwrap_or_else(|| schema_of(&stem));
-    check_schema(&target)?;
-    if !file.is_file() {
-        let detail = format!("there is no file {}", file.display());
-        return Err(
-            Error::new(ErrorKind::SourceMissing, detail).advice("give the path of a SQLite file")
-        );
+    let target = schema_name(file, options)?;
+    let (database, schema, census) = std::thread::scope(|scope| {
+        // It reads the whole file by itself: beside the census it costs little time.
+        let checking = scope.spawn(|| Database::open(file)?.check());
+        let counted = counted(file, options, stop);
+        checking.join().map_err(|_| {
+            Error::new(ErrorKind::Bug, "the thread that checks the file ended unexpectedly")
+        })??;
+        // Of a damaged file that it is damaged is said, not what came of it.
+        counted
+    })?;
+    let (references, lost) = keys::references(&schema);
+    let choices = choices(&schema, &census, &references, options);
+    let mut drafts = drafts(&schema, census, choices, options);
+    for (table, why) in lost {
+        drafts[table].notes.push(why);
     }
-    let database = checked(file)?;
+    let file_name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    finish(&database, &schema, drafts, &references, options, target, file, &file_name)
+}
+
+type Census = Vec<(u64, Vec<Evidence>)>;
+
+/// What the file declares, and what its values allow.
+fn counted(file: &Path, options: &Options, stop: &Stop) -> Result<(Database, Schema, Census)> {
+    let database = Database::open(file)?;
     let mut schema = read(&database)?;
     choose_tables(&mut schema, options)?;
     check_asked(&schema, options)?;
@@ -52,14 +68,26 @@ pub fn plan(file: &Path, options: &Options, stop: &Stop) -> Result<Plan> {
         let found = of_table(&counted, &table.name, &table.columns);
         census.push(found.map_err(|error| error.context(format!("table {}", table.name)))?);
     }
-    let (references, lost) = keys::references(&schema);
-    let choices = choices(&schema, &census, &references, options);
-    let mut drafts = drafts(&schema, census, choices, options);
-    for (table, why) in lost {
-        drafts[table].notes.push(why);
+    Ok((database, schema, census))
+}
+
+/// The schema that a file is copied into.
+pub fn schema_name(file: &Path, options: &Options) -> Result<String> {
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    let target = options.schema.clone().unwrap_or_else(|| schema_of(&stem));
+    check_schema(&target)?;
+    if !file.is_file() {
+        let detail = format!("there is no file {}", file.display());
+        return Err(
+            Error::new(ErrorKind::SourceMissing, detail).advice("give the path of a SQLite file")
+        );
     }
-    let file_name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    finish(&database, &schema, drafts, &references, options, target, file, &file_name)
+    Ok(target)
+}
+
+/// The name of the pack that a copy of a file is written as.
+pub fn pack_name(file: &Path, options: &Options) -> Result<String> {
+    Ok(pack_of(&schema_name(file, options)?))
 }
 
 fn choose_tables(schema: &mut Schema, options: &Options) -> Result<()> {

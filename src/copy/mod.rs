@@ -27,9 +27,9 @@ mod schema;
 mod tokens;
 mod values;
 
-pub use apply::{Copied, Standing, apply, refuse_foreign, require_same};
+pub use apply::{Copied, Event, Standing, apply, refuse_foreign, require_same, snapshot};
 pub use emit::{MIGRATION, PACK, write_new};
-pub use make::plan;
+pub use make::{pack_name, plan, schema_name};
 
 use std::path::PathBuf;
 

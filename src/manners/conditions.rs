@@ -11,6 +11,7 @@ use sqlx::{
 };
 
 use super::Manners;
+use super::lag::Lag;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::sql;
 
@@ -88,7 +89,11 @@ impl Manners {
     }
 
     /// Why to wait now; nothing: go on.
-    pub(super) async fn causes(&self, conn: &mut PgConnection) -> Result<Vec<Cause>> {
+    pub(super) async fn causes(
+        &self,
+        conn: &mut PgConnection,
+        lag: &mut Lag,
+    ) -> Result<Vec<Cause>> {
         let mut causes = Vec::new();
         if let Some(path) = &self.pause_file {
             match path.try_exists() {
@@ -106,7 +111,7 @@ impl Manners {
             }
         }
         if let Some(most) = self.max_lag
-            && let Some((replica, behind)) = largest_lag(conn).await?
+            && let Some((replica, behind)) = lag.largest(conn).await?
             && behind > most
         {
             causes.push(Cause::Lag { replica, behind, most });
@@ -149,15 +154,6 @@ async fn active_backends(conn: &mut PgConnection) -> Result<i64> {
     Ok(sqlx::query_scalar(include_str!("../sql/manners/active_backends.sql"))
         .fetch_one(conn)
         .await?)
-}
-
-/// The replica that is furthest behind, and how far; none: there is none, or nothing to replay.
-async fn largest_lag(conn: &mut PgConnection) -> Result<Option<(String, Duration)>> {
-    let row: Option<(String, f64)> =
-        sqlx::query_as(include_str!("../sql/manners/largest_lag.sql")).fetch_optional(conn).await?;
-    Ok(row.map(|(name, seconds)| {
-        (name, Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
-    }))
 }
 
 /// Asks a query of one boolean, in a transaction that can change nothing. NULL and no row: false.

@@ -5,6 +5,8 @@
 
 mod conditions;
 mod gate;
+mod lag;
+mod pace;
 mod throttle;
 mod watch;
 
@@ -12,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) use gate::{Gate, Pass};
+pub(crate) use pace::Pace;
 pub use throttle::{Amount, Bucket, Rate, Throttle};
 pub(crate) use watch::{Told, Watch, Watched};
 
@@ -28,4 +31,17 @@ pub struct Manners {
     pub pause_file: Option<PathBuf>,
     /// Waits while this query says true.
     pub pause_while: Option<String>,
+}
+
+impl Manners {
+    /// Whether nothing is asked for.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        let Self { throttle, max_lag, max_load, pause_file, pause_while } = self;
+        throttle.is_none()
+            && max_lag.is_none()
+            && max_load.is_none()
+            && pause_file.is_none()
+            && pause_while.is_none()
+    }
 }

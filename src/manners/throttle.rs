@@ -5,9 +5,15 @@ use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What a bucket holds at most, in seconds of its rate. A chunk is no larger than that, so that
-/// work comes in small, even portions.
-const BURST_SECONDS: f64 = 0.25;
+/// A chunk under a throttle, in seconds of its rate: what others wait for behind it is short.
+const PORTION_SECONDS: f64 = 0.05;
+
+/// The same at low rates, where a chunk is small anyway and its own cost would be most of it.
+const SLOW_PORTION_SECONDS: f64 = 0.25;
+
+/// Rows and bytes that are small anyway.
+const SMALL_ROWS: f64 = 100.0;
+const SMALL_BYTES: f64 = 65_536.0;
 
 /// The largest rate that is told from none.
 const PER_SECOND_MAX: f64 = 1e15;
@@ -28,10 +34,17 @@ impl Rate {
         }
     }
 
-    /// What a bucket of this rate holds: a quarter of a second's, but one row or byte at least.
+    /// What a bucket of this rate holds, one chunk's portion: a twentieth of a second's, at low
+    /// rates up to a quarter's, but one row or byte at least. What a slow moment of the server did
+    /// not let through is not made up for: that would be a burst when it can least bear one.
     #[must_use]
     pub fn burst(self) -> f64 {
-        (self.per_second() * BURST_SECONDS).max(1.0)
+        let small = match self {
+            Self::Rows(_) => SMALL_ROWS,
+            Self::Bytes(_) => SMALL_BYTES,
+        };
+        let slow = (self.per_second() * SLOW_PORTION_SECONDS).min(small);
+        (self.per_second() * PORTION_SECONDS).max(slow).max(1.0)
     }
 
     /// The most rows, or bytes, that a chunk should have.
@@ -220,6 +233,23 @@ mod tests {
         // A portion beyond the capacity waits for all of itself that is not there.
         let mut bucket = Bucket::new(10.0, 5.0);
         assert_eq!(bucket.take(105.0, Duration::ZERO), Duration::from_secs(10));
+    }
+
+    #[test]
+    fn portions_are_a_twentieth_of_a_second_and_not_needlessly_small() {
+        for (rate, portion) in [
+            ("1000000/s", 50_000),
+            ("5000/s", 250),
+            ("2000/s", 100),
+            ("400/s", 100),
+            ("60/s", 15),
+            ("1/s", 1),
+            ("10MB/s", 500_000),
+            ("1MB/s", 65_536),
+            ("100KB/s", 25_000),
+        ] {
+            assert_eq!(rate.parse::<Rate>().unwrap().portion(), portion, "{rate}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
 use super::conditions::Cause;
+use super::lag::Lag;
 use super::{Gate, Manners};
 use crate::error::Result;
 use crate::interrupt::Stop;
@@ -35,8 +36,8 @@ pub(crate) enum Told {
 /// What is watched.
 pub(crate) struct Watched<'a> {
     pub(crate) connector: Connector,
-    /// In `toolkit.run`.
-    pub(crate) run_id: &'a str,
+    /// In `toolkit.run`; None: work that is no run, of which nothing can be asked.
+    pub(crate) run_id: Option<&'a str>,
     pub(crate) workers: usize,
     pub(crate) manners: &'a Manners,
     pub(crate) gate: Gate,
@@ -69,6 +70,7 @@ pub(crate) struct Watch<'a> {
     /// This process, in `toolkit.run_process`.
     process: String,
     conn: Option<PgConnection>,
+    lag: Lag,
     standing: Standing,
     /// Kinds of the causes that were said.
     said: Vec<&'static str>,
@@ -78,21 +80,28 @@ impl<'a> Watch<'a> {
     /// Enters the process into the run, and looks for the first time: nothing is written before.
     pub(crate) async fn start(on: Watched<'a>, tell: &(dyn Fn(Told) + Sync)) -> Result<Self> {
         let process = uuid::Uuid::new_v4().to_string();
-        let mut watch =
-            Self { on, process, conn: None, standing: Standing::Copying, said: Vec::new() };
+        let (standing, said) = (Standing::Copying, Vec::new());
+        let mut watch = Self { on, process, conn: None, lag: Lag::default(), standing, said };
         let mut conn = watch.session().await?;
-        sqlx::query(include_str!("../sql/manners/enter_process.sql"))
-            .bind(&watch.process)
-            .bind(watch.on.run_id)
-            .bind(host())
-            .bind(i32::try_from(std::process::id()).ok())
-            .bind(i32::try_from(watch.on.workers).unwrap_or(i32::MAX))
-            .bind(user_at_host())
-            .execute(&mut conn)
-            .await?;
+        if let Some(run_id) = watch.on.run_id {
+            watch.enter(&mut conn, run_id).await?;
+        }
         watch.conn = Some(conn);
         watch.look(tell).await?;
         Ok(watch)
+    }
+
+    async fn enter(&self, conn: &mut PgConnection, run_id: &str) -> Result<()> {
+        sqlx::query(include_str!("../sql/manners/enter_process.sql"))
+            .bind(&self.process)
+            .bind(run_id)
+            .bind(host())
+            .bind(i32::try_from(std::process::id()).ok())
+            .bind(i32::try_from(self.on.workers).unwrap_or(i32::MAX))
+            .bind(user_at_host())
+            .execute(conn)
+            .await?;
+        Ok(())
     }
 
     /// Looks again and again; while the server is away everything stays as it was.
@@ -126,6 +135,12 @@ impl<'a> Watch<'a> {
     /// Takes the process out of the run; its end matters more than this note of it.
     pub(crate) async fn end(mut self) {
         self.on.gate.set_open(true);
+        if self.on.run_id.is_none() {
+            if let Some(conn) = self.conn.take() {
+                let _ = tokio::time::timeout(LOOK_MAX, conn.close()).await;
+            }
+            return;
+        }
         let noted = async {
             let mut conn = match self.conn.take() {
                 Some(conn) => conn,
@@ -170,36 +185,40 @@ impl<'a> Watch<'a> {
             Some(conn) => conn,
             None => self.session().await?,
         };
-        let mut causes = self.requests(&mut conn).await?;
-        causes.extend(self.on.manners.causes(&mut conn).await?);
+        let mut causes = match self.on.run_id {
+            Some(run_id) => self.requests(&mut conn, run_id).await?,
+            None => Vec::new(),
+        };
+        causes.extend(self.on.manners.causes(&mut conn, &mut self.lag).await?);
         let reason = self.settle(&causes, tell);
-        sqlx::query(include_str!("../sql/manners/beat.sql"))
-            .bind(&self.process)
-            .bind(self.standing.name())
-            .bind(reason)
-            .execute(&mut conn)
-            .await?;
+        if self.on.run_id.is_some() {
+            sqlx::query(include_str!("../sql/manners/beat.sql"))
+                .bind(&self.process)
+                .bind(self.standing.name())
+                .bind(reason)
+                .execute(&mut conn)
+                .await?;
+        }
         self.conn = Some(conn);
         Ok(())
     }
 
     /// What `toolkit run` asks for.
-    async fn requests(&self, conn: &mut PgConnection) -> Result<Vec<Cause>> {
+    async fn requests(&self, conn: &mut PgConnection, run_id: &str) -> Result<Vec<Cause>> {
         let row = sqlx::query(include_str!("../sql/manners/requests.sql"))
-            .bind(self.on.run_id)
+            .bind(run_id)
             .fetch_one(conn)
             .await?;
         if let Some(by) = row.try_get::<Option<String>, _>("stop_asked_by")? {
             self.on.stop.request_because(format!(
-                "run {} was stopped with `toolkit run stop` by {by}",
-                self.on.run_id
+                "run {run_id} was stopped with `toolkit run stop` by {by}"
             ));
         }
         let Some(by) = row.try_get::<Option<String>, _>("pause_asked_by")? else {
             return Ok(Vec::new());
         };
         let at = row.try_get("pause_asked_at")?;
-        Ok(vec![Cause::Asked { by, at, run: self.on.run_id.to_owned() }])
+        Ok(vec![Cause::Asked { by, at, run: run_id.to_owned() }])
     }
 
     /// Opens or closes the gate; says so where it is news. Returns why it is closed.

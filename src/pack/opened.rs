@@ -1,5 +1,6 @@
 //! A pack together with what it applies to: its sources, its target, its compiled plan.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -199,6 +200,14 @@ pub(super) fn databases<'d>(
 }
 
 impl OpenedPack {
+    /// Bytes of the sources, each file once.
+    pub(crate) fn source_bytes(&self) -> u64 {
+        let files = self.discovered.streams.values().flat_map(|stream| &stream.files);
+        let sizes: BTreeMap<&PathBuf, u64> =
+            files.map(|file| (&file.path, file.size_bytes)).collect();
+        sizes.values().sum()
+    }
+
     /// Decides the units that `pack.toml` leaves to the columns. Blocking.
     pub(super) fn infer_units(mut self) -> Result<Self> {
         self.units = units::infer(&self)?;

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use crate::canonical::{Buckets, Digest, Layout};
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
+use crate::manners::Pace;
 use crate::pack::OpenedPack;
 use crate::pack::plan::SourceKind;
 use crate::parity::accounts::{Accounts, RowAccount};
@@ -79,7 +80,7 @@ pub(super) fn fold_source(
     streams: &[usize],
     accounts: &[Accounts],
     wanted: Wanted,
-    stop: &Stop,
+    (stop, pace): (&Stop, &Pace),
 ) -> Result<SourceFold> {
     let mut tallies: Vec<Option<StreamTally>> = opened.plan.streams.iter().map(|_| None).collect();
     let mut marks: Vec<Marks> = opened.plan.streams.iter().map(|_| Marks::default()).collect();
@@ -97,7 +98,8 @@ pub(super) fn fold_source(
         });
         let mut sending = Sending { sender, given_back, batch: Batch::default() };
         for stream in streams {
-            let walk = SourceWalk { opened, stream: *stream, accounts: &accounts[*stream], stop };
+            let accounts = &accounts[*stream];
+            let walk = SourceWalk { opened, stream: *stream, accounts, stop, pace };
             let tally = walk.all(Some(&mut marks[*stream]), &mut |expected| {
                 if !samples.is_empty() {
                     let unit = opened.plan.streams[expected.stream].outputs[expected.output].unit;

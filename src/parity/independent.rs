@@ -14,6 +14,7 @@ use crate::cast::{Raw, redact_shown};
 use crate::derive::Deriver;
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
+use crate::manners::Pace;
 use crate::pack::plan::OutputPlan;
 use crate::pack::{OpenedPack, join_error};
 use crate::parity::accounts::Accounts;
@@ -78,6 +79,7 @@ pub(super) struct SecondReading<'a> {
     pub(super) accounts: &'a Arc<Vec<Accounts>>,
     pub(super) marks: &'a Arc<Vec<Marks>>,
     pub(super) stop: &'a Stop,
+    pub(super) pace: &'a Pace,
     pub(super) differences_max: usize,
 }
 
@@ -147,7 +149,7 @@ impl SecondReading<'_> {
     ) -> (mpsc::Receiver<Vec<RawRow>>, tokio::task::JoinHandle<Result<()>>) {
         let (sender, receiver) = mpsc::channel(1);
         let (opened, accounts) = (Arc::clone(self.opened), Arc::clone(self.accounts));
-        let (marks, stop) = (Arc::clone(self.marks), self.stop.clone());
+        let (marks, stop, pace) = (Arc::clone(self.marks), self.stop.clone(), self.pace.clone());
         let reading = tokio::task::spawn_blocking(move || {
             let plan = &opened.plan.streams[stream];
             let mut deriver = Deriver::new(plan, Arc::clone(&opened.redactor));
@@ -180,7 +182,8 @@ impl SecondReading<'_> {
                 Ok(())
             };
             let accounts = &accounts[stream];
-            let walk = SourceWalk { opened: &opened, stream, accounts, stop: &stop };
+            let (stop, pace) = (&stop, &pace);
+            let walk = SourceWalk { opened: &opened, stream, accounts, stop, pace };
             match which {
                 Independent::Sample { n, seed } if n < records => {
                     walk.at(&drawn(n, records, seed), &marks[stream], &mut sink)?;

@@ -51,5 +51,6 @@ pub use settle::{Follower, Settle, Settling};
 pub(crate) use store::{Stored, amend, store_report};
 pub use stored::{PastRun, Provenance, SampleSettings, StoredRun, StoredSettings, stored_run};
 pub(crate) use target::begin_snapshot;
-pub use verify::{Digests, Level, Options, Purpose, verify};
+pub(crate) use verify::WAITS_LONG;
+pub use verify::{Digests, Event, Level, Options, Purpose, verify, verify_telling};
 pub(crate) use walk::each_row;

@@ -9,6 +9,7 @@ use sqlx::postgres::PgConnection;
 use crate::canonical::{Buckets, Digest};
 use crate::error::Result;
 use crate::interrupt::Stop;
+use crate::manners::Pace;
 use crate::pack::{OpenedPack, join_error};
 use crate::parity::accounts::Accounts;
 use crate::parity::against::Against;
@@ -32,6 +33,7 @@ pub(super) struct Passes<'a> {
     pub(super) streams: Vec<usize>,
     pub(super) units: Vec<usize>,
     pub(super) stop: &'a Stop,
+    pub(super) pace: &'a Pace,
     pub(super) conn: &'a mut PgConnection,
     pub(super) differences_max: usize,
     /// Whether the server makes the target's digests.
@@ -90,13 +92,13 @@ impl Passes<'_> {
 
     async fn fold_target(&mut self, unit: usize, bytes_max: u64) -> Result<Side> {
         if self.in_server {
-            let walk = target_walk(self.opened, unit, self.stop);
+            let walk = target_walk(self.opened, unit, (self.stop, self.pace));
             let buckets = walk.sums(self.conn).await?;
             let rows = buckets.total().count;
             return Ok(Side { buckets, rows, ..Side::default() });
         }
         let mut side = Side::new(bytes_max)?;
-        let walk = target_walk(self.opened, unit, self.stop);
+        let walk = target_walk(self.opened, unit, (self.stop, self.pace));
         side.rows = walk
             .all(self.conn, &mut |held| {
                 let (key, row) = (held.key(), held.row());
@@ -173,19 +175,19 @@ impl Passes<'_> {
 
     fn fold_in_background(&self, wanted: Wanted) -> tokio::task::JoinHandle<Result<SourceFold>> {
         let streams = self.streams.clone();
-        self.on_the_source(move |opened, accounts, stop| {
-            fold_source(opened, &streams, accounts, wanted, stop)
+        self.on_the_source(move |opened, accounts, (stop, pace)| {
+            fold_source(opened, &streams, accounts, wanted, (stop, pace))
         })
     }
 
     /// Begins work on the source, on a thread of its own.
     fn on_the_source<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&OpenedPack, &[Accounts], &Stop) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&OpenedPack, &[Accounts], (&Stop, &Pace)) -> Result<T> + Send + 'static,
     ) -> tokio::task::JoinHandle<Result<T>> {
         let (opened, accounts) = (Arc::clone(self.opened), Arc::clone(&self.accounts));
-        let stop = self.stop.clone();
-        tokio::task::spawn_blocking(move || work(&opened, &accounts, &stop))
+        let (stop, pace) = (self.stop.clone(), self.pace.clone());
+        tokio::task::spawn_blocking(move || work(&opened, &accounts, (&stop, &pace)))
     }
 
     /// Judges the keys of differing buckets.
@@ -223,7 +225,7 @@ impl Passes<'_> {
         if let Some(spool) = &mut side.spool {
             return entries_in(buckets, |visit| spool.read(visit));
         }
-        let walk = target_walk(self.opened, unit, self.stop);
+        let walk = target_walk(self.opened, unit, (self.stop, self.pace));
         if self.in_server {
             return walk.entries(self.conn, buckets).await;
         }
@@ -252,11 +254,11 @@ impl Passes<'_> {
         let feeds = &self.opened.plan.units[unit].feeds;
         let is_feed = |stream: &usize| feeds.iter().any(|(feed, _)| feed == stream);
         let streams: Vec<usize> = self.streams.iter().copied().filter(is_feed).collect();
-        self.on_the_source(move |opened, accounts, stop| {
+        self.on_the_source(move |opened, accounts, (stop, pace)| {
             let mut entries = Vec::new();
             for stream in streams {
                 let accounts = &accounts[stream];
-                let walk = SourceWalk { opened, stream, accounts, stop };
+                let walk = SourceWalk { opened, stream, accounts, stop, pace };
                 walk.all(None, &mut |expected| {
                     let output = &opened.plan.streams[stream].outputs[expected.output];
                     let key = expected.key();
@@ -294,7 +296,7 @@ impl Passes<'_> {
         let mut pairs = self.fetch_source(unit, keys, marks).await?;
         let mut places: Vec<Place> = keys.values().flat_map(|key| key.target.clone()).collect();
         places.sort_unstable();
-        let walk = target_walk(self.opened, unit, self.stop);
+        let walk = target_walk(self.opened, unit, (self.stop, self.pace));
         walk.at(self.conn, &places, &mut |held| {
             let pair = pairs.entry(short(&held.key())).or_default();
             pair.target.push((held.tuple.to_vec(), held.row()));
@@ -322,13 +324,13 @@ impl Passes<'_> {
         places.sort_unstable();
         places.dedup();
         let marks = Arc::clone(marks);
-        self.on_the_source(move |opened, accounts, stop| {
+        self.on_the_source(move |opened, accounts, (stop, pace)| {
             let mut pairs: HashMap<Short, RowPair> = HashMap::new();
             for of_stream in places.chunk_by(|left, right| left.within == right.within) {
                 let stream = of_stream[0].within as usize;
                 let ordinals: Vec<u64> = of_stream.iter().map(|place| place.at).collect();
                 let accounts = &accounts[stream];
-                let walk = SourceWalk { opened, stream, accounts, stop };
+                let walk = SourceWalk { opened, stream, accounts, stop, pace };
                 walk.at(&ordinals, &marks[stream], &mut |expected| {
                     let output = &opened.plan.streams[stream].outputs[expected.output];
                     let key = short(&expected.key());
@@ -350,7 +352,7 @@ impl Passes<'_> {
         let mut targets: Vec<(usize, Sample, u64)> = Vec::new();
         for unit in self.units.clone() {
             let mut sample = Sample::new(n, seed);
-            let walk = target_walk(self.opened, unit, self.stop);
+            let walk = target_walk(self.opened, unit, (self.stop, self.pace));
             let held = walk
                 .all(self.conn, &mut |held| {
                     if let Some(seen) = sample.entry(&held.key()) {
@@ -397,6 +399,7 @@ impl Passes<'_> {
             accounts: &self.accounts,
             marks: &marks,
             stop: self.stop,
+            pace: self.pace,
             differences_max: self.differences_max,
         };
         for stream in &self.streams {
@@ -434,10 +437,15 @@ impl Passes<'_> {
     }
 }
 
-fn target_walk<'w>(opened: &'w OpenedPack, unit: usize, stop: &'w Stop) -> TargetWalk<'w> {
+fn target_walk<'w>(
+    opened: &'w OpenedPack,
+    unit: usize,
+    (stop, pace): (&'w Stop, &'w Pace),
+) -> TargetWalk<'w> {
     let target = &opened.plan.units[unit];
     let (stream, output) = target.feeds[0];
-    TargetWalk { unit: target, output: &opened.plan.streams[stream].outputs[output], stop }
+    let output = &opened.plan.streams[stream].outputs[output];
+    TargetWalk { unit: target, output, stop, pace }
 }
 
 /// The entries of some buckets among those `read` hands out.

@@ -18,6 +18,7 @@ use sqlx::postgres::PgConnection;
 
 use crate::error::Result;
 use crate::interrupt::Stop;
+use crate::manners::Pace;
 use crate::pack::OpenedPack;
 use crate::parity::difference::{Difference, Kind};
 use crate::parity::report::{Report, UnitResult, Verdict};
@@ -201,11 +202,12 @@ pub(super) async fn examine_settling(
     opened: &Arc<OpenedPack>,
     options: &Options,
     in_server: bool,
-    stop: &Stop,
+    (stop, pace): (&Stop, &Pace),
 ) -> Result<Examined> {
     let is_live = !options.settle.is_no();
     let max = if is_live && options.level == Level::Full { FOLLOWED_MAX } else { 0 };
-    let look = Look { opened, options, in_server, stop, follow: Follow { max, keys: None } };
+    let follow = Follow { max, keys: None };
+    let look = Look { opened, options, in_server, stop, pace, follow };
     let started = Instant::now();
     let mut first = examine_following(conn, &look).await?;
     if !is_live {
@@ -242,7 +244,7 @@ pub(super) async fn examine_settling(
             settling.behind = stop.unless(follower.caught_up(conn)).await?;
         }
         let follow = Follow { max: FOLLOWED_MAX, keys: Some(Arc::new(unsettled.keys())) };
-        let look = Look { opened, options, in_server, stop, follow };
+        let look = Look { opened, options, in_server, stop, pace, follow };
         let part = examine_part(conn, &look, unsettled.units(opened)).await?;
         settling.readings += 1;
         last = Some(unsettled.next(part, settling.behind == 0));

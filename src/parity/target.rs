@@ -11,6 +11,7 @@ use crate::canonical::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
+use crate::manners::{Amount, Pace};
 use crate::pack::plan::{OutputPlan, Unit};
 use crate::parity::spool::{Entry, Origin, Place, short};
 use crate::store::{quote_ident, quote_literal, sql};
@@ -57,6 +58,7 @@ pub(super) struct TargetWalk<'a> {
     pub(super) unit: &'a Unit,
     pub(super) output: &'a OutputPlan,
     pub(super) stop: &'a Stop,
+    pub(super) pace: &'a Pace,
 }
 
 impl TargetWalk<'_> {
@@ -111,22 +113,31 @@ impl TargetWalk<'_> {
             columns.join(", "),
             self.unit.table.sql_name(),
         );
+        self.pace.wait(Amount::default(), self.stop).await?;
         let mut stream = conn.copy_out_raw(&statement).await?;
         let mut reader = TupleReader::default();
         let (mut rows, mut pieces) = (0_u64, 0_u64);
+        let mut read = Amount::default();
         while let Some(piece) = stream.try_next().await? {
             reader.read(&piece, &mut |tuple| {
                 let (tuple, place) = split_place(tuple);
                 sink(&Held { tuple, place, layout: &self.output.layout })?;
                 rows += 1;
+                read.rows += 1;
+                read.bytes += tuple.len() as u64;
                 Ok(())
             })?;
             pieces += 1;
+            // Meanwhile the server waits to send more; its snapshot is open either way.
+            if self.pace.is_due(read) {
+                self.pace.wait(std::mem::take(&mut read), self.stop).await?;
+            }
             // A piece is mostly one row.
             if pieces % PIECES_PER_LOOK == 0 {
                 self.stop.check()?;
             }
         }
+        self.pace.wait(read, self.stop).await?;
         self.stop.check()?;
         if !reader.is_complete() {
             return Err(Error::new(

@@ -2,14 +2,16 @@
 //! needed, verdict, stored result.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use sqlx::postgres::PgConnection;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
+use crate::manners::{Manners, Pace, Told};
 use crate::pack::{OpenedPack, join_error};
 use crate::parity::accounts::Accounts;
 use crate::parity::against::Against;
@@ -23,6 +25,8 @@ use crate::parity::settle::{Follow, Followed, Records, Settle, examine_settling}
 use crate::parity::store;
 use crate::parity::target::begin_snapshot;
 use crate::parity::walk::StreamTally;
+use crate::runs::{self, Forecast, forecast};
+use crate::source::StreamSource;
 use crate::store::Postgres;
 
 /// How thoroughly the stores are compared.
@@ -94,6 +98,8 @@ pub struct Options {
     pub settle: Settle,
     /// What it is made for.
     pub purpose: Purpose,
+    /// How fast it may read, and when it has to wait: both sides together.
+    pub manners: Manners,
     /// The snapshot to read, by the name that `pg_export_snapshot` gave it; None: one of its own.
     pub snapshot: Option<String>,
 }
@@ -119,10 +125,55 @@ impl Default for Options {
             independent: Independent::Sample { n: 1000, seed: 0 },
             settle: Settle::No,
             purpose: Purpose::Verification,
+            manners: Manners::default(),
             snapshot: None,
         }
     }
 }
+
+/// Progress of a verification.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// It begins.
+    Begun {
+        /// The pack.
+        pack: String,
+        /// Rows of both sides to be read, about.
+        rows: u64,
+        /// How much there is, and how long it may take.
+        forecast: Forecast,
+    },
+    /// So many more rows were read, of either side.
+    Read {
+        /// Rows.
+        rows: u64,
+    },
+    /// Nothing is read for now.
+    Paused {
+        /// Why.
+        reason: String,
+    },
+    /// It goes on.
+    Resumed,
+    /// All is read.
+    Done,
+}
+
+impl From<Told> for Event {
+    fn from(told: Told) -> Self {
+        match told {
+            Told::Paused(reason) => Self::Paused { reason },
+            Told::Resumed => Self::Resumed,
+        }
+    }
+}
+
+/// A reader that waits in mid-statement or between two is no reason to end its session.
+pub(crate) const WAITS_LONG: &str =
+    "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0";
+
+/// How often it is said how much was read.
+const SAY_EVERY: Duration = Duration::from_millis(250);
 
 /// Verifies the pack's targets against its sources and stores the result.
 pub async fn verify(
@@ -131,10 +182,47 @@ pub async fn verify(
     options: &Options,
     stop: &Stop,
 ) -> Result<Report> {
-    let in_server = options.level == Level::Full && options.digests.in_server(postgres);
+    verify_telling(postgres, opened, options, stop, &|_| ()).await
+}
+
+/// The same, and says how far it is.
+pub async fn verify_telling(
+    postgres: &Postgres,
+    opened: Arc<OpenedPack>,
+    options: &Options,
+    stop: &Stop,
+    on_event: &(dyn Fn(Event) + Sync),
+) -> Result<Report> {
+    let is_held_back = !options.manners.is_none();
+    let digests = match options.digests {
+        // One statement that reads a whole table cannot be held back.
+        Digests::Auto if is_held_back => Digests::Client,
+        digests => digests,
+    };
+    let in_server = options.level == Level::Full && digests.in_server(postgres);
     let mut conn = postgres.dedicated().await?;
-    let Examined { report, snapshot, .. } =
-        examine_settling(&mut conn, &opened, options, in_server, stop).await?;
+    options.manners.check(&mut conn).await?;
+    let sides = if in_server { 1 } else { 2 };
+    let records = expected_records(&opened, options)?;
+    let pack = opened.plan.name.clone();
+    let work = runs::Work::Comparison(options.level.name());
+    let amount = (records, opened.source_bytes());
+    let forecast = forecast(&mut conn, &pack, work, amount, options.manners.throttle).await?;
+    on_event(Event::Begun { pack, rows: sides * records, forecast });
+    let pace = Pace::new(&options.manners);
+    let examined = async {
+        // Large, and part of whatever waits for it.
+        let examining =
+            Box::pin(examine_settling(&mut conn, &opened, options, in_server, (stop, &pace)));
+        tokio::select! {
+            examined = examining => examined,
+            never = tell_rows(&pace, on_event) => match never {},
+        }
+    };
+    let tell = |told: Told| on_event(Event::from(told));
+    let watched = pace.watched(postgres.connector(), &options.manners, stop, &tell, examined).await;
+    on_event(Event::Done);
+    let Examined { report, snapshot, .. } = watched?;
     let settings = json!({
         "level": options.level.name(),
         "streams": options.streams,
@@ -150,6 +238,7 @@ pub async fn verify(
             Independent::All => json!("all"),
         },
         "digests": if in_server { "server" } else { "client" },
+        "throttle": options.manners.throttle.map(|rate| rate.to_string()),
         "sample": match options.level {
             Level::Sample { n, seed } => json!({ "n": n, "seed": seed }),
             _ => serde_json::Value::Null,
@@ -158,6 +247,27 @@ pub async fn verify(
     let stored = store::Stored::of(&opened, &settings, &snapshot);
     store::store_report(&mut conn, stored, &report).await?;
     Ok(report)
+}
+
+/// Says again and again how many rows were read.
+async fn tell_rows(pace: &Pace, on_event: &(dyn Fn(Event) + Sync)) -> Infallible {
+    let mut told = 0;
+    loop {
+        tokio::time::sleep(SAY_EVERY).await;
+        let rows = pace.rows();
+        on_event(Event::Read { rows: rows - told });
+        told = rows;
+    }
+}
+
+/// Records of the sources that will be read, about.
+fn expected_records(opened: &OpenedPack, options: &Options) -> Result<u64> {
+    let mut records = 0;
+    for stream in streams_of(opened, &checked_units(opened, options)?) {
+        let sources = opened.open_sources(stream)?;
+        records += sources.iter().map(StreamSource::estimated_records).sum::<u64>();
+    }
+    Ok(records)
 }
 
 /// What a verification saw.
@@ -177,11 +287,21 @@ pub(super) struct Look<'a> {
     pub(super) options: &'a Options,
     pub(super) in_server: bool,
     pub(super) stop: &'a Stop,
+    pub(super) pace: &'a Pace,
     /// Which differing rows are followed.
     pub(super) follow: Follow,
 }
 
 impl<'a> Look<'a> {
+    /// Begins the snapshot that is read from; returns (LSN, snapshot).
+    async fn begin(&self, conn: &mut PgConnection) -> Result<(String, String)> {
+        let begun = begin_snapshot(conn, self.options.snapshot.as_deref()).await?;
+        if self.pace.is_slow() {
+            sqlx::raw_sql(WAITS_LONG).execute(conn).await?;
+        }
+        Ok(begun)
+    }
+
     /// The passes over `units`, in the snapshot that `conn` has open.
     async fn passes(&self, conn: &'a mut PgConnection, units: Vec<usize>) -> Result<Passes<'a>> {
         let accounts = accounts(conn, self.opened).await?;
@@ -191,6 +311,7 @@ impl<'a> Look<'a> {
             streams: streams_of(self.opened, &units),
             units,
             stop: self.stop,
+            pace: self.pace,
             conn,
             differences_max: self.options.differences_max,
             in_server: self.in_server,
@@ -206,7 +327,7 @@ pub(super) async fn examine_part(
     look: &Look<'_>,
     units: Vec<usize>,
 ) -> Result<Found> {
-    begin_snapshot(conn, look.options.snapshot.as_deref()).await?;
+    look.begin(conn).await?;
     let mut passes = look.passes(conn, units).await?;
     let mut found = passes.buckets(true).await?;
     sqlx::raw_sql("COMMIT").execute(&mut *passes.conn).await?;
@@ -222,7 +343,8 @@ pub(super) async fn examine(
     in_server: bool,
     stop: &Stop,
 ) -> Result<Examined> {
-    let look = Look { opened, options, in_server, stop, follow: Follow::default() };
+    let pace = &Pace::free();
+    let look = Look { opened, options, in_server, stop, pace, follow: Follow::default() };
     examine_following(conn, &look).await
 }
 
@@ -234,7 +356,7 @@ pub(super) async fn examine_following(
     let Look { opened, options, in_server, .. } = *look;
     let started = Instant::now();
     let units = checked_units(opened, options)?;
-    let (lsn, snapshot) = begin_snapshot(conn, options.snapshot.as_deref()).await?;
+    let (lsn, snapshot) = look.begin(conn).await?;
     let mut passes = look.passes(conn, units).await?;
     let mut found = match options.level {
         Level::Sample { n, seed } => passes.sample(n, seed).await?,

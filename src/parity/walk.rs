@@ -10,6 +10,7 @@ use crate::derive::{
 };
 use crate::error::Result;
 use crate::interrupt::Stop;
+use crate::manners::{Amount, Pace};
 use crate::pack::OpenedPack;
 use crate::pack::plan::{OutputPlan, StreamPlan};
 use crate::parity::accounts::{Accounts, RowAccount};
@@ -120,6 +121,34 @@ pub(crate) struct SourceWalk<'a> {
     pub(crate) stream: usize,
     pub(crate) accounts: &'a Accounts,
     pub(crate) stop: &'a Stop,
+    pub(crate) pace: &'a Pace,
+}
+
+/// Records that were read since the reader last asked whether to go on.
+struct Portion<'a> {
+    pace: &'a Pace,
+    stop: &'a Stop,
+    read: Amount,
+}
+
+impl<'a> Portion<'a> {
+    fn new(walk: &SourceWalk<'a>) -> Self {
+        Self { pace: walk.pace, stop: walk.stop, read: Amount::default() }
+    }
+
+    /// Counts a record, and says whether to pause after it.
+    fn count(&mut self, derived: &Derived) -> Flow {
+        let bytes: usize = derived.rows.iter().map(|row| derived.fields(row).len()).sum();
+        self.read.rows += 1;
+        self.read.bytes += bytes as u64;
+        let is_due = self.pace.is_slow() && self.pace.is_due(self.read);
+        if is_due || self.read.rows >= RECORDS_AT_ONCE { Flow::Pause } else { Flow::Continue }
+    }
+
+    /// Accounts for what was read, and waits until the next portion may be.
+    fn wait(&mut self) -> Result<()> {
+        self.pace.wait_blocking(std::mem::take(&mut self.read), self.stop)
+    }
 }
 
 impl SourceWalk<'_> {
@@ -148,8 +177,9 @@ impl SourceWalk<'_> {
             if let Some(marks) = &mut marks {
                 marks.set(tally.read, number, None);
             }
+            let mut portion = Portion::new(self);
+            portion.wait()?;
             loop {
-                let mut in_transaction = 0_u64;
                 from = source.read(from.as_ref(), &mut |record| {
                     deriver.derive(record, &mut derived)?;
                     let ordinal = tally.read;
@@ -161,11 +191,10 @@ impl SourceWalk<'_> {
                     {
                         marks.set(tally.read, number, Some(record.position.clone()));
                     }
-                    in_transaction += 1;
-                    let is_full = in_transaction.is_multiple_of(RECORDS_AT_ONCE);
-                    Ok(if is_full { Flow::Pause } else { Flow::Continue })
+                    Ok(portion.count(&derived))
                 })?;
                 self.stop.check()?;
+                portion.wait()?;
                 if from.is_none() {
                     break;
                 }
@@ -202,7 +231,8 @@ impl SourceWalk<'_> {
             let Some(source) = sources.get_mut(mark.source) else { return Ok(()) };
             let mut ordinal = mark.ordinal;
             let mut from = mark.position.clone();
-            let mut in_transaction = 0_u64;
+            let mut portion = Portion::new(self);
+            portion.wait()?;
             // A reader also pauses by itself, where others wait for it.
             loop {
                 self.stop.check()?;
@@ -215,11 +245,11 @@ impl SourceWalk<'_> {
                         corrector.corrected(&walk, tally, sink)?;
                     }
                     ordinal += 1;
-                    in_transaction += 1;
+                    let flow = portion.count(&derived);
                     let is_far = wanted.peek().is_none_or(|next| marks.is_nearer(*next, ordinal));
-                    let is_full = in_transaction.is_multiple_of(RECORDS_AT_ONCE);
-                    Ok(if is_far || is_full { Flow::Pause } else { Flow::Continue })
+                    Ok(if is_far { Flow::Pause } else { flow })
                 })?;
+                portion.wait()?;
                 let is_far = wanted.peek().is_none_or(|next| marks.is_nearer(*next, ordinal));
                 if from.is_none() || is_far {
                     break;
@@ -513,7 +543,8 @@ pub(crate) fn each_row(
     stop: &Stop,
     visit: &mut dyn FnMut(usize, &[u8], &Digest),
 ) -> Result<()> {
-    SourceWalk { opened, stream, accounts, stop }.all(None, &mut |expected| {
+    let pace = &Pace::free();
+    SourceWalk { opened, stream, accounts, stop, pace }.all(None, &mut |expected| {
         visit(expected.output, expected.tuple, &expected.row());
         Ok(())
     })?;

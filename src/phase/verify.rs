@@ -14,7 +14,7 @@ use crate::capture;
 use crate::error::Result;
 use crate::interrupt::Stop;
 use crate::pack::OpenedPack;
-use crate::parity::{self, Follower, Level, Options, Report, Settle, Verdict};
+use crate::parity::{self, Event, Follower, Level, Options, Report, Settle, Verdict};
 use crate::store::Postgres;
 
 /// Verifies, and keeps the result as evidence for the phase gates.
@@ -26,6 +26,7 @@ pub async fn verify(
     opened: Arc<OpenedPack>,
     options: &Options,
     stop: &Stop,
+    on_event: &(dyn Fn(Event) + Sync),
 ) -> Result<Report> {
     let mut conn = postgres.dedicated().await?;
     let basis = Basis::of_opened(&mut conn, &opened).await?;
@@ -51,7 +52,8 @@ pub async fn verify(
         evidence::record(&mut conn, &pack, evidence::PARITY_BEGUN, Some(&begun), &facts, &basis)
             .await?;
     }
-    let report = parity::verify(postgres, Arc::clone(&opened), &options, stop).await;
+    let report =
+        parity::verify_telling(postgres, Arc::clone(&opened), &options, stop, on_event).await;
     if report.is_err() && !captured.is_empty() {
         // It stays where the server is gone; then the log is longer for a while.
         let _ = evidence::forget_begun(&mut conn, &pack, &begun).await;

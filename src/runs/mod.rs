@@ -3,9 +3,11 @@
 
 mod ask;
 pub(crate) mod chore;
+mod estimate;
 mod list;
 mod show;
 
 pub use ask::{Asked, pause, resume, stop};
+pub use estimate::{Basis, Forecast, Work, forecast, size, span};
 pub use list::{Filter, Run, find, list};
 pub use show::{Detail, Process, StreamProgress, show};

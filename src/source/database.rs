@@ -1,7 +1,8 @@
 //! Opening `SQLite` files: read-only, without leaving anything beside them.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
@@ -187,6 +188,10 @@ impl Database {
         if self.blocks_writers()? && file_size(&self.path)? > CHECKED_WHOLE_BYTES {
             return Ok(());
         }
+        let state = FileState::of(&self.path)?;
+        if CHECKED.lock().is_ok_and(|checked| checked.contains(&state)) {
+            return Ok(());
+        }
         // Findings about values are for casts, which judge them one by one; they must not hide
         // damage behind them.
         let about_values = |finding: &str| {
@@ -198,6 +203,11 @@ impl Database {
         };
         let findings = self.strings("PRAGMA quick_check(1000)", [])?;
         let Some(damage) = findings.into_iter().find(|finding| !about_values(finding)) else {
+            if FileState::of(&self.path)? == state
+                && let Ok(mut checked) = CHECKED.lock()
+            {
+                checked.insert(state);
+            }
             return Ok(());
         };
         Err(Error::new(
@@ -249,6 +259,32 @@ fn is_quiet_wal(path: &Path) -> Result<bool> {
 fn probe(connection: &Connection) -> rusqlite::Result<()> {
     let count = "SELECT count(*) FROM sqlite_schema";
     connection.query_row(count, [], |row| row.get::<_, i64>(0)).map(|_| ())
+}
+
+/// Files that this process has read through, as they were then: a copy plans, loads and compares the
+/// same file, and each would read all of it for damage first.
+static CHECKED: Mutex<BTreeSet<FileState>> = Mutex::new(BTreeSet::new());
+
+/// A file, and whatever tells that it was written to since.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct FileState {
+    path: PathBuf,
+    inode: (u64, u64),
+    modified: Option<std::time::SystemTime>,
+    token: String,
+}
+
+impl FileState {
+    fn of(path: &Path) -> Result<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+        let found = std::fs::metadata(path).map_err(|e| unreadable_io(path, &e))?;
+        Ok(Self {
+            path: std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()),
+            inode: (found.dev(), found.ino()),
+            modified: found.modified().ok(),
+            token: change_token(path)?,
+        })
+    }
 }
 
 fn check_header(path: &Path) -> Result<()> {

@@ -68,11 +68,32 @@ impl Snapshot {
         on_step: &dyn Fn() -> Result<()>,
     ) -> Result<Self> {
         let found = discover(pack, roots)?;
+        Self::make_of(state_dir, pack.name(), roots, &wanted(&found), on_step)
+    }
+
+    /// Copies one `SQLite` file, for a pack that is yet to be made of it.
+    pub fn make_of_file(
+        state_dir: &Path,
+        pack: &str,
+        file: &Path,
+        on_step: &dyn Fn() -> Result<()>,
+    ) -> Result<Self> {
+        let wanted = BTreeMap::from([(file.to_path_buf(), true)]);
+        Self::make_of(state_dir, pack, &[file.to_path_buf()], &wanted, on_step)
+    }
+
+    fn make_of(
+        state_dir: &Path,
+        pack: &str,
+        roots: &[PathBuf],
+        wanted: &BTreeMap<PathBuf, bool>,
+        on_step: &dyn Fn() -> Result<()>,
+    ) -> Result<Self> {
         let run_id = uuid::Uuid::new_v4().to_string();
-        let folder = home(state_dir, pack.name()).join(&run_id);
+        let folder = home(state_dir, pack).join(&run_id);
         make_folder(&folder)?;
         let manifest = Manifest {
-            pack: pack.name().to_owned(),
+            pack: pack.to_owned(),
             run_id,
             sources: roots.to_vec(),
             ..Manifest::default()
@@ -82,9 +103,9 @@ impl Snapshot {
         for root in snapshot.roots() {
             make_folder(&root)?;
         }
-        for (path, is_database) in wanted(&found) {
+        for (path, is_database) in wanted {
             on_step()?;
-            if let Some(copied) = snapshot.copy(&path, is_database, roots, on_step)? {
+            if let Some(copied) = snapshot.copy(path, *is_database, roots, on_step)? {
                 snapshot.manifest.files.push(copied);
             }
         }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use toolkit::anime::dedup::{ByName, candidates, merge, propose, undo};
 use toolkit::anime::parity::{Options, verify};
 use toolkit::interrupt::Stop;
+use toolkit::manners::Manners;
 use toolkit::pack::Pack;
 use toolkit::parity::Level;
 use uuid::Uuid;
@@ -133,11 +134,12 @@ async fn a_merge_moves_everything_and_its_undo_puts_every_row_back() {
     assert_eq!(world.text(&last(id(2))).await, "delete");
     assert_eq!(world.text(&last(id(1))).await, "upsert");
     // Nothing of the artifact is lost by it, and hearing it again follows the redirect.
-    let options = Options { level: Level::Full, differences_max: 100 };
+    let options = Options { level: Level::Full, differences_max: 100, manners: Manners::default() };
     let (settings, pack) = (world.database.settings(), Pack::find("anime").unwrap());
     let roots = [path.clone()];
-    let report =
-        verify(&settings, &world.postgres, &pack, &roots, &options, &Stop::new()).await.unwrap();
+    let report = verify(&settings, &world.postgres, &pack, &roots, &options, &Stop::new(), &|_| ())
+        .await
+        .unwrap();
     assert!(report.differences.is_empty(), "{:#?}", report.differences);
     let merged = world.content().await;
     let error = merge(&mut conn, (id(2), id(1)), None, "jane", false).await.unwrap_err();

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use toolkit::anime::parity::{Options, verify};
 use toolkit::demo::generate::anime::{enriched_artifact, offline_database};
 use toolkit::interrupt::Stop;
+use toolkit::manners::Manners;
 use toolkit::pack::Pack;
 use toolkit::parity::{Kind, Level, Report, Verdict};
 
@@ -12,9 +13,11 @@ use crate::support::{stderr, stdout};
 
 async fn compare(world: &World, path: &std::path::Path, level: Level) -> Report {
     let (settings, pack) = (world.database.settings(), Pack::find("anime").unwrap());
-    let options = Options { level, differences_max: 100 };
+    let options = Options { level, differences_max: 100, manners: Manners::default() };
     let roots = [path.to_path_buf()];
-    verify(&settings, &world.postgres, &pack, &roots, &options, &Stop::new()).await.unwrap()
+    verify(&settings, &world.postgres, &pack, &roots, &options, &Stop::new(), &|_| ())
+        .await
+        .unwrap()
 }
 
 /// What is named: kind, table, column, both values.

@@ -39,6 +39,35 @@ impl Cluster {
 
     /// As [`Cluster::start_new`], with its data in a folder that is there already.
     pub(crate) fn start_new_in(data: Option<&Path>, settings: &[&str]) -> Self {
+        let this = Self::without_data(data, settings);
+        let mut initdb = this.program("initdb");
+        initdb.args(["-U", "verify", "-A", "trust", "-E", "UTF8", "--locale", "C", "-N"]);
+        let made = initdb.arg("-D").arg(&this.data).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        this.start();
+        this
+    }
+
+    /// Makes a replica that streams from another cluster, and starts it; None without the program
+    /// that copies one.
+    pub(crate) fn replica_of(primary: &Self) -> Option<Self> {
+        let this = Self::without_data(None, &["hot_standby=on"]);
+        if !this.programs.path("pg_basebackup").is_file() {
+            return None;
+        }
+        let mut copy = this.program("pg_basebackup");
+        copy.args(["-U", "verify", "-h"]).arg(&primary.folder).arg("-D").arg(&this.data);
+        let copied = copy
+            .args(["--write-recovery-conf", "--no-sync", "--checkpoint=fast"])
+            .output()
+            .unwrap();
+        assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+        this.start();
+        Some(this)
+    }
+
+    /// The folders of a cluster, and who removes them.
+    fn without_data(data: Option<&Path>, settings: &[&str]) -> Self {
         let programs = Programs::find(None, None).expect("PostgreSQL's programs");
         // Not TMPDIR: a socket's path must be short.
         let folder = tempfile::Builder::new().prefix("verify-").tempdir_in("/tmp").unwrap().keep();
@@ -67,13 +96,7 @@ impl Cluster {
         let keeper = keeper.spawn().unwrap();
         let settings: Vec<String> =
             settings.iter().map(|setting| format!("-c {setting}")).collect();
-        let this = Self { folder, data, programs, user, settings: settings.join(" "), keeper };
-        let mut initdb = this.program("initdb");
-        initdb.args(["-U", "verify", "-A", "trust", "-E", "UTF8", "--locale", "C", "-N"]);
-        let made = initdb.arg("-D").arg(&this.data).output().unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        this.start();
-        this
+        Self { folder, data, programs, user, settings: settings.join(" "), keeper }
     }
 
     fn program(&self, name: &str) -> Command {

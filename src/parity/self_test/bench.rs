@@ -11,6 +11,7 @@ use crate::cast::Bug;
 use crate::config::Settings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
+use crate::manners::Pace;
 use crate::pack::{self, OpenedPack, Pack};
 use crate::parity::self_test::case::{Case, Outcome, Way, judge};
 use crate::parity::self_test::fixture;
@@ -235,7 +236,8 @@ impl<'a> Bench<'a> {
         let unit = &self.opened.plan.units[self.unit(table)?];
         let (stream, output) = unit.feeds[0];
         let output = &self.opened.plan.streams[stream].outputs[output];
-        let walk = TargetWalk { unit, output, stop: self.stop };
+        let pace = &Pace::free();
+        let walk = TargetWalk { unit, output, stop: self.stop, pace };
         let mut tuples = Vec::new();
         walk.all(&mut self.eye, &mut |held| {
             tuples.push(held.tuple.to_vec());
@@ -265,6 +267,7 @@ impl<'a> Bench<'a> {
             independent: Independent::Sample { n: 0, seed },
             settle: crate::parity::Settle::No,
             purpose: crate::parity::Purpose::default(),
+            manners: crate::manners::Manners::default(),
         };
         let opened = Arc::clone(&self.opened);
         let in_server = way == Way::Server;
