@@ -221,8 +221,11 @@ fn is_spelt_one_way(table: &TableSource, name: &str) -> Result<bool> {
     table.all_values(name, &mut |value| match value {
         Value::Text(text) => {
             *length.get_or_insert(text.len()) == text.len()
-                && (text.len() == 32 || text.len() == 36)
-                && !text.iter().any(u8::is_ascii_uppercase)
+                && matches!(text.len(), 32 | 36)
+                && text.iter().enumerate().all(|(at, byte)| match (text.len(), at) {
+                    (36, 8 | 13 | 18 | 23) => *byte == b'-',
+                    _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(byte),
+                })
         }
         _ => false,
     })

@@ -6,7 +6,7 @@ use super::{Health, Notes};
 use crate::config::Settings;
 use crate::interrupt::Stop;
 use crate::pack::Pack;
-use crate::phase::{self, Scene, Verdict};
+use crate::phase::{self, IS_KNOWN, Scene, Verdict};
 use crate::store::Postgres;
 
 const AREA: &str = "phase";
@@ -44,6 +44,5 @@ pub(super) async fn look(
 }
 
 async fn is_migrated(postgres: &Postgres) -> bool {
-    let query = "SELECT to_regclass('toolkit.phase') IS NOT NULL";
-    sqlx::query_scalar(query).fetch_one(postgres.pool()).await.unwrap_or(false)
+    sqlx::query_scalar(IS_KNOWN).fetch_one(postgres.pool()).await.unwrap_or(false)
 }

@@ -50,6 +50,7 @@ pub use permits::{Work, permit, require};
 pub use recover::{Recovered, recover};
 pub use rollback::{RollbackOptions, RolledBack, rollback};
 pub use scene::Scene;
+pub(crate) use state::IS_KNOWN;
 pub use state::{
     CHANNEL, HistoryEntry, Phase, Route, State, Transition, TransitionKind, current, history,
     lock_state, transition,

@@ -149,11 +149,14 @@ impl State {
     }
 }
 
+/// Whether the database has the table of phases. Before its migration V8 that was another one, and
+/// whoever migrated may have been killed there.
+pub(crate) const IS_KNOWN: &str = "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_attribute \
+     WHERE attrelid = to_regclass('toolkit.phase') AND attname = 'reads')";
+
 /// A pack's phase and route at this moment; phase 0 where the database knows nothing of it.
 pub async fn current(conn: &mut PgConnection, pack: &str) -> Result<State> {
-    let known: bool = sqlx::query_scalar("SELECT to_regclass('toolkit.phase') IS NOT NULL")
-        .fetch_one(&mut *conn)
-        .await?;
+    let known: bool = sqlx::query_scalar(IS_KNOWN).fetch_one(&mut *conn).await?;
     if !known {
         return Ok(State::initial());
     }

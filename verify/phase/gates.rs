@@ -23,8 +23,15 @@ fn refused(stage: &Stage) -> String {
 }
 
 #[tokio::test]
-async fn an_empty_database_is_told_to_migrate_first() {
+async fn a_database_without_or_with_half_the_migrations_is_told_to_migrate_first() {
+    for made in ["", "CREATE SCHEMA toolkit; CREATE TABLE toolkit.phase (id bigint, pack text)"] {
+        told_to_migrate(made).await;
+    }
+}
+
+async fn told_to_migrate(made: &'static str) {
     let database = TestDatabase::create().await;
+    sqlx::raw_sql(made).execute(&database.pool().await).await.unwrap();
     let status = |arguments: &[&str]| {
         let mut command = toolkit();
         command.args(["--database-url", database.url()]).args(arguments);
