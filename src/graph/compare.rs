@@ -82,8 +82,9 @@ pub async fn compare(
         .advice("only entities of one type can be compared"));
     }
     let [of_a, of_b] = scalars(&mut session, &a, &b).await?;
-    let mut shared = shared(&mut session, &a, &b, results + 1).await?;
     let direct = direct(&mut session, &a, &b).await?;
+    session.merge_joins().await?;
+    let mut shared = shared(&mut session, &a, &b, results + 1).await?;
     let mut meta = Meta { clamped: clamp.clamped, ..Meta::default() };
     if shared.len() > results as usize {
         shared.truncate(results as usize);

@@ -62,6 +62,14 @@ impl<'c> Session<'c> {
         Ok(&mut self.transaction)
     }
 
+    /// From here on joins read each side once: by the statistics every node has few edges, and a
+    /// nested loop over those of two hubs looks cheap.
+    pub(super) async fn merge_joins(&mut self) -> Result<()> {
+        let connection = self.connection().await?;
+        let done = sqlx::raw_sql("SET LOCAL enable_nestloop = off").execute(connection).await;
+        done.map(|_| ()).map_err(|error| self.failed(error))
+    }
+
     /// All rows of one statement.
     pub(super) async fn all(&mut self, asked: Asked<'_>) -> Result<Vec<PgRow>> {
         let connection = self.connection().await?;
