@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use crate::canonical::array::push_quoted;
 use crate::canonical::display_field;
 use crate::cast::PgType;
 
@@ -103,14 +104,7 @@ fn push_element(shown: &mut String, text: &str) {
         shown.push_str(text);
         return;
     }
-    shown.push('"');
-    for letter in text.chars() {
-        if matches!(letter, '"' | '\\') {
-            shown.push('\\');
-        }
-        shown.push(letter);
-    }
-    shown.push('"');
+    push_quoted(shown, text);
 }
 
 fn word(rest: &mut &[u8]) -> Option<i32> {

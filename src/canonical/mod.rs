@@ -7,6 +7,7 @@
 //! travel as text. Inside arrays, scale and the bits of NaN are kept as stored.
 //! [`ENCODING_VERSION`] changes whenever a row's bytes would.
 
+pub(crate) mod array;
 mod display;
 mod layout;
 mod literal;

@@ -23,7 +23,6 @@
 
 mod csv;
 mod jsonl;
-mod literal;
 mod load;
 mod manifest;
 mod order;

@@ -19,9 +19,9 @@ use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OpenFlags, params_from_iter};
 use serde_json::Value as Json;
 
-use super::literal;
 use super::rows::Row;
 use super::tables::Sheet;
+use crate::canonical::array;
 use crate::cast::PgType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::quote_ident;
@@ -124,7 +124,7 @@ impl Storage {
                 text.strip_prefix("\\x").and_then(|text| hex::decode(text).ok()).map(Value::Blob)
             }
             Self::Array(element) => {
-                let json = literal::elements(text).and_then(|elements| as_json(&elements, element));
+                let json = array::elements(text).and_then(|elements| as_json(&elements, element));
                 Some(Value::Text(json.unwrap_or_else(|| text.to_owned())))
             }
             Self::Text => Some(Value::Text(text.to_owned())),
@@ -168,7 +168,7 @@ fn from_json(text: &str) -> Option<String> {
             Json::Array(_) | Json::Object(_) => None,
         })
         .collect();
-    Some(literal::array(&elements?))
+    Some(array::array(elements?.iter().map(Option::as_deref)))
 }
 
 /// Names that `SQLite` tells apart, which folds the case of ASCII letters.

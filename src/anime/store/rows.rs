@@ -10,6 +10,7 @@ use crate::anime::entry::{Company, Edge, Entry, EpisodePart, Kind, Target, Xref}
 use crate::anime::policy::Voice;
 use crate::anime::store::Artifact;
 use crate::anime::store::load::State;
+use crate::canonical::array::array;
 use crate::error::Result;
 use crate::store::sql;
 
@@ -578,31 +579,5 @@ const EARLIER_MAX: usize = 32;
 
 /// A `text[]` as Postgres reads it.
 fn array_literal(texts: &[String]) -> String {
-    let mut literal = String::from("{");
-    for (at, text) in texts.iter().enumerate() {
-        if at > 0 {
-            literal.push(',');
-        }
-        literal.push('"');
-        for letter in text.chars() {
-            if matches!(letter, '"' | '\\') {
-                literal.push('\\');
-            }
-            literal.push(letter);
-        }
-        literal.push('"');
-    }
-    literal.push('}');
-    literal
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_array_literal_quotes_what_has_a_meaning_there() {
-        let texts = ["a,b", "\"q\"", "\\", "{}", "NULL", ""].map(str::to_owned);
-        assert_eq!(array_literal(&texts), r#"{"a,b","\"q\"","\\","{}","NULL",""}"#);
-    }
+    array(texts.iter().map(|text| Some(text.as_str())))
 }

@@ -1,7 +1,7 @@
 //! Array literals as Postgres prints and reads them.
 
 /// The elements of a literal of one dimension whose lower bound is 1; None of any other.
-pub(super) fn elements(literal: &str) -> Option<Vec<Option<String>>> {
+pub(crate) fn elements(literal: &str) -> Option<Vec<Option<String>>> {
     let inside = literal.strip_prefix('{')?.strip_suffix('}')?;
     let mut elements = Vec::new();
     if inside.is_empty() {
@@ -43,28 +43,32 @@ fn unquoted(text: &str) -> Option<(String, &str)> {
     None
 }
 
-/// The literal of an array.
-pub(super) fn array(elements: &[Option<String>]) -> String {
+/// The literal of an array, every element quoted.
+pub(crate) fn array<'e>(elements: impl IntoIterator<Item = Option<&'e str>>) -> String {
     let mut literal = String::from("{");
-    for (at, element) in elements.iter().enumerate() {
+    for (at, element) in elements.into_iter().enumerate() {
         if at > 0 {
             literal.push(',');
         }
-        let Some(element) = element else {
-            literal.push_str("NULL");
-            continue;
-        };
-        literal.push('"');
-        for letter in element.chars() {
-            if matches!(letter, '"' | '\\') {
-                literal.push('\\');
-            }
-            literal.push(letter);
+        match element {
+            None => literal.push_str("NULL"),
+            Some(text) => push_quoted(&mut literal, text),
         }
-        literal.push('"');
     }
     literal.push('}');
     literal
+}
+
+/// Adds an element in quotes.
+pub(super) fn push_quoted(literal: &mut String, text: &str) {
+    literal.push('"');
+    for letter in text.chars() {
+        if matches!(letter, '"' | '\\') {
+            literal.push('\\');
+        }
+        literal.push(letter);
+    }
+    literal.push('"');
 }
 
 #[cfg(test)]
@@ -72,10 +76,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_array_literal_quotes_what_has_a_meaning_there() {
+        let texts = ["a,b", "\"q\"", "\\", "{}", "NULL", ""].map(Some);
+        assert_eq!(array(texts), r#"{"a,b","\"q\"","\\","{}","NULL",""}"#);
+    }
+
+    #[test]
     fn elements_come_back_and_other_shapes_are_left_alone() {
         let row = ["", "NULL", "a,b", "{x}", "q\"\\", "\n", "é"].map(|text| Some(text.to_owned()));
         let row = [&row[..], &[None]].concat();
-        assert_eq!(elements(&array(&row)), Some(row));
+        assert_eq!(elements(&array(row.iter().map(Option::as_deref))), Some(row));
         assert_eq!(elements("{}"), Some(Vec::new()));
         assert_eq!(elements("{1,NULL}"), Some(vec![Some("1".to_owned()), None]));
         for other in ["[0:1]={1,2}", "{{1},{2}}", "{", "", "{,}", "{\"a}", "{\"a\"b}"] {
