@@ -173,19 +173,11 @@ fn difference(target: &str, kind: Kind, (key, id): (&str, &str), place: &str) ->
         let what = if is_artifact { "the artifact's SHA-256" } else { "(the entry)" };
         what.to_owned()
     });
+    let key = serde_json::Map::from_iter([(key.to_owned(), id.into())]);
     Difference {
-        stream: Against::Sidecar.name().to_owned(),
-        target: target.to_owned(),
-        kind,
-        key: serde_json::Map::from_iter([(key.to_owned(), id.into())]),
         column,
-        source_value: None,
-        target_value: None,
-        source_digest: None,
-        target_digest: None,
         locator: (!is_artifact).then(|| place.to_owned()),
-        corrected: false,
-        row: None,
+        ..Difference::of_row(Against::Sidecar.name(), target.to_owned(), kind, key)
     }
 }
 

@@ -69,18 +69,7 @@ fn difference(row: &sqlx::postgres::PgRow) -> Result<Difference> {
     {
         key.insert(name.to_owned(), row.try_get::<String, _>(column)?.into());
     }
-    Ok(Difference {
-        stream: Against::Graph.name().to_owned(),
-        target: slice(row.try_get("junction")?),
-        kind: if is_extra { Kind::Extra } else { Kind::Missing },
-        key,
-        column: None,
-        source_value: None,
-        target_value: None,
-        source_digest: None,
-        target_digest: None,
-        locator: None,
-        corrected: false,
-        row: None,
-    })
+    let kind = if is_extra { Kind::Extra } else { Kind::Missing };
+    let target = slice(row.try_get("junction")?);
+    Ok(Difference::of_row(Against::Graph.name(), target, kind, key))
 }

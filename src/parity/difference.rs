@@ -85,6 +85,31 @@ pub struct Difference {
     pub(crate) row: Option<(usize, [u8; 16])>,
 }
 
+impl Difference {
+    /// Of a whole row, with nothing said but which.
+    pub(crate) fn of_row(
+        stream: &str,
+        target: String,
+        kind: Kind,
+        key: serde_json::Map<String, serde_json::Value>,
+    ) -> Self {
+        Self {
+            stream: stream.to_owned(),
+            target,
+            kind,
+            key,
+            column: None,
+            source_value: None,
+            target_value: None,
+            source_digest: None,
+            target_digest: None,
+            locator: None,
+            corrected: false,
+            row: None,
+        }
+    }
+}
+
 /// Longest value shown, in characters.
 pub(super) const SHOWN_MAX: usize = 80;
 

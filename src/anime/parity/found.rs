@@ -131,18 +131,11 @@ impl<'a> Found<'a> {
         };
         let (source_value, target_value) = shorten_pair(clean(said), clean(stored));
         self.differences.push(Difference {
-            stream: STREAM.to_owned(),
-            target: row.table.to_owned(),
-            kind,
-            key: row.key,
             column,
             source_value,
             target_value,
-            source_digest: None,
-            target_digest: None,
             locator: Some(locator.to_owned()),
-            corrected: false,
-            row: None,
+            ..Difference::of_row(STREAM, row.table.to_owned(), kind, row.key)
         });
     }
 

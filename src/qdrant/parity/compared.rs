@@ -153,18 +153,6 @@ fn line(kind: Kind, entity_type: &str, id: PointId) -> Difference {
         PointId::Uuid(uuid) => uuid.to_string().into(),
         PointId::Number(number) => number.into(),
     };
-    Difference {
-        stream: Against::Qdrant.name().to_owned(),
-        target: slice(entity_type),
-        kind,
-        key: Map::from_iter([("id".to_owned(), id)]),
-        column: None,
-        source_value: None,
-        target_value: None,
-        source_digest: None,
-        target_digest: None,
-        locator: None,
-        corrected: false,
-        row: None,
-    }
+    let key = Map::from_iter([("id".to_owned(), id)]);
+    Difference::of_row(Against::Qdrant.name(), slice(entity_type), kind, key)
 }
