@@ -12,7 +12,6 @@ use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
 use super::chunk::{Chunk, OutputRows, RowRef};
-use super::early::EARLY;
 use super::held::{Group, Settling, WAITING};
 use super::write::Place;
 use crate::canonical::Digest;
@@ -292,23 +291,15 @@ pub(super) fn without(chunk: &Chunk, place: &Place<'_>, applied: &Applied) -> Ch
     kept
 }
 
-/// Lets the rows go that wait for others and have changed since they were read: whoever applied
-/// them has them. The session holds the capture lock.
-pub(super) async fn drop_held(conn: &mut PgConnection, settling: &Settling<'_>) -> Result<()> {
-    drop_changed(conn, settling, WAITING, "all").await
-}
-
-/// The same of rows that were stored, and would be filled in with what they were.
-pub(super) async fn drop_early(conn: &mut PgConnection, settling: &Settling<'_>) -> Result<()> {
-    drop_changed(conn, settling, EARLY, EARLY).await
-}
-
-async fn drop_changed(
+/// Lets the rows of a state go that have changed since they were read, whether they wait for others
+/// or would be filled in: whoever applied them has them. The session holds the capture lock.
+pub(super) async fn drop_changed(
     conn: &mut PgConnection,
     settling: &Settling<'_>,
     state: &str,
-    pages: &str,
 ) -> Result<()> {
+    // Of those that wait, also the derived ones that wait for their record.
+    let pages = if state == WAITING { "all" } else { state };
     for group in settling.groups(conn, state).await? {
         let mut last = 0;
         while let Some(page) = settling.page(conn, &group, pages, last).await? {

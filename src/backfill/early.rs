@@ -14,7 +14,7 @@
 //! a key, and only where the source decides: what an unfinished run leaves is then put right by
 //! any later one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
@@ -23,16 +23,16 @@ use super::chunk::{OutputRows, RowRef};
 use super::counts::RowCounts;
 use super::held::{self, Group, Page, Settling};
 use super::merge::{Refused, Written};
-use super::orphans::{self, ORPHAN, positions};
+use super::orphans::{self, ORPHAN, nullable_positions};
 use super::stage::{create_stage, is_widest};
+use super::triggers;
 use super::write::{SETTINGS, Scene, insert_ledger};
-use super::{captured, triggers};
 use crate::canonical::{fields_of, with_nulls};
 use crate::error::Result;
 use crate::pack::manifest::ConflictRule;
 use crate::pack::plan::{OutputPlan, PackPlan, SourceKind};
-use crate::store::catalog::{ForeignKey, Table};
-use crate::store::{capture_lock, sql};
+use crate::store::catalog::Table;
+use crate::store::sql;
 
 /// The state of such rows in `toolkit.held_row`.
 pub(super) const EARLY: &str = "early";
@@ -91,29 +91,12 @@ fn is(table: &Table, schema: &str, name: &str) -> bool {
 /// As [`forward`], by the plan alone.
 pub(super) fn forward_positions(plan: &PackPlan, stream: usize) -> Vec<usize> {
     let [output] = plan.streams[stream].outputs.as_slice() else { return Vec::new() };
-    let leads_forward = |key: &&ForeignKey| {
-        let mut last = None;
-        for (at, output) in outputs(plan) {
-            if is(&output.table, &key.parent_schema, &key.parent) {
-                if at <= stream {
-                    return false;
-                }
-                last = Some(at);
-            }
-        }
-        key.simple && last.is_some()
-    };
-    let mut found = Vec::new();
-    for key in output.table.foreign_keys.iter().filter(leads_forward) {
-        let Some(positions) = positions(output, &key.columns) else { continue };
-        found.extend(positions.into_iter().filter(|at| {
-            !output.key.contains(at)
-                && output.catalog_column(*at).is_some_and(|column| !column.not_null)
-        }));
-    }
-    found.sort_unstable();
-    found.dedup();
-    found
+    nullable_positions(output, |key| {
+        let mut parents = outputs(plan)
+            .filter(|(_, output)| is(&output.table, &key.parent_schema, &key.parent))
+            .peekable();
+        parents.peek().is_some() && parents.all(|(at, _)| at > stream)
+    })
 }
 
 /// A chunk's rows without the references that are filled in later, and which rows have some.
@@ -180,16 +163,7 @@ impl Loosened {
 
 /// Fills in the references of all rows of the run that were stored early; how many cannot be.
 pub(super) async fn fill_in(conn: &mut PgConnection, settling: &Settling<'_>) -> Result<u64> {
-    let pack = &settling.preparation.opened.plan.name;
-    if settling.preparation.is_captured {
-        capture_lock::keep(conn, pack).await?;
-        captured::drop_early(conn, settling).await?;
-    }
-    let filled = fill_all(conn, settling).await;
-    if settling.preparation.is_captured {
-        capture_lock::release(conn, pack).await?;
-    }
-    filled
+    held::undisturbed(conn, settling, EARLY, async |conn| fill_all(conn, settling).await).await
 }
 
 async fn fill_all(conn: &mut PgConnection, settling: &Settling<'_>) -> Result<u64> {
@@ -237,12 +211,8 @@ async fn fill_page(
         held::set_counts(&mut tx, &place, &counts).await?;
         insert_ledger(&mut tx, &place, &nulls).await?;
     }
-    let done: Vec<i64> = page
-        .ids
-        .iter()
-        .copied()
-        .filter(|id| !refused.iter().any(|(refused, _)| refused == id))
-        .collect();
+    let staying: HashSet<i64> = refused.iter().map(|(id, _)| *id).collect();
+    let done: Vec<i64> = page.ids.iter().copied().filter(|id| !staying.contains(id)).collect();
     sqlx::query("DELETE FROM toolkit.held_row WHERE id = ANY($1)")
         .bind(done)
         .execute(&mut *tx)

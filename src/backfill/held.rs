@@ -126,18 +126,26 @@ pub(super) struct Settling<'a> {
 
 /// Stores or refuses every held row of the run; none is left.
 pub(super) async fn settle(conn: &mut PgConnection, settling: &Settling<'_>) -> Result<()> {
-    let preparation = settling.preparation;
-    let pack = &preparation.opened.plan.name;
-    if preparation.is_captured {
-        // Captured changes wait for as long as this takes, so that none comes in between.
-        capture_lock::keep(conn, pack).await?;
-        captured::drop_held(conn, settling).await?;
+    undisturbed(conn, settling, WAITING, async |conn| settle_all(conn, settling).await).await
+}
+
+/// Does something about the rows of a state. Captured changes wait for as long as this takes, so
+/// that none comes in between, and rows that have changed since they were read are let go first.
+pub(super) async fn undisturbed<T>(
+    conn: &mut PgConnection,
+    settling: &Settling<'_>,
+    state: &str,
+    work: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
+) -> Result<T> {
+    let pack = &settling.preparation.opened.plan.name;
+    if !settling.preparation.is_captured {
+        return work(conn).await;
     }
-    let settled = settle_all(conn, settling).await;
-    if preparation.is_captured {
-        capture_lock::release(conn, pack).await?;
-    }
-    settled
+    capture_lock::keep(conn, pack).await?;
+    captured::drop_changed(conn, settling, state).await?;
+    let done = work(conn).await;
+    capture_lock::release(conn, pack).await?;
+    done
 }
 
 async fn settle_all(conn: &mut PgConnection, settling: &Settling<'_>) -> Result<()> {
@@ -154,7 +162,7 @@ async fn settle_all(conn: &mut PgConnection, settling: &Settling<'_>) -> Result<
         while settling.round(conn, is_backwards).await? > 0 {
             is_backwards = !is_backwards;
         }
-        let groups = settling.groups(conn, "waiting").await?;
+        let groups = settling.groups(conn, WAITING).await?;
         if groups.is_empty() {
             // Derived rows are refused once their records are stored.
             return settling.refuse(conn).await;
@@ -261,13 +269,13 @@ impl Settling<'_> {
     /// Tries every waiting row once more; how many were stored, superseded or refused.
     async fn round(&self, conn: &mut PgConnection, is_backwards: bool) -> Result<u64> {
         let mut settled = 0;
-        let mut groups = self.groups(conn, "waiting").await?;
+        let mut groups = self.groups(conn, WAITING).await?;
         if is_backwards {
             groups.reverse();
         }
         for group in groups {
             let mut last = 0;
-            while let Some(page) = self.page(conn, &group, "waiting", last).await? {
+            while let Some(page) = self.page(conn, &group, WAITING, last).await? {
                 last = page.ids.last().copied().unwrap_or(i64::MAX);
                 let place = self.place(&group);
                 let mut tx = conn.begin().await?;

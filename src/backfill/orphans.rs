@@ -183,3 +183,23 @@ fn query(output: &OutputPlan, key: &ForeignKey, stage: &str) -> Option<Query> {
 pub(super) fn positions(output: &OutputPlan, columns: &[String]) -> Option<Vec<usize>> {
     columns.iter().map(|name| output.columns.iter().position(|c| c.name == *name)).collect()
 }
+
+/// Positions of references that may be NULL, and are not of the key, of the foreign keys that are
+/// not looked for then and that `is_wanted` wants.
+pub(super) fn nullable_positions(
+    output: &OutputPlan,
+    is_wanted: impl Fn(&ForeignKey) -> bool,
+) -> Vec<usize> {
+    let keys = output.table.foreign_keys.iter().filter(|key| key.simple && is_wanted(key));
+    let mut found: Vec<usize> = keys
+        .filter_map(|key| positions(output, &key.columns))
+        .flatten()
+        .filter(|at| {
+            !output.key.contains(at)
+                && output.catalog_column(*at).is_some_and(|column| !column.not_null)
+        })
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}

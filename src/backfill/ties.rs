@@ -8,9 +8,9 @@
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
-use super::held::{Page, Settling, write};
+use super::held::{Page, Settling, WAITING, write};
 use super::merge::{Refused, is_about_data};
-use super::orphans::{ORPHAN, positions};
+use super::orphans::{ORPHAN, nullable_positions};
 use super::triggers;
 use super::write::SETTINGS;
 use crate::canonical::fields_of;
@@ -76,7 +76,7 @@ async fn attempt(tx: &mut PgConnection, settling: &Settling<'_>) -> Result<Vec<M
     sqlx::raw_sql(sql(settings)).execute(&mut *tx).await?;
     let mut silenced = Vec::new();
     let mut streams = Vec::new();
-    for group in settling.groups(&mut *tx, "waiting").await? {
+    for group in settling.groups(&mut *tx, WAITING).await? {
         if !streams.contains(&group.stream) {
             silenced.extend(triggers::silence(&mut *tx, &settling.place(&group)).await?);
             streams.push(group.stream);
@@ -109,12 +109,12 @@ async fn loosened_round(
     misfits: &mut Vec<Misfit>,
 ) -> Result<usize> {
     let mut settled = 0;
-    for group in settling.groups(&mut *tx, "waiting").await? {
+    for group in settling.groups(&mut *tx, WAITING).await? {
         let place = settling.place(&group);
         let output = &place.stream.outputs[group.output];
         let loose = loose_positions(output);
         let mut last = 0;
-        while let Some(page) = settling.page(&mut *tx, &group, "waiting", last).await? {
+        while let Some(page) = settling.page(&mut *tx, &group, WAITING, last).await? {
             last = page.ids.last().copied().unwrap_or(i64::MAX);
             let whole = page.rows(&group, &|_| Vec::new());
             let mut rows = page.rows(&group, &|fields| given(fields, &loose));
@@ -184,16 +184,7 @@ async fn fill_in(
 /// Positions of references that can be filled in later: nullable, not of the key, and of a foreign
 /// key that cannot be deferred.
 pub(super) fn loose_positions(output: &OutputPlan) -> Vec<usize> {
-    let mut found = Vec::new();
-    let keys = output.table.foreign_keys.iter().filter(|key| key.simple && !key.deferrable);
-    for key in keys {
-        let Some(positions) = positions(output, &key.columns) else { continue };
-        found.extend(positions.into_iter().filter(|at| {
-            !output.key.contains(at)
-                && output.catalog_column(*at).is_some_and(|column| !column.not_null)
-        }));
-    }
-    found
+    nullable_positions(output, |key| !key.deferrable)
 }
 
 /// Those of the positions that are not NULL.
