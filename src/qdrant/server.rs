@@ -6,6 +6,7 @@
 //! it, is sent in parts.
 
 mod convert;
+mod probe;
 mod refusal;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -17,7 +18,7 @@ use qdrant_client::qdrant as grpc;
 use qdrant_client::{Qdrant, QdrantError};
 use tokio::sync::OnceCell;
 
-use self::refusal::{explain, is_missing, is_of_exact_search, is_too_much};
+use self::refusal::{broke_off, explain, is_missing, is_of_exact_search, is_too_much, not_grpc};
 use super::point::{Filter, Payload, Point, PointId, Scored, Vector, With, payload_bytes};
 use super::schema::Schema;
 use super::store::{Page, VectorStore};
@@ -40,6 +41,7 @@ const COUNTED_AT_ONCE: u32 = 1_000;
 /// A server; connections are made on first use and shared.
 pub struct Server {
     client: Qdrant,
+    url: String,
     place: String,
     /// Set once the server is known not to be too old.
     is_fit: OnceCell<()>,
@@ -81,6 +83,7 @@ impl Server {
             .map_err(|error| wrong(format!("the Qdrant URL {place} cannot be read: {error}")))?;
         Ok(Self {
             client,
+            url: settings.url.clone(),
             place,
             is_fit: OnceCell::new(),
             points_max: AtomicUsize::new(usize::MAX),
@@ -133,7 +136,12 @@ impl Server {
             tokio::time::sleep(Duration::from_secs(*retry_after_seconds).min(RETRY_AFTER_MAX))
                 .await;
         }
-        answer.map_err(|error| explain(&self.place, error))
+        let error = match answer {
+            Ok(answer) => return Ok(answer),
+            Err(error) => explain(&self.place, error),
+        };
+        let is_elsewhere = broke_off(&error) && probe::answers_http1(&self.url).await;
+        Err(if is_elsewhere { not_grpc(&self.place, error) } else { error })
     }
 
     /// As [`Server::asked`], for a write that must be applied when it returns.

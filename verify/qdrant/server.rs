@@ -128,25 +128,37 @@ async fn a_collection_that_keeps_no_whole_floats_is_refused_with_the_difference(
     assert!(error.detail().contains(wanted), "{error}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_port_where_http_is_spoken_is_refused_at_once_with_the_port_to_use() {
+/// Answers HTTP/1 as Qdrant's REST port does; the preface of HTTP/2 with a refusal, or by breaking
+/// the connection before one arrives.
+async fn rest_port(refuses: bool) -> String {
+    const ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {
-                // As Qdrant's REST port answers the preface of HTTP/2.
-                let _ = stream.read(&mut [0; 1024]).await;
-                let refusal = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\
-                               connection: close\r\n\r\n";
-                let _ = stream.write_all(refusal.as_bytes()).await;
-                let _ = stream.shutdown().await;
+                let mut start = [0; 3];
+                let _ = stream.read_exact(&mut start).await;
+                if &start != b"PRI" || refuses {
+                    let _ = stream.write_all(ANSWER).await;
+                    let _ = stream.shutdown().await;
+                    // What is left unread would break the connection, and the answer with it.
+                    let _ = stream.read_to_end(&mut Vec::new()).await;
+                }
             });
         }
     });
-    let error = Server::new(&QdrantServer::new(url)).unwrap().schema("c").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Config, "{error:?}");
-    assert!(error.advice_text().unwrap().contains("6334"), "{error:?}");
+    url
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_where_http_is_spoken_is_refused_at_once_with_the_port_to_use() {
+    for refuses in [true, false] {
+        let server = Server::new(&QdrantServer::new(rest_port(refuses).await)).unwrap();
+        let error = server.schema("c").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{refuses}: {error:?}");
+        assert!(error.advice_text().unwrap().contains("6334"), "{error:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -113,6 +113,18 @@ fn of_status(place: &str, status: &Status) -> (ErrorKind, String, &'static str) 
     }
 }
 
+/// Whether the connection failed or broke, so that nobody knows who is there.
+pub(super) fn broke_off(error: &Error) -> bool {
+    error.kind() == ErrorKind::StoreUnreachable
+        && status_of(error).is_some_and(|status| std::error::Error::source(status).is_some())
+}
+
+/// The error of a connection that broke, once it is known that HTTP/1 is spoken there.
+pub(super) fn not_grpc(place: &str, error: Error) -> Error {
+    let detail = format!("what answers at {place} speaks HTTP/1, not gRPC");
+    Error::new(ErrorKind::Config, detail).because(error).advice(PORT_ADVICE)
+}
+
 /// The status's message, and what its causes say that it does not.
 fn chain(status: &Status) -> String {
     let mut text = status.message().to_owned();
