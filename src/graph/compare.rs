@@ -72,8 +72,7 @@ pub async fn compare(
     let mut clamp = Clamp::default();
     let results = clamp.limit("max_results", results, Caps::MAX.results);
     let mut session = Session::begin(connection, "compare").await?;
-    let a = session.resolve(a).await?;
-    let b = session.resolve(b).await?;
+    let [a, b] = session.resolve([a, b]).await?;
     if a.entity_type != b.entity_type {
         return Err(Error::new(
             ErrorKind::Usage,

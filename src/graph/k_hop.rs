@@ -72,7 +72,7 @@ async fn ask(
         ),
     };
     let mut session = Session::begin(connection, question).await?;
-    let start = session.resolve(query.start).await?;
+    let [start] = session.resolve([query.start]).await?;
     let (statement, bound) = statement(&types);
     let asked = sqlx::query(statement)
         .bind(Id(start.id))
@@ -177,7 +177,7 @@ pub async fn stubs(
     let types = Types::of(edge_types)?;
     let limit = limit.clamp(1, Caps::MAX.results);
     let mut session = Session::begin(connection, "stubs").await?;
-    let start = session.resolve(start).await?;
+    let [start] = session.resolve([start]).await?;
     let rows = sqlx::query(include_str!("../sql/graph/stubs.sql"))
         .bind(Id(start.id))
         .bind(types.bound())

@@ -98,19 +98,19 @@ impl<'c> Session<'c> {
             )
     }
 
-    /// The node that `id` stands for, by way of redirects.
-    pub(super) async fn resolve(&mut self, id: Uuid) -> Result<Node> {
-        let connection = self.connection().await?;
-        let found = sqlx::query(include_str!("../sql/graph/resolve_node.sql"))
-            .bind(Id(id))
-            .fetch_optional(connection)
-            .await
-            .map_err(|error| self.failed(error))?;
-        let Some(row) = found else {
-            return Err(Error::new(ErrorKind::Usage, format!("there is no node {id}"))
-                .advice("nodes are anime, characters, episodes, manga, original works and companies, by their ids"));
-        };
-        Ok(Node { entity_type: row.try_get("entity_type")?, id: row.try_get::<Id, _>("id")?.0 })
+    /// The nodes that ids stand for, by way of redirects.
+    pub(super) async fn resolve<const N: usize>(&mut self, ids: [Uuid; N]) -> Result<[Node; N]> {
+        let asked = sqlx::query(include_str!("../sql/graph/resolve_nodes.sql"));
+        let rows = self.all(asked.bind(Id::all(&ids))).await?;
+        let mut nodes = ids.map(|id| Node { entity_type: String::new(), id });
+        for (node, row) in nodes.iter_mut().zip(&rows) {
+            let Some(entity_type) = row.try_get("entity_type")? else {
+                return Err(Error::new(ErrorKind::Usage, format!("there is no node {}", node.id))
+                    .advice("nodes are anime, characters, episodes, manga, original works and companies, by their ids"));
+            };
+            *node = Node { entity_type, id: row.try_get::<Id, _>("id")?.0 };
+        }
+        Ok(nodes)
     }
 
     /// Ends it; how long all took, in milliseconds.

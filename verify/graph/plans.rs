@@ -122,7 +122,16 @@ fn statements() -> Vec<(&'static str, &'static str, String)> {
             include_str!("../../src/sql/graph/compare_direct.sql"),
             format!("'{a}', '{b}', ARRAY['SEQUEL', 'OTHER']"),
         ),
-        ("resolve_node", include_str!("../../src/sql/graph/resolve_node.sql"), format!("'{a}'")),
+        (
+            "path_probe",
+            include_str!("../../src/sql/graph/path_probe.sql"),
+            format!("ARRAY['{a}', '{b}']::uuid[], ARRAY['{b}']::uuid[]"),
+        ),
+        (
+            "resolve_nodes",
+            include_str!("../../src/sql/graph/resolve_nodes.sql"),
+            format!("ARRAY['{a}', '{b}']::uuid[]"),
+        ),
     ]
 }
 

@@ -108,6 +108,26 @@ async fn a_path_whose_budget_ends_says_so_and_claims_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn two_hubs_are_joined_without_reading_the_edges_of_either() {
+    let world = super::scene::world().await;
+    let mut connection = world.postgres.dedicated().await.unwrap();
+    let mut edges = super::scene::Edges::default();
+    for leaf in 0..300 {
+        edges.join(1, 1_000 + leaf, ("SEQUEL", "PREQUEL"));
+        edges.join(2, 2_000 + leaf, ("SEQUEL", "PREQUEL"));
+    }
+    edges.join(1, 2, ("SIDE_STORY", "PARENT_STORY"));
+    edges.load(&mut connection).await;
+    for (start, end, hops) in [(1, 2, 1), (1_250, 2, 2), (1, 2_250, 2), (1_250, 2_250, 3)] {
+        let query = PathQuery { visited_edges_max: 200, ..PathQuery::new(id(start), id(end)) };
+        let answer = path(&mut connection, &query).await.unwrap();
+        assert_eq!((answer.count, answer.meta.hops_used), (1, hops), "{answer:?}");
+        assert!(!answer.meta.truncated, "{answer:?}");
+        assert!(answer.paths[0].rels.iter().any(|rel| rel.edge_type == "SIDE_STORY"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn entities_of_two_types_are_not_compared_and_those_of_one_say_how_they_differ() {
     let (world, mut connection) = hub(60).await;
     let refused = compare(&mut connection, id(1), id(100), 50).await.unwrap_err();
