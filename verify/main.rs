@@ -13,6 +13,7 @@ mod backfill;
 mod backfill_content;
 mod backfill_errors;
 mod backfill_faults;
+mod backfill_parents;
 mod backfill_references;
 mod backfill_sequences;
 mod backfill_targets;

@@ -216,6 +216,7 @@ impl Settling<'_> {
             worker: "",
             sifting: &[],
             direct: &[],
+            parents: &[],
             early: &[],
             initial_load: group.initial_load,
             holds: true,

@@ -25,6 +25,7 @@ mod lease;
 mod merge;
 mod orphans;
 mod pack_lock;
+mod parents;
 mod prepare;
 mod recall;
 mod resume;

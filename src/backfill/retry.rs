@@ -369,6 +369,7 @@ impl Group<'_> {
             disable_triggers: false,
             is_captured: false,
             direct: &direct,
+            parents: &[],
             early: &[],
             // As in a first load: whoever is there stays, unless the caller says otherwise.
             initial_load: !self.options.replace,

@@ -16,6 +16,7 @@ use crate::backfill::finish::{Summary, counts_of, finish};
 use crate::backfill::lease::{Field, Worker};
 use crate::backfill::merge::can_copy_direct;
 use crate::backfill::pack_lock::{lock_exclusive, lock_shared, unlock_shared};
+use crate::backfill::parents::{self, Parents};
 use crate::backfill::prepare::{Preparation, StreamPreparation};
 use crate::backfill::snapshot::settle;
 use crate::backfill::spans::{self, Extent};
@@ -243,6 +244,7 @@ impl Leader<'_> {
             [_] if initial_load => self.early(stream.index).await?,
             _ => Vec::new(),
         };
+        let parents = self.parents(stream.index, initial_load).await?;
         for (source, records) in sources.into_iter().zip(&stream.source_records) {
             let work = Work {
                 opened: opened.clone(),
@@ -254,6 +256,7 @@ impl Leader<'_> {
                     .iter()
                     .map(|output| initial_load && can_copy_direct(output))
                     .collect(),
+                parents: parents.clone(),
                 early: early.clone(),
                 initial_load,
                 sifting: outputs.iter().map(|_| Sifting::default()).collect(),
@@ -271,6 +274,21 @@ impl Leader<'_> {
         }
         self.steadily(async |conn| end_stream(conn, run_id, &stream.stream).await).await?;
         Ok(read.into_inner().unwrap_or_default())
+    }
+
+    /// Of each output of a stream, the foreign keys that are looked after here.
+    async fn parents(&mut self, stream: usize, initial_load: bool) -> Result<Vec<Option<Parents>>> {
+        let opened = Arc::clone(&self.preparation.opened);
+        let mut found = Vec::new();
+        for output in &opened.plan.streams[stream].outputs {
+            let is_direct = initial_load && can_copy_direct(output);
+            found.push(if is_direct {
+                self.steadily(async |conn| parents::of(conn, output).await).await?
+            } else {
+                None
+            });
+        }
+        Ok(found)
     }
 
     /// Which references of a stream are filled in when all streams are copied.

@@ -11,6 +11,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::backfill::chunk::{Chunk, ChunkLimits, read_chunk};
 use crate::backfill::lease::{Field, Lease, RENEW_EVERY, Taken, Worker, renew, take};
+use crate::backfill::parents::Parents;
 use crate::backfill::run::Event;
 use crate::backfill::write::{Place, Sifting, write_chunk};
 use crate::derive::Deriver;
@@ -34,6 +35,7 @@ pub(super) struct Work {
     /// The source's name in checkpoints.
     pub(super) source: String,
     pub(super) direct: Vec<bool>,
+    pub(super) parents: Vec<Option<Parents>>,
     pub(super) early: Vec<usize>,
     pub(super) initial_load: bool,
     pub(super) sifting: Vec<Sifting>,
@@ -205,6 +207,7 @@ impl Work {
                 chunk_no: lease.chunk_no,
                 worker: &worker.name,
                 direct: &self.direct,
+                parents: &self.parents,
                 early: &self.early,
                 initial_load: self.initial_load,
                 sifting: &self.sifting,

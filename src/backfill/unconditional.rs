@@ -62,6 +62,7 @@ impl<'a> Field<'a> {
             chunk_no: 0,
             worker: "",
             direct: &[],
+            parents: &[],
             early: &[],
             initial_load: false,
             sifting: &[],

@@ -15,6 +15,7 @@ use crate::backfill::held::{self, WAITING};
 use crate::backfill::lease::LEASE_SECONDS;
 use crate::backfill::merge::{self, Refused, Superseded, Written};
 use crate::backfill::orphans::ORPHAN;
+use crate::backfill::parents::Parents;
 use crate::backfill::triggers;
 use crate::backfill::twins::{KnownTwins, merge_rule, refuse_twins};
 use crate::canonical::fields_of;
@@ -46,6 +47,8 @@ pub(super) struct Place<'a> {
     pub worker: &'a str,
     /// Whether each output's slice was empty when the stream began.
     pub direct: &'a [bool],
+    /// Of each output, the foreign keys that this process looks after in a straight COPY.
+    pub parents: &'a [Option<Parents>],
     /// References of the stream's only output that are filled in when all streams are copied.
     pub early: &'a [usize],
     /// Whether all of the stream's slices were empty when it began.
@@ -207,12 +210,12 @@ async fn write_rows_beside(
         let mut written = if is_plain && !place.early.is_empty() && !chosen.is_empty() {
             let loosened = Loosened::of(rows, &chosen, place.early);
             let loose = loosened.rows.rows.clone();
-            let written = direct_or_merge(tx, place, output, &loosened.rows, loose).await?;
+            let written = direct_or_merge(tx, place, index, &loosened.rows, loose).await?;
             let (written, early) = loosened.settle(written, &chosen);
             held::store(tx, place, &scene, &early, EARLY).await?;
             written
         } else if place.direct[index] && is_plain && !chosen.is_empty() {
-            direct_or_merge(tx, place, output, rows, chosen).await?
+            direct_or_merge(tx, place, index, rows, chosen).await?
         } else {
             sifted_merge(tx, place, index, rows, chosen).await?
         };
@@ -274,13 +277,15 @@ async fn sifted_merge(
 async fn direct_or_merge(
     tx: &mut PgConnection,
     place: &Place<'_>,
-    output: &OutputPlan,
+    index: usize,
     rows: &OutputRows,
     chosen: Vec<RowRef>,
 ) -> Result<Written> {
+    let output = &place.stream.outputs[index];
+    let parents = place.parents.get(index).and_then(Option::as_ref);
     let mut savepoint = tx.begin().await?;
-    match merge::copy_direct(&mut savepoint, output, rows).await {
-        Ok(inserted) if inserted == chosen.len() as u64 => {
+    match copied(&mut savepoint, output, rows, parents).await {
+        Ok(Some(inserted)) if inserted == chosen.len() as u64 => {
             savepoint.commit().await?;
             let counts = RowCounts { inserted, ..RowCounts::default() };
             return Ok(Written { counts, ..Written::default() });
@@ -295,6 +300,21 @@ async fn direct_or_merge(
         }
     }
     merge::merge(tx, output, merge_rule(place, output), rows, chosen, true).await
+}
+
+/// How many rows went in; None where one has no parent.
+async fn copied(
+    savepoint: &mut PgConnection,
+    output: &OutputPlan,
+    rows: &OutputRows,
+    parents: Option<&Parents>,
+) -> Result<Option<u64>> {
+    let Some(parents) = parents else {
+        return merge::copy_direct(savepoint, output, rows).await.map(Some);
+    };
+    parents.switch_off(savepoint).await?;
+    let inserted = merge::copy_direct(savepoint, output, rows).await?;
+    Ok(parents.hold(savepoint, rows).await?.then_some(inserted))
 }
 
 pub(super) fn account(counts: &mut Counts, index: usize, output: &OutputPlan, rows: &RowCounts) {
