@@ -74,8 +74,18 @@ pub(super) async fn of(conn: &mut PgConnection, output: &OutputPlan) -> Result<O
             .await?
             .into_iter()
             .collect();
-    let checks = keys.iter().map(|key| Check::of(output, key, *found.get(&key.name)?));
-    Ok(checks.collect::<Option<Vec<Check>>>().map(Parents))
+    let wanted = keys.iter().filter(|key| !(key.simple && is_always_null(output, key)));
+    let checks = wanted.map(|key| Check::of(output, key, *found.get(&key.name)?));
+    Ok(checks.collect::<Option<Vec<Check>>>().map(Parents).filter(|_| !found.is_empty()))
+}
+
+/// Whether a column of the key is left out, and is NULL by that.
+fn is_always_null(output: &OutputPlan, key: &ForeignKey) -> bool {
+    key.columns.iter().any(|name| {
+        let is_written = output.columns.iter().any(|column| column.name == *name);
+        let column = output.table.columns.iter().find(|column| column.name == *name);
+        !is_written && column.is_some_and(|column| !column.has_default)
+    })
 }
 
 impl Check {

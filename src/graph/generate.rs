@@ -144,6 +144,7 @@ pub async fn load(connection: &mut PgConnection, seed: u64, size: Size) -> Resul
     sqlx::raw_sql(
         "ALTER TABLE graph_edge DROP CONSTRAINT graph_edge_pkey;
          DROP INDEX graph_edge_maker_idx;
+         DROP INDEX graph_edge_pair_idx;
          TRUNCATE graph_edge",
     )
     .execute(&mut *connection)
@@ -156,6 +157,7 @@ pub async fn load(connection: &mut PgConnection, seed: u64, size: Size) -> Resul
              PRIMARY KEY (from_id, edge_type, to_id, origin) INCLUDE (from_type, to_type);
          CREATE INDEX graph_edge_maker_idx ON graph_edge (to_id, edge_type, from_id)
              INCLUDE (from_type) WHERE edge_type IN ('studio', 'producer', 'licensor');
+         CREATE INDEX graph_edge_pair_idx ON graph_edge (from_id, to_id, edge_type);
          RESET maintenance_work_mem",
     )
     .execute(&mut *connection)

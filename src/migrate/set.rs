@@ -55,6 +55,7 @@ const BUILTIN: &[BuiltinPack] = &[
             "anime/V7__outbox_notify.sql",
             "anime/V8__dedup.sql",
             "anime/V9__graph_queries.sql",
+            "anime/V10__graph_pairs.sql",
         ],
     ),
     (

@@ -8,11 +8,11 @@ use uuid::Uuid;
 use super::super::caps::Caps;
 use super::super::session::{Id, Session};
 use super::super::vocabulary::{self, Types, VIRTUAL};
-use super::side::{Ahead, Edges, Origin, Side, edges_in, edges_of, index, look_ahead};
+use super::side::{Edges, Origin, Side, edges_in, edges_of, index, look_ahead};
 use crate::error::Result;
 
-/// Pairs of hubs that are asked for an edge between them; more cost more than reading edges does.
-const PROBED_PAIRS: i64 = 2_000;
+/// Pairs of nodes that are asked for an edge between them; more cost more than reading edges does.
+const PROBED_PAIRS: i64 = 3_000;
 /// Edges that are followed without a look at whether the other side has fewer.
 const FEW_EDGES: i64 = 32;
 
@@ -65,41 +65,73 @@ impl Search {
     }
 
     /// Where edges join the two frontiers. Every such edge is one of both ends, there and back: of a
-    /// node with few edges it is seen among them, and two hubs are asked for theirs. None where
-    /// that would cost more than the edges themselves, or too little is known of them.
+    /// node with few edges it is seen among them, and hubs are asked for theirs. None where that
+    /// would cost more than the edges themselves.
     async fn join(&mut self, session: &mut Session<'_>) -> Result<Option<Vec<Uuid>>> {
-        if !self.sides.iter().any(Side::is_whole) {
-            let visited = look_ahead(session, &mut self.sides).await?;
-            self.visit(visited);
+        if self.sides.iter().all(|side| side.ahead.is_none()) {
+            self.look_ahead(session).await?;
         }
+        let found = self.join_known(session).await?;
+        if found.is_some() || self.sides.iter().all(|side| side.ahead.is_some()) {
+            return Ok(found);
+        }
+        self.look_ahead(session).await?;
+        self.join_known(session).await
+    }
+
+    async fn look_ahead(&mut self, session: &mut Session<'_>) -> Result<()> {
+        let visited = look_ahead(session, &mut self.sides).await?;
+        self.visit(visited);
+        Ok(())
+    }
+
+    /// The same by what is known ahead of one side, or of both.
+    async fn join_known(&mut self, session: &mut Session<'_>) -> Result<Option<Vec<Uuid>>> {
         if let Some(side) = self.sides.iter().position(Side::is_whole) {
             let joining = self.joining(side, |_| true);
             return Ok(Some(self.follow(side, joining)));
         }
-        let [start, end] = &self.sides;
-        let (Some(ahead), Some(behind)) = (&start.ahead, &end.ahead) else { return Ok(None) };
-        let pairs = ahead.hubs.len().saturating_mul(behind.hubs.len());
-        let pairs = i64::try_from(pairs).unwrap_or(i64::MAX);
-        if pairs > PROBED_PAIRS || start.types != Types::All {
+        let Some(side) = self.sides.iter().position(|side| side.ahead.is_some()) else {
+            return Ok(None);
+        };
+        let (this, other) = (&self.sides[side], &self.sides[1 - side]);
+        let hubs = this.hubs();
+        // Where nothing is known of the others, any of them may be a hub.
+        let targets = other.ahead.as_ref().map_or_else(|| other.frontier.clone(), |_| other.hubs());
+        let pairs = i64::try_from(hubs.len().saturating_mul(targets.len())).unwrap_or(i64::MAX);
+        if pairs > PROBED_PAIRS || this.types != Types::All {
             return Ok(None);
         }
-        let (these, those) = (hubs(start, ahead), hubs(end, behind));
-        let mut forward = self.joining(0, |_| true);
-        let is_hub: HashSet<Uuid> = these.iter().copied().collect();
-        let backward = self.joining(1, |id| is_hub.contains(&id));
+        let mut forward = self.joining(side, |_| true);
+        let is_hub: HashSet<Uuid> = hubs.iter().copied().collect();
+        let backward = self.joining(1 - side, |id| is_hub.contains(&id));
+        forward.extend(self.probed(session, side, &hubs, &targets).await?);
+        self.visit(pairs);
+        let mut met = self.follow(side, forward);
+        met.extend(self.follow(1 - side, backward));
+        Ok(Some(met))
+    }
+
+    /// The edges of one side's hubs to those nodes.
+    async fn probed(
+        &self,
+        session: &mut Session<'_>,
+        side: usize,
+        hubs: &[Uuid],
+        targets: &[Uuid],
+    ) -> Result<Vec<Edges>> {
         let asked = sqlx::query(include_str!("../../sql/graph/path_probe.sql"))
-            .bind(Id::all(&these))
-            .bind(Id::all(&those));
-        for row in &session.all(asked).await? {
+            .bind(Id::all(hubs))
+            .bind(Id::all(targets));
+        let places = self.sides[side].ahead.as_ref().map_or(&[][..], |ahead| &ahead.hubs);
+        let rows = session.all(asked).await?;
+        let edges = rows.iter().map(|row| {
             let mut edges = edges_in(row)?;
             // Its place among the hubs.
-            edges.place = ahead.hubs[index(edges.place)];
-            forward.push(edges);
-        }
-        self.visit(pairs);
-        let mut met = self.follow(0, forward);
-        met.extend(self.follow(1, backward));
-        Ok(Some(met))
+            edges.place = places[index(edges.place)];
+            Ok(edges)
+        });
+        edges.collect()
     }
 
     /// The edges known of one side that lead to those nodes on the other's frontier.
@@ -132,8 +164,7 @@ impl Search {
         let visited = |side: &Side| side.ahead.as_ref().map(|ahead| ahead.visited);
         let is_much = self.sides.iter().flat_map(visited).all(|edges| edges > FEW_EDGES);
         if is_much {
-            let visited = look_ahead(session, &mut self.sides).await?;
-            self.visit(visited);
+            self.look_ahead(session).await?;
             if self.is_cut {
                 return Ok(());
             }
@@ -241,8 +272,4 @@ impl Search {
         };
         (edge_type, origin.via)
     }
-}
-
-fn hubs(side: &Side, ahead: &Ahead) -> Vec<Uuid> {
-    ahead.hubs.iter().map(|place| side.frontier[index(*place)]).collect()
 }

@@ -1,6 +1,7 @@
 //! One of the two searches of a path: what it met, and what it knows of the level after.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 use sqlx::Row as _;
 use uuid::Uuid;
@@ -12,10 +13,12 @@ use crate::error::Result;
 
 /// A level with more edges than this is searched in the server before any of it is fetched.
 pub(super) const FETCHED_EDGES: i64 = 4_000;
+/// Edges of a frontier that are fetched ahead, about.
+const AHEAD_EDGES: i64 = 2_000;
 /// Nodes of a frontier that are looked at one by one.
 const LOOKED_AT: usize = 500;
 /// Edges from which on a node counts as a hub, the fewer the more nodes there are.
-const HUB_EDGES: std::ops::RangeInclusive<i64> = 16..=64;
+const HUB_EDGES: RangeInclusive<i64> = 8..=64;
 
 /// How a node was come by.
 #[derive(Debug, Clone)]
@@ -107,6 +110,12 @@ impl Side {
 
     pub(super) fn is_whole(&self) -> bool {
         self.ahead.as_ref().is_some_and(Ahead::is_whole)
+    }
+
+    /// The hubs of the frontier, as far as they are known.
+    pub(super) fn hubs(&self) -> Vec<Uuid> {
+        let places = self.ahead.iter().flat_map(|ahead| &ahead.hubs);
+        places.map(|place| self.frontier[index(*place)]).collect()
     }
 
     /// How many edges the next level has: counted, or estimated from the first nodes of it.
@@ -236,6 +245,6 @@ pub(super) async fn look_ahead(session: &mut Session<'_>, sides: &mut [Side]) ->
 }
 
 fn hub_edges(nodes: usize) -> i64 {
-    let share = FETCHED_EDGES / i64::try_from(nodes.max(1)).unwrap_or(i64::MAX);
+    let share = AHEAD_EDGES / i64::try_from(nodes.max(1)).unwrap_or(i64::MAX);
     share.clamp(*HUB_EDGES.start(), *HUB_EDGES.end())
 }

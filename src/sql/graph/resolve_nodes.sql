@@ -9,7 +9,7 @@ SELECT w.id, n.entity_type
   LEFT JOIN LATERAL (
     SELECT a.entity_type
       FROM ((SELECT g.from_type AS entity_type, 0 AS rank FROM graph_edge g
-              WHERE g.from_id = w.id LIMIT 1)
+              WHERE g.from_id = w.id ORDER BY g.edge_type LIMIT 1)
             UNION ALL SELECT 'anime', 1 FROM anime t WHERE t.id = w.id
             UNION ALL SELECT 'character', 2 FROM character t WHERE t.id = w.id
             UNION ALL SELECT 'episode', 3 FROM episode t WHERE t.id = w.id
