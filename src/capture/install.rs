@@ -259,6 +259,16 @@ fn make_tables(
     Ok(())
 }
 
+/// A trigger as it should be.
+struct Wanting<'a> {
+    name: String,
+    text: String,
+    table: &'a str,
+    /// Whether entries of the log mean what they meant to the triggers that are there: only what
+    /// evicts rows has changed.
+    means_the_same: bool,
+}
+
 /// Makes the triggers what they should be; says what was otherwise, where capture was installed.
 fn make_triggers(
     connection: &Connection,
@@ -267,10 +277,16 @@ fn make_triggers(
     was_installed: bool,
     cursor: Option<&Cursor>,
 ) -> Result<Vec<String>> {
-    let mut wanted: Vec<(String, String, &str)> = Vec::new();
-    for table in captured {
-        let texts = triggers::texts(table).into_iter();
-        wanted.extend(texts.map(|(name, text)| (name, text, table.shape.name.as_str())));
+    let mut wanted: Vec<Wanting<'_>> = Vec::new();
+    for captured in captured {
+        let known = cursor.into_iter().flat_map(|cursor| &cursor.tables);
+        let mut known = known.filter(|known| known.number == captured.number);
+        let means_the_same = known.any(|known| {
+            known.identity == captured.shape.identity && known.values == captured.values
+        });
+        let table = captured.shape.name.as_str();
+        let texts = triggers::texts(captured).into_iter();
+        wanted.extend(texts.map(|(name, text)| Wanting { name, text, table, means_the_same }));
     }
     let mut repaired: Vec<String> = Vec::new();
     let mut say = |what: String| {
@@ -279,12 +295,12 @@ fn make_triggers(
         }
     };
     for name in fence::triggers_named(connection, file, TRIGGER_PREFIX)? {
-        if !wanted.iter().any(|(wanted, ..)| *wanted == name) {
+        if !wanted.iter().any(|wanted| wanted.name == name) {
             drop_trigger(connection, file, &name)?;
             say(format!("trigger {name} is no longer needed"));
         }
     }
-    for (name, text, table) in &wanted {
+    for Wanting { name, text, table, means_the_same } in &wanted {
         let found: Option<String> = rusqlite::OptionalExtension::optional(connection.query_row(
             "SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND name = ?1",
             [name],
@@ -294,7 +310,9 @@ fn make_triggers(
         match found {
             Some(found) if found == *text => continue,
             Some(_) => {
-                require_applied(connection, file, cursor)?;
+                if !means_the_same {
+                    require_applied(connection, file, cursor)?;
+                }
                 drop_trigger(connection, file, name)?;
                 say(format!("triggers of table {table} were others"));
             }
