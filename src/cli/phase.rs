@@ -497,14 +497,13 @@ impl Report for RolledBack {
             return already_text(&self.state);
         }
         if let Some(planned) = &self.planned {
-            let objections = planned.objections.iter().map(|what| format!("\nrefused: {what}"));
-            return format!(
-                "from phase {} back to {}: {}{}\nno changes are made",
-                self.from,
-                planned.to,
-                planned.steps.join("; "),
-                objections.collect::<String>()
-            );
+            let steps = planned.steps.join("; ");
+            let mut text = format!("from phase {} back to {}: {steps}", self.from, planned.to);
+            for objection in &planned.objections {
+                text.push_str(&format!("\nrefused: {objection}"));
+            }
+            text.push_str("\nno changes are made");
+            return text;
         }
         let mut text = format!(
             "back from phase {} to {}: {}",

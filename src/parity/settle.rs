@@ -147,12 +147,14 @@ pub(super) struct Follow {
     pub(super) max: usize,
     /// The only keys that matter, by slice; None: all.
     keys: Option<Arc<KeysBySlice>>,
+    /// Those of them whose changes wait to be written back to the source.
+    pub(super) waiting: Arc<KeysBySlice>,
 }
 
 impl Follow {
     /// Those of the only keys that matter whose changes the source lacks, in the snapshot that
     /// `conn` reads.
-    pub(super) async fn waiting(
+    pub(super) async fn ask_waiting(
         &self,
         conn: &mut PgConnection,
         opened: &OpenedPack,
@@ -206,7 +208,7 @@ pub(super) async fn examine_settling(
 ) -> Result<Examined> {
     let is_live = !options.settle.is_no();
     let max = if is_live && options.level == Level::Full { FOLLOWED_MAX } else { 0 };
-    let follow = Follow { max, keys: None };
+    let follow = Follow { max, ..Follow::default() };
     let look = Look { opened, options, in_server, stop, pace, follow };
     let started = Instant::now();
     let mut first = examine_following(conn, &look).await?;
@@ -220,7 +222,7 @@ pub(super) async fn examine_settling(
     let mut last = None;
     if options.level != Level::Full {
         // Counts and samples of stores in motion prove nothing: the slices are compared whole.
-        let follow = Follow { max: FOLLOWED_MAX, keys: None };
+        let follow = Follow { max: FOLLOWED_MAX, ..Follow::default() };
         let look = Look { follow, ..look };
         let mut part = examine_part(conn, &look, differing_units(opened, &first.report)).await?;
         first.followed = std::mem::take(&mut part.followed);
@@ -250,7 +252,8 @@ pub(super) async fn examine_settling(
             settling.behind = found.behind;
             lag = Some(found);
         }
-        let follow = Follow { max: FOLLOWED_MAX, keys: Some(Arc::new(unsettled.keys())) };
+        let keys = Some(Arc::new(unsettled.keys()));
+        let follow = Follow { max: FOLLOWED_MAX, keys, ..Follow::default() };
         let look = Look { opened, options, in_server, stop, pace, follow };
         let part = examine_part(conn, &look, unsettled.units(opened)).await?;
         settling.readings += 1;
@@ -557,8 +560,8 @@ mod tests {
 
     #[test]
     fn only_the_rows_that_differed_at_first_are_looked_at_again() {
-        let follow =
-            Follow { max: 1, keys: Some(Arc::new(HashMap::from([(3, HashSet::from([[7; 16]]))]))) };
+        let keys = Some(Arc::new(HashMap::from([(3, HashSet::from([[7; 16]]))])));
+        let follow = Follow { max: 1, keys, ..Follow::default() };
         assert!(follow.only(3).is_some_and(|keys| keys.contains(&[7; 16])));
         assert!(follow.only(4).is_some_and(HashSet::is_empty));
         assert!(Follow::default().only(4).is_none());

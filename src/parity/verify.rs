@@ -329,9 +329,11 @@ pub(super) async fn examine_part(
     units: Vec<usize>,
 ) -> Result<Found> {
     look.begin(conn).await?;
-    let waiting = look.follow.waiting(conn, look.opened, &look.options.settle).await?;
+    let waiting = look.follow.ask_waiting(conn, look.opened, &look.options.settle).await?;
     let mut passes = look.passes(conn, units).await?;
-    let mut found = Found { waiting, ..passes.buckets(true).await? };
+    passes.follow.waiting = Arc::new(waiting);
+    let mut found = passes.buckets(true).await?;
+    found.waiting = Arc::clone(&passes.follow.waiting);
     sqlx::raw_sql("COMMIT").execute(&mut *passes.conn).await?;
     found.unaccounted(look.opened, look.options.differences_max);
     Ok(found)
@@ -494,7 +496,7 @@ pub(super) struct Found {
     /// Differing rows that are followed.
     pub(super) followed: Followed,
     /// Of the rows that matter, those whose changes wait to be written back.
-    pub(super) waiting: KeysBySlice,
+    pub(super) waiting: Arc<KeysBySlice>,
 }
 
 impl Found {

@@ -53,6 +53,8 @@ async fn a_unique_index_of_the_applications_own_is_followed_though_changes_wait(
     // What waits says which rows changed, whichever indexes there are.
     let enabled = stage.exits(0, &["dual-write", "enable"], &[]);
     assert_eq!(enabled["files"][0]["action"], "repaired", "{enabled}");
+    let gap = enabled["files"][0]["gap"].to_string();
+    assert!(gap.contains("had no triggers for a unique index of its own"), "{enabled}");
     stage.write("INSERT OR REPLACE INTO item VALUES (900, 'item 3', 3)").unwrap();
     let applied = stage.run(&["dual-write", "run"], &["--until-caught-up"]);
     assert_eq!(applied.status.code(), Some(0), "{}{}", stdout(&applied), stderr(&applied));
