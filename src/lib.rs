@@ -86,6 +86,7 @@ pub mod query;
 pub mod repair;
 pub mod retry;
 pub mod runs;
+mod shell;
 pub mod source;
 pub mod store;
 pub mod unified;

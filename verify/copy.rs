@@ -330,6 +330,34 @@ async fn init_writes_what_runs_as_it_stands_and_overwrites_nothing() {
     }
 }
 
+#[tokio::test]
+async fn the_commands_that_init_prints_run_as_they_are_pasted() {
+    let scene = Scene::of(TYPED).await;
+    let folder = scene.database.folder();
+    let place = folder.join("it's here");
+    std::fs::create_dir(&place).unwrap();
+    std::fs::rename(&scene.file, place.join("my app.db")).unwrap();
+    let output = scene.tool(&["init", "--from", "it's here/my app.db", "--pack-dir", "my pack"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let said = stdout(&output);
+    let (_, next) = said.split_once("next:\n").unwrap();
+    assert_eq!(next.trim().lines().count(), 4, "{said}");
+    let mut lines = String::new();
+    for line in next.trim().lines() {
+        let words = line.trim().strip_prefix("toolkit ").unwrap();
+        lines.push_str(&format!("\"$TOOLKIT\" {words} || exit 1\n"));
+    }
+    let done = std::process::Command::new("sh")
+        .args(["-c", &lines])
+        .env("TOOLKIT", crate::support::binary())
+        .env("DATABASE_URL", scene.database.url())
+        .env("TOOLKIT_STATE_DIR", folder.join("state"))
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    assert_eq!(done.status.code(), Some(0), "{lines}{}{}", stdout(&done), stderr(&done));
+}
+
 #[test]
 fn the_settings_file_of_init_is_one_once_its_lines_are_uncommented() {
     let text = include_str!("../src/cli/init.toml");

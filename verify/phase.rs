@@ -2,6 +2,8 @@
 
 mod cutover;
 mod gates;
+mod missed;
 mod scene;
 mod shop;
 mod walk;
+mod way_back;

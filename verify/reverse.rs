@@ -1,5 +1,6 @@
 //! After the cutover: what is written in Postgres is written back to `SQLite`, and nothing else.
 
+mod beside;
 mod capture;
 mod casts;
 mod classes;

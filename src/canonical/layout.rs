@@ -178,6 +178,13 @@ pub fn select_expression(ty: &PgType, column: &str) -> String {
     }
 }
 
+/// The SQL expression of the digest that a [`Layout`] makes of these fields: types and expressions.
+#[must_use]
+pub fn digest_expression(fields: &[(&PgType, String)]) -> String {
+    let fields = fields.iter().map(|(ty, field)| select_expression(ty, field));
+    format!("sha256(record_send(ROW({})))", fields.collect::<Vec<_>>().join(", "))
+}
+
 /// The SQL expression under which COPY OUT hands out a column as [`Layout`] reads it: the binary
 /// form that casts write, for tuples that came from either side.
 #[must_use]

@@ -15,7 +15,7 @@ mod sums;
 mod tuple;
 
 pub use display::{display_field, display_key, display_row};
-pub use layout::{Field, Layout, copy_expression, select_expression};
+pub use layout::{Field, Layout, copy_expression, digest_expression, select_expression};
 pub use sums::{BucketSum, Buckets};
 pub(crate) use tuple::COPY_SIGNATURE;
 pub use tuple::{TupleReader, fields_of, with_nulls};

@@ -124,6 +124,9 @@ fn install(
     let captured = captured(&tx, &shown, wanted)?;
     let had_log = log::has_table(&tx, &shown, LOG_TABLE)?;
     make_tables(&tx, &shown, pack, state.is_none(), &captured)?;
+    // What Postgres knows of another installation says nothing of this one's entries.
+    let known = state.as_ref().map(|state| state.installation.as_str());
+    let cursor = cursor.filter(|cursor| known == Some(cursor.installation.as_str()));
     let repaired = make_triggers(&tx, &shown, &captured, state.is_some() && had_log, cursor)?;
     let tables = captured
         .iter()
@@ -259,6 +262,18 @@ fn make_tables(
     Ok(())
 }
 
+/// A trigger as it should be.
+struct Wanting<'a> {
+    name: String,
+    text: String,
+    table: &'a str,
+    /// Whether entries of the log mean what they meant to the triggers that are there: only what
+    /// evicts rows has changed.
+    means_the_same: bool,
+    /// Whether it was needed when capture was enabled.
+    was_needed: bool,
+}
+
 /// Makes the triggers what they should be; says what was otherwise, where capture was installed.
 fn make_triggers(
     connection: &Connection,
@@ -267,10 +282,19 @@ fn make_triggers(
     was_installed: bool,
     cursor: Option<&Cursor>,
 ) -> Result<Vec<String>> {
-    let mut wanted: Vec<(String, String, &str)> = Vec::new();
-    for table in captured {
-        let texts = triggers::texts(table).into_iter();
-        wanted.extend(texts.map(|(name, text)| (name, text, table.shape.name.as_str())));
+    let mut wanted: Vec<Wanting<'_>> = Vec::new();
+    for captured in captured {
+        let mut tables = cursor.into_iter().flat_map(|cursor| &cursor.tables);
+        let known = tables.find(|known| known.number == captured.number);
+        let means_the_same = known.is_some_and(|known| {
+            known.identity == captured.shape.identity && known.values == captured.values
+        });
+        let table = captured.shape.name.as_str();
+        let texts = triggers::texts(captured).into_iter();
+        wanted.extend(texts.map(|(name, text)| {
+            let was_needed = known.is_none_or(|known| known.triggers.contains_key(&name));
+            Wanting { name, text, table, means_the_same, was_needed }
+        }));
     }
     let mut repaired: Vec<String> = Vec::new();
     let mut say = |what: String| {
@@ -279,12 +303,12 @@ fn make_triggers(
         }
     };
     for name in fence::triggers_named(connection, file, TRIGGER_PREFIX)? {
-        if !wanted.iter().any(|(wanted, ..)| *wanted == name) {
+        if !wanted.iter().any(|wanted| wanted.name == name) {
             drop_trigger(connection, file, &name)?;
             say(format!("trigger {name} is no longer needed"));
         }
     }
-    for (name, text, table) in &wanted {
+    for Wanting { name, text, table, means_the_same, was_needed } in &wanted {
         let found: Option<String> = rusqlite::OptionalExtension::optional(connection.query_row(
             "SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND name = ?1",
             [name],
@@ -294,11 +318,14 @@ fn make_triggers(
         match found {
             Some(found) if found == *text => continue,
             Some(_) => {
-                require_applied(connection, file, cursor)?;
+                if !means_the_same {
+                    require_applied(connection, file, cursor)?;
+                }
                 drop_trigger(connection, file, name)?;
                 say(format!("triggers of table {table} were others"));
             }
-            None => say(format!("triggers of table {table} had vanished")),
+            None if *was_needed => say(format!("triggers of table {table} had vanished")),
+            None => say(format!("table {table} had no triggers for a unique index of its own")),
         }
         connection.execute_batch(text).map_err(|e| failed(file, e))?;
     }

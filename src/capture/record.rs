@@ -164,6 +164,18 @@ pub async fn cursor(conn: &mut PgConnection, pack: &str, source: &str) -> Result
     }))
 }
 
+/// Which time changes of the pack may have been missed last, as a mark that later times do not
+/// share; None: they never were.
+pub async fn newest_gap(conn: &mut PgConnection, pack: &str) -> Result<Option<String>> {
+    Ok(sqlx::query_scalar(
+        "SELECT extract(epoch FROM max(gap_at))::text FROM toolkit.capture_cursor \
+         WHERE pack = $1 AND installation IS NOT NULL",
+    )
+    .bind(pack)
+    .fetch_one(conn)
+    .await?)
+}
+
 /// Whether changes of any file of the pack are captured.
 pub async fn is_captured(conn: &mut PgConnection, pack: &str) -> Result<bool> {
     Ok(sqlx::query_scalar(

@@ -13,6 +13,7 @@ use crate::pack::Pack;
 use crate::pack::units::InferredUnit;
 use crate::phase::{self, Work};
 use crate::preflight;
+use crate::shell::shell_word;
 use crate::source::snapshot::Snapshot;
 use crate::store::Postgres;
 
@@ -221,7 +222,7 @@ async fn with_postgres(
         return preflight(args, pack, settings, output, postgres).await;
     }
     let work = if args.historical { Work::Historical } else { Work::Backfill };
-    phase::require(postgres, pack.name(), work).await?;
+    phase::require(postgres, &pack, work).await?;
     let pack = if args.historical { pack.for_history() } else { pack };
     let snapshot = snapshot(args, &pack, settings, output, postgres).await?;
     let roots = snapshot.as_ref().map_or_else(|| args.source.clone(), |copy| copy.roots());
@@ -328,18 +329,21 @@ fn counted(event: preflight::Event) -> backfill::Event {
 
 /// A run that was stopped or cut off says how to go on.
 pub(super) fn resumable(error: Error, args: &Args) -> Error {
-    let sources: Vec<String> =
-        args.source.iter().map(|path| format!("--source {}", shell_word(path))).collect();
+    let sources: Vec<String> = args
+        .source
+        .iter()
+        .map(|path| format!("--source {}", shell_word(&path.display().to_string())))
+        .collect();
     let mut more: Vec<String> =
         args.stream.iter().map(|name| format!(" --stream {name}")).collect();
     more.extend(args.workers.map(|workers| format!(" --workers {workers}")));
     if args.snapshot {
         more.push(" --snapshot".to_owned());
     }
-    more.extend(args.manners.words(|word| shell_word(word.as_ref())));
+    more.extend(args.manners.words(shell_word));
     let resume = format!(
         "resume with: toolkit backfill --pack {} {}{}",
-        shell_word(args.pack.as_ref()),
+        shell_word(&args.pack),
         sources.join(" "),
         more.concat()
     );
@@ -363,16 +367,6 @@ pub(super) fn resumable(error: Error, args: &Args) -> Error {
         }
         _ => error,
     }
-}
-
-/// A path as a shell takes it.
-fn shell_word(path: &std::path::Path) -> String {
-    let text = path.display().to_string();
-    let is_plain = |letter: char| letter.is_alphanumeric() || "_./-=:@%+,".contains(letter);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        return text;
-    }
-    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 impl Report for Preparation {

@@ -131,7 +131,7 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
         Action::Enable { place, dry_run, measure } => {
             let postgres = Postgres::connect(settings).await?;
             let pack = Pack::find(&place.pack)?;
-            phase::require(&postgres, pack.name(), Work::Enable).await?;
+            phase::require(&postgres, &pack, Work::Enable).await?;
             let opened =
                 crate::pack::open_as_recorded(settings, &postgres, pack, &place.source).await?;
             let options = EnableOptions { dry_run, measure };
@@ -169,7 +169,7 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
             let postgres = Postgres::connect(settings).await?;
             let pack = Pack::find(&place.pack)?;
             if !force {
-                phase::require(&postgres, pack.name(), Work::RemoveCapture).await?;
+                phase::require(&postgres, &pack, Work::RemoveCapture).await?;
             }
             let files = capture::files_to_disable(&pack, &place.source)?;
             let options = DisableOptions { dry_run, force, decommissioning: false };
@@ -192,7 +192,7 @@ async fn run_tail(
 ) -> Result<Outcome> {
     let postgres = Postgres::connect(settings).await?;
     let pack = Pack::find(&place.pack)?;
-    phase::require(&postgres, pack.name(), Work::Tail).await?;
+    phase::require(&postgres, &pack, Work::Tail).await?;
     phase::recover(&postgres, &pack).await?;
     let mut tail = Tail::open(settings, &postgres, pack, &place.source, options).await?;
     let say = |applied: &Applied| {

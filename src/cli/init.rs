@@ -8,6 +8,7 @@ use super::copy::{Choices, planned};
 use super::{Outcome, Output, Report};
 use crate::copy;
 use crate::error::{Error, ErrorKind, Result};
+use crate::shell::shell_word;
 
 /// What is written: every setting with its default, all commented out.
 const SETTINGS: &str = include_str!("init.toml");
@@ -97,7 +98,8 @@ fn settings_file(folder: &Path, done: &mut Outline) -> Result<()> {
 }
 
 fn steps(plan: &copy::Plan, folder: &Path) -> Vec<String> {
-    let (pack, dir, file) = (&plan.pack, folder.display(), plan.source.display());
+    let word = |path: &Path| shell_word(&path.display().to_string());
+    let (pack, dir, file) = (&plan.pack, word(folder), word(&plan.source));
     vec![
         format!("toolkit migrate up --pack {pack} --dir {dir}"),
         format!("toolkit pack check --pack {dir} --source {file}"),

@@ -145,11 +145,21 @@ fn left_out(report: &parity::Report) -> Vec<String> {
                 output::count(settling.beyond, "row")
             ));
         }
-        if settling.behind > 0 {
+        if settling.waiting > 0 {
             lines.push(format!(
-                "the following store still lacked {}: see `toolkit dual-write status`, and verify \
-                 again when it has caught up",
-                output::count(settling.behind, "change")
+                "on their way back to SQLite, and not counted as differing: {}; `toolkit dual-write \
+                 reverse run` writes them back",
+                output::count(settling.waiting, "row")
+            ));
+        } else if settling.behind > 0 {
+            let (store, run) = if settling.is_back {
+                ("SQLite", "toolkit dual-write reverse run")
+            } else {
+                ("Postgres", "toolkit dual-write run")
+            };
+            lines.push(format!(
+                "{store} still lacked {}: let `{run}` catch up, then verify again",
+                output::count(settling.behind, "captured change")
             ));
         }
     }

@@ -143,6 +143,9 @@ enum Action {
         /// Lose rows that could not be written back to SQLite
         #[arg(long)]
         accept_loss: bool,
+        /// Say what would be done and what stands against it; change nothing
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Every change of phase: who, when, why, on what evidence
     History {
@@ -197,9 +200,9 @@ async fn act(
             for pack in packs {
                 all.push(phase::status(&scene_of(pack, sources.source.clone())).await?);
             }
-            let outcome = of_gates(all.iter().filter_map(|status| status.gate.as_ref()))?;
+            let outcome = of_gates(all.iter().filter_map(|status| status.gate.as_ref()));
             output.report(&Statuses { packs: all })?;
-            Ok(outcome)
+            outcome
         }
         Action::BackupCheck { pack, into, keep } => {
             let scene = scene(Vec::new())?;
@@ -223,12 +226,13 @@ async fn act(
                 Advanced::Refused { gate } | Advanced::Planned { gate, .. } => of_gates([gate]),
             }
         }
-        Action::Rollback { place, to, reason, accept_loss } => {
+        Action::Rollback { place, to, reason, accept_loss, dry_run } => {
             let to = to.map(Phase::of_number).transpose()?;
-            let options = RollbackOptions { to, reason, accept_loss };
+            let options = RollbackOptions { to, reason, accept_loss, dry_run };
             let done = phase::rollback(&scene(place.sources.source)?, &options).await?;
             output.report(&done)?;
-            Ok(Outcome::Success)
+            let is_refused = done.planned.is_some_and(|planned| !planned.objections.is_empty());
+            Ok(if is_refused { Outcome::Differences } else { Outcome::Success })
         }
         Action::History { .. } => {
             let mut conn = postgres.dedicated().await?;
@@ -261,7 +265,9 @@ fn of_gates<'g>(gates: impl IntoIterator<Item = &'g Gate>) -> Result<Outcome> {
     if gates.iter().any(|gate| is_missing(&gate)) {
         return Ok(Outcome::Differences);
     }
-    Err(Error::new(ErrorKind::StoreFailed, "not everything the gate asks for could be checked"))
+    let what = "not everything the gate asks for could be checked";
+    Err(Error::new(ErrorKind::StoreFailed, what)
+        .advice("what could not, and why, is under \"not checked\" in the report"))
 }
 
 #[derive(Serialize)]
@@ -489,6 +495,15 @@ impl Report for RolledBack {
     fn text(&self) -> String {
         if self.already {
             return already_text(&self.state);
+        }
+        if let Some(planned) = &self.planned {
+            let steps = planned.steps.join("; ");
+            let mut text = format!("from phase {} back to {}: {steps}", self.from, planned.to);
+            for objection in &planned.objections {
+                text.push_str(&format!("\nrefused: {objection}"));
+            }
+            text.push_str("\nno changes are made");
+            return text;
         }
         let mut text = format!(
             "back from phase {} to {}: {}",

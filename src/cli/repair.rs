@@ -103,7 +103,7 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
             let plan = repair::read_plan(&file)?;
             let pack = Pack::find(pack.as_deref().unwrap_or(&plan.pack))?;
             let postgres = Postgres::connect(settings).await?;
-            phase::require(&postgres, pack.name(), Work::Repair).await?;
+            phase::require(&postgres, &pack, Work::Repair).await?;
             let mut applied = Applied { is_rehearsal: dry_run, ..Applied::of(&plan) };
             if plan.actions.iter().any(|action| action.operation.is_of_rows()) {
                 if source.is_empty() && !snapshot {

@@ -40,8 +40,10 @@ records per stream, or with --independent of all.
 
 Where capture is installed the application may go on writing: what differs at first is compared
 again, row by row, and counts if it is never found equal, nor the target found to follow, though all
-that was captured was applied. --settle SECONDS goes on for that long, whether anything is captured
-or not.
+that was captured was applied. After the cutover SQLite is what follows: rows whose changes wait to
+be written back are no differences, and where nothing else differs but they do not go away, the
+answer is exit 2 and the command that writes them back. --settle SECONDS goes on for that long,
+whether anything is captured or not.
 
 Rejects, skips, superseded rows and ledgered values that backfill recorded are accounted for and
 are no differences.

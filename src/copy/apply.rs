@@ -208,7 +208,7 @@ pub async fn apply(
     let migrating = migrate::Options { stop: stop.clone(), ..migrate::Options::default() };
     migrate::apply(&mut conn, &migrations, &migrating).await?;
     conn.close().await?;
-    phase::require(postgres, &plan.pack, Work::Backfill).await?;
+    phase::require_named(postgres, &plan.pack, Work::Backfill).await?;
     let pack = Pack::find(&folder.to_string_lossy())?;
     let roots =
         options.snapshot.as_ref().map_or_else(|| vec![plan.source.clone()], |copy| copy.roots());

@@ -14,6 +14,7 @@ mod against;
 mod chosen;
 mod difference;
 mod fold;
+mod following;
 mod independent;
 mod junit;
 mod limits;
@@ -38,6 +39,7 @@ pub use against::{Against, Compared, StoreResult};
 pub use chosen::{ChosenRun, WantedFor, chosen_run};
 pub(crate) use difference::shorten_pair;
 pub use difference::{Difference, Kind};
+pub use following::{Answer, Follower, KeysBySlice, Lag, Settle};
 pub use independent::{Independent, IndependentResult};
 pub use junit::junit;
 pub use page::page;
@@ -47,7 +49,7 @@ pub use report::{
     UnmappedColumns, Verdict,
 };
 pub(crate) use sample::bound;
-pub use settle::{Follower, Settle, Settling};
+pub use settle::Settling;
 pub(crate) use store::{Stored, amend, store_report};
 pub use stored::{PastRun, Provenance, SampleSettings, StoredRun, StoredSettings, stored_run};
 pub(crate) use target::begin_snapshot;

@@ -209,6 +209,7 @@ impl Passes<'_> {
                 keys_max: self.differences_max,
                 followed_max: self.follow.max,
                 only: self.follow.only(unit),
+                waiting: self.follow.waiting.get(&unit),
             };
             resolution.judge(&mut entries, gave_way, is_content, limits);
             self.stop.check()?;

@@ -116,6 +116,8 @@ pub(super) struct Limits<'a> {
     pub(super) followed_max: usize,
     /// The only keys that matter.
     pub(super) only: Option<&'a HashSet<Short>>,
+    /// Keys that are not fetched: their rows are on their way back.
+    pub(super) waiting: Option<&'a HashSet<Short>>,
 }
 
 /// What the second pass found in one unit.
@@ -172,7 +174,8 @@ impl Resolution {
             } else {
                 self.beyond += 1;
             }
-            if self.keys.len() < limits.keys_max {
+            let is_waiting = limits.waiting.is_some_and(|waiting| waiting.contains(&key));
+            if self.keys.len() < limits.keys_max && !is_waiting {
                 let places = |is_target: bool| {
                     let rows = rows.iter();
                     let rows = rows.filter(|row| (row.origin == Origin::Target) == is_target);

@@ -6,6 +6,10 @@
 //! when a later one finds it equal, or finds in the target just what the source held at an earlier
 //! one. What is never settled differs.
 //!
+//! After the cutover the source is what follows, and the log of what has not gone back yet is read in
+//! the very snapshot that is compared: a row that differs and stands in it is on its way, whoever
+//! writes it back and when; one that does not stand in it has to agree.
+//!
 //! Rows that first differ in a later comparison are not followed: they were equal in the first,
 //! which is what the verdict is about, and a store that is written to always has some on the way.
 
@@ -16,11 +20,13 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgConnection;
 
-use crate::error::Result;
+use crate::count::counted_are;
+use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
 use crate::manners::Pace;
 use crate::pack::OpenedPack;
 use crate::parity::difference::{Difference, Kind};
+use crate::parity::following::{KeysBySlice, Lag, Settle};
 use crate::parity::report::{Report, UnitResult, Verdict};
 use crate::parity::resolve::Resolution;
 use crate::parity::sample::bound;
@@ -36,46 +42,15 @@ const ROUNDS_MAX: u32 = 24;
 /// Comparisons in a row that find a row on neither side changed: it differs.
 const STILL_ROUNDS: usize = 3;
 
+/// Times in a row that the following store may come no further while somebody is at it, before that
+/// counts as how it stays.
+const STALLS_MAX: u32 = 2;
+
 /// Between two comparisons.
 const PAUSE: Duration = Duration::from_millis(400);
 
 /// Differing rows of a slice that are followed at most: about 100 bytes each.
 const FOLLOWED_MAX: usize = 200_000;
-
-/// Whether what differs is compared again before it counts.
-#[derive(Debug, Clone, Default)]
-pub enum Settle {
-    /// The stores stand still: one comparison decides.
-    #[default]
-    No,
-    /// One store follows the other: until it is sure that it does not.
-    Following(Arc<dyn Follower>),
-    /// Until so much time has passed.
-    For(Duration),
-}
-
-impl Settle {
-    /// Whether one comparison decides.
-    #[must_use]
-    pub fn is_no(&self) -> bool {
-        matches!(self, Self::No)
-    }
-}
-
-/// Whoever knows how far the following store has come.
-pub trait Follower: std::fmt::Debug + Send + Sync {
-    /// Whether it is the source that follows the target.
-    fn is_source(&self) -> bool {
-        false
-    }
-
-    /// Waits until the store has what was written to the other before the call, for a bounded time;
-    /// how many of these changes it still lacks then.
-    fn caught_up<'f>(
-        &'f self,
-        conn: &'f mut PgConnection,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Result<u64>> + Send + 'f>>;
-}
 
 /// What became of rows that differed at first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +69,13 @@ pub struct Settling {
     /// Rows that differed in the first comparison and were too many to be followed.
     #[serde(default)]
     pub beyond: u64,
+    /// Rows that differ because their changes wait to be written back to the source; no
+    /// differences.
+    #[serde(default)]
+    pub waiting: u64,
+    /// Whether the source follows the target.
+    #[serde(default)]
+    pub is_back: bool,
 }
 
 /// The rows of one key, as one comparison found them: digests, in a fixed order.
@@ -164,10 +146,26 @@ pub(super) struct Follow {
     /// Of each slice, at most.
     pub(super) max: usize,
     /// The only keys that matter, by slice; None: all.
-    keys: Option<Arc<HashMap<usize, HashSet<Short>>>>,
+    keys: Option<Arc<KeysBySlice>>,
+    /// Those of them whose changes wait to be written back to the source.
+    pub(super) waiting: Arc<KeysBySlice>,
 }
 
 impl Follow {
+    /// Those of the only keys that matter whose changes the source lacks, in the snapshot that
+    /// `conn` reads.
+    pub(super) async fn ask_waiting(
+        &self,
+        conn: &mut PgConnection,
+        opened: &OpenedPack,
+        settle: &Settle,
+    ) -> Result<KeysBySlice> {
+        match (settle.follower().filter(|follower| follower.is_source()), &self.keys) {
+            (Some(follower), Some(keys)) => follower.waiting(conn, opened, keys).await,
+            _ => Ok(KeysBySlice::new()),
+        }
+    }
+
     /// The only keys of a slice that matter.
     pub(super) fn only(&self, unit: usize) -> Option<&HashSet<Short>> {
         static NONE: std::sync::LazyLock<HashSet<Short>> = std::sync::LazyLock::new(HashSet::new);
@@ -185,6 +183,8 @@ struct Seen {
     target: Vec<Short>,
     /// Comparisons in a row with these very rows, while the following store had caught up.
     still: usize,
+    /// Whether its changes waited to be written back when it was seen last.
+    waits: bool,
 }
 
 /// All that is not settled yet.
@@ -194,6 +194,8 @@ struct Unsettled {
     records: HashSet<(usize, String)>,
     /// Whether the source follows the target: then each is looked at as the other.
     is_back: bool,
+    /// Times in a row that the following store came no further.
+    stalls: u32,
 }
 
 /// As `examine`, and again, for the rows that differ, as long as the options say.
@@ -206,7 +208,7 @@ pub(super) async fn examine_settling(
 ) -> Result<Examined> {
     let is_live = !options.settle.is_no();
     let max = if is_live && options.level == Level::Full { FOLLOWED_MAX } else { 0 };
-    let follow = Follow { max, keys: None };
+    let follow = Follow { max, ..Follow::default() };
     let look = Look { opened, options, in_server, stop, pace, follow };
     let started = Instant::now();
     let mut first = examine_following(conn, &look).await?;
@@ -220,41 +222,80 @@ pub(super) async fn examine_settling(
     let mut last = None;
     if options.level != Level::Full {
         // Counts and samples of stores in motion prove nothing: the slices are compared whole.
-        let follow = Follow { max: FOLLOWED_MAX, keys: None };
+        let follow = Follow { max: FOLLOWED_MAX, ..Follow::default() };
         let look = Look { follow, ..look };
         let mut part = examine_part(conn, &look, differing_units(opened, &first.report)).await?;
         first.followed = std::mem::take(&mut part.followed);
         first.records = std::mem::take(&mut part.tallies).into();
         last = Some(part.differences);
     }
+    let is_back = options.settle.follower().is_some_and(|follower| follower.is_source());
     let mut settling = Settling {
         differed: first.followed.rows.len() as u64 + first.followed.beyond,
         beyond: first.followed.beyond,
+        is_back,
         ..Settling::default()
     };
-    let is_back = matches!(&options.settle, Settle::Following(follower) if follower.is_source());
     let mut unsettled = Unsettled::first(&first, is_back);
+    let mut lag = None;
     while !unsettled.is_over(&options.settle, started.elapsed(), settling.readings) {
         stop.unless(async {
             tokio::time::sleep(PAUSE).await;
             Ok(())
         })
         .await?;
-        if let Settle::Following(follower) = &options.settle {
-            settling.behind = stop.unless(follower.caught_up(conn)).await?;
+        if let Settle::Following(follower) = &options.settle
+            && !unsettled.is_stalled()
+        {
+            let found = stop.unless(follower.caught_up(conn)).await?;
+            unsettled.know(found);
+            settling.behind = found.behind;
+            lag = Some(found);
         }
-        let follow = Follow { max: FOLLOWED_MAX, keys: Some(Arc::new(unsettled.keys())) };
+        let keys = Some(Arc::new(unsettled.keys()));
+        let follow = Follow { max: FOLLOWED_MAX, keys, ..Follow::default() };
         let look = Look { opened, options, in_server, stop, pace, follow };
         let part = examine_part(conn, &look, unsettled.units(opened)).await?;
         settling.readings += 1;
         last = Some(unsettled.next(part, settling.behind == 0));
     }
-    settling.settled = settling.differed - settling.beyond - unsettled.rows.len() as u64;
+    settling.waiting = unsettled.leave_waiting();
+    let is_settled = settling.differed - settling.beyond - settling.waiting;
+    settling.settled = is_settled - unsettled.rows.len() as u64;
     let is_moving = |seen: &&Seen| settling.readings > 0 && seen.still == 1;
     settling.unsettled = unsettled.rows.values().filter(is_moving).count() as u64;
     unsettled.conclude(opened, &mut first, last, settling.beyond);
+    if let Some(follower) = options.settle.follower() {
+        settling.could_tell(first.report.verdict, lag, &follower.command())?;
+    }
     first.report.settling = Some(settling);
     Ok(first)
+}
+
+impl Settling {
+    /// Fails where what was compared says nothing: nothing differs but rows whose changes wait to
+    /// be written back, or too much does to tell these apart.
+    fn could_tell(&self, verdict: Verdict, lag: Option<Lag>, command: &str) -> Result<()> {
+        let is_crowded = self.beyond > 0 && (self.behind > 0 || self.waiting > 0);
+        let is_open = self.waiting > 0 && verdict == Verdict::Clean;
+        if !self.is_back || !(is_crowded || is_open) {
+            return Ok(());
+        }
+        let rows = counted_are(self.waiting + self.beyond, "row");
+        let nobody = lag.filter(|lag| lag.behind > 0 && !lag.is_applied);
+        let nobody = nobody.map_or("", |_| ", and nothing writes them back");
+        let others = if is_crowded {
+            "too many to tell whether others differ"
+        } else {
+            "no other row differs"
+        };
+        let detail = format!(
+            "{rows} not in SQLite yet as Postgres has them: their changes wait to be written \
+             back{nobody}; {others}"
+        );
+        let advice = format!("`{command}` writes them back; then verify again");
+        Err(Error::new(ErrorKind::Busy, detail).advice(advice))
+    }
 }
 
 /// The slices in which something differs, by row, by count or by record.
@@ -281,6 +322,7 @@ impl Seen {
             sources: vec![reading.source.clone()],
             target: reading.target.clone(),
             still: 1,
+            waits: false,
         }
     }
 
@@ -310,26 +352,49 @@ impl Unsettled {
             rows: rows.map(|(place, reading)| (*place, seen(reading))).collect(),
             records: examined.records.known.clone(),
             is_back,
+            stalls: 0,
         }
+    }
+
+    /// Takes note of how far the following store has come.
+    fn know(&mut self, lag: Lag) {
+        self.stalls = match lag {
+            Lag { behind: 0, .. } | Lag { has_moved: true, .. } => 0,
+            Lag { is_applied: true, .. } => self.stalls + 1,
+            Lag { .. } => STALLS_MAX,
+        };
+    }
+
+    /// Whether the following store comes no further, so that waiting for it is in vain.
+    fn is_stalled(&self) -> bool {
+        self.stalls >= STALLS_MAX
     }
 
     fn is_over(&self, settle: &Settle, elapsed: Duration, readings: u32) -> bool {
         if self.rows.is_empty() && self.records.is_empty() {
             return true;
         }
-        match settle {
-            Settle::For(limit) => elapsed + PAUSE >= *limit,
-            _ => {
-                let enough = u32::try_from(STILL_ROUNDS).unwrap_or(u32::MAX) - 1;
-                readings >= ROUNDS_MAX
-                    || (readings >= enough
-                        && self.rows.values().all(|seen| seen.still >= STILL_ROUNDS))
-            }
+        if let Some(limit) = settle.limit() {
+            // The first comparison does not ask what is on its way back.
+            return elapsed + PAUSE >= limit && (readings > 0 || !self.is_back);
         }
+        let is_decided = |seen: &Seen| {
+            seen.still >= STILL_ROUNDS || (self.is_stalled() && (seen.waits || !self.is_back))
+        };
+        let enough = if self.is_stalled() { 1 } else { STILL_ROUNDS - 1 };
+        readings >= ROUNDS_MAX
+            || (readings as usize >= enough && self.rows.values().all(is_decided))
     }
 
-    fn keys(&self) -> HashMap<usize, HashSet<Short>> {
-        let mut keys: HashMap<usize, HashSet<Short>> = HashMap::new();
+    /// Leaves out the rows that are on their way back; how many.
+    fn leave_waiting(&mut self) -> u64 {
+        let before = self.rows.len();
+        self.rows.retain(|_, seen| !seen.waits);
+        (before - self.rows.len()) as u64
+    }
+
+    fn keys(&self) -> KeysBySlice {
+        let mut keys = KeysBySlice::new();
         for (unit, key) in self.rows.keys() {
             keys.entry(*unit).or_default().insert(*key);
         }
@@ -354,7 +419,10 @@ impl Unsettled {
         let is_back = self.is_back;
         self.rows.retain(|place, seen| {
             let reading = now.remove(place).map(|reading| reading.turned(is_back));
-            reading.is_some_and(|reading| seen.take(reading, had_caught_up))
+            seen.waits = part.waiting.get(&place.0).is_some_and(|keys| keys.contains(&place.1));
+            // What did not wait is in the source, however much of the rest did.
+            let is_sure = if is_back { !seen.waits } else { had_caught_up };
+            reading.is_some_and(|reading| seen.take(reading, is_sure))
         });
         let records: Records = std::mem::take(&mut part.tallies).into();
         self.records
@@ -492,8 +560,8 @@ mod tests {
 
     #[test]
     fn only_the_rows_that_differed_at_first_are_looked_at_again() {
-        let follow =
-            Follow { max: 1, keys: Some(Arc::new(HashMap::from([(3, HashSet::from([[7; 16]]))]))) };
+        let keys = Some(Arc::new(HashMap::from([(3, HashSet::from([[7; 16]]))])));
+        let follow = Follow { max: 1, keys, ..Follow::default() };
         assert!(follow.only(3).is_some_and(|keys| keys.contains(&[7; 16])));
         assert!(follow.only(4).is_some_and(HashSet::is_empty));
         assert!(Follow::default().only(4).is_none());

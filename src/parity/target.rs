@@ -7,7 +7,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
 use crate::canonical::{
-    BucketSum, Buckets, Digest, Layout, TupleReader, copy_expression, select_expression,
+    BucketSum, Buckets, Digest, Layout, TupleReader, copy_expression, digest_expression,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
@@ -213,12 +213,12 @@ impl TargetWalk<'_> {
     /// SELECT of each row's key digest `k`, row digest `r` and place.
     fn digests(&self) -> Result<String> {
         let row = |positions: &[usize]| {
-            let columns: Vec<String> = positions
+            let columns: Vec<_> = positions
                 .iter()
                 .map(|position| &self.output.columns[*position])
-                .map(|column| select_expression(column.cast.ty(), &quote_ident(&column.name)))
+                .map(|column| (column.cast.ty(), quote_ident(&column.name)))
                 .collect();
-            format!("sha256(record_send(ROW({})))", columns.join(", "))
+            digest_expression(&columns)
         };
         let all: Vec<usize> = (0..self.output.columns.len()).collect();
         // OFFSET 0 keeps the planner from computing a digest once for each use of it.

@@ -16,12 +16,13 @@ use crate::pack::{OpenedPack, join_error};
 use crate::parity::accounts::Accounts;
 use crate::parity::against::Against;
 use crate::parity::difference::{Difference, Kind};
+use crate::parity::following::{KeysBySlice, Settle};
 use crate::parity::independent::{Independent, IndependentResult};
 use crate::parity::marks::Marks;
 use crate::parity::passes::Passes;
 use crate::parity::recorded::{recorded, snapshot_time, unmapped_columns};
 use crate::parity::report::{Recorded, Report, StreamResult, UnitResult, Verdict};
-use crate::parity::settle::{Follow, Followed, Records, Settle, examine_settling};
+use crate::parity::settle::{Follow, Followed, Records, examine_settling};
 use crate::parity::store;
 use crate::parity::target::begin_snapshot;
 use crate::parity::walk::StreamTally;
@@ -328,8 +329,11 @@ pub(super) async fn examine_part(
     units: Vec<usize>,
 ) -> Result<Found> {
     look.begin(conn).await?;
+    let waiting = look.follow.ask_waiting(conn, look.opened, &look.options.settle).await?;
     let mut passes = look.passes(conn, units).await?;
+    passes.follow.waiting = Arc::new(waiting);
     let mut found = passes.buckets(true).await?;
+    found.waiting = Arc::clone(&passes.follow.waiting);
     sqlx::raw_sql("COMMIT").execute(&mut *passes.conn).await?;
     found.unaccounted(look.opened, look.options.differences_max);
     Ok(found)
@@ -491,6 +495,8 @@ pub(super) struct Found {
     pub(super) marks: Arc<Vec<Marks>>,
     /// Differing rows that are followed.
     pub(super) followed: Followed,
+    /// Of the rows that matter, those whose changes wait to be written back.
+    pub(super) waiting: Arc<KeysBySlice>,
 }
 
 impl Found {

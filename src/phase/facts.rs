@@ -78,14 +78,11 @@ pub(super) async fn readings(
     let found = tokio::task::spawn_blocking(looking).await.map_err(join_error)??;
     let mut readings = Vec::with_capacity(files.len());
     for (file, (state, position)) in files.iter().zip(found) {
-        let row = sqlx::query(
-            "SELECT installation::text AS installation, position, halted, gap \
-             FROM toolkit.capture_cursor WHERE pack = $1 AND source = $2",
-        )
-        .bind(pack)
-        .bind(&file.relative)
-        .fetch_optional(&mut *conn)
-        .await?;
+        let row = sqlx::query(include_str!("../sql/phase/reading.sql"))
+            .bind(pack)
+            .bind(&file.relative)
+            .fetch_optional(&mut *conn)
+            .await?;
         let text = |name: &str| -> Result<Option<String>> {
             row.as_ref().map_or(Ok(None), |row| Ok(row.try_get(name)?))
         };
@@ -291,6 +288,7 @@ pub(super) async fn parity_check(
     since: Option<&State>,
 ) -> Result<Check> {
     let wanted = scene.pack.manifest.phase.clean_runs as usize;
+    let gap = capture::record::newest_gap(conn, scene.name()).await?;
     let mut clean = Vec::new();
     let mut left_behind = BTreeSet::new();
     let mut stopped_by = None;
@@ -304,6 +302,11 @@ pub(super) async fn parity_check(
         }
         if let Some(why) = &found.expired {
             stopped_by = Some(format!("verification {run} expired: {why}"));
+            break;
+        }
+        if gap.is_some() && found.facts["gap"] != json!(gap) {
+            let why = "earlier ones began before changes may have been missed";
+            stopped_by = Some(why.to_owned());
             break;
         }
         if found.facts["clean"] != true {

@@ -46,9 +46,9 @@ pub use check::{Check, Gate, Verdict};
 pub use cutover::{CutoverOptions, CutoverReport, CutoverStep};
 pub use decommission::SealedFile;
 pub use facts::Reading;
-pub use permits::{Work, permit, require};
+pub use permits::{Work, require, require_named};
 pub use recover::{Recovered, recover};
-pub use rollback::{RollbackOptions, RolledBack, rollback};
+pub use rollback::{PlannedRollback, RollbackOptions, RolledBack, rollback};
 pub use scene::Scene;
 pub(crate) use state::IS_KNOWN;
 pub use state::{

@@ -1,10 +1,11 @@
 //! What may be done to a pack in which phase.
 
 use sqlx::Connection as _;
-use sqlx::postgres::PgConnection;
 
+use super::scene::pack_word;
 use super::state::{self, Phase};
 use crate::error::{Error, ErrorKind, Result};
+use crate::pack::Pack;
 use crate::store::Postgres;
 
 /// Work that only some phases allow.
@@ -26,18 +27,23 @@ pub enum Work {
     Retention,
 }
 
-/// As [`permit`], at the beginning of a command.
-pub async fn require(postgres: &Postgres, pack: &str, work: Work) -> Result<()> {
-    let mut conn = postgres.dedicated().await?;
-    let permitted = permit(&mut conn, pack, work).await;
-    conn.close().await?;
-    permitted
+/// Refuses work that the pack's phase does not allow, with what to do instead.
+pub async fn require(postgres: &Postgres, pack: &Pack, work: Work) -> Result<()> {
+    permit(postgres, pack.name(), &pack_word(pack), work).await
 }
 
-/// Refuses work that the pack's phase does not allow, with what to do instead.
-pub async fn permit(conn: &mut PgConnection, pack: &str, work: Work) -> Result<()> {
-    let phase = state::current(conn, pack).await?.phase;
-    let Some((what, advice)) = refusal(phase, work, pack) else { return Ok(()) };
+/// As [`require`], of a pack that stands in the database alone.
+pub async fn require_named(postgres: &Postgres, pack: &str, work: Work) -> Result<()> {
+    permit(postgres, pack, pack, work).await
+}
+
+/// `typed` is the pack as commands take it.
+async fn permit(postgres: &Postgres, pack: &str, typed: &str, work: Work) -> Result<()> {
+    let mut conn = postgres.dedicated().await?;
+    let state = state::current(&mut conn, pack).await;
+    conn.close().await?;
+    let phase = state?.phase;
+    let Some((what, advice)) = refusal(phase, work, typed) else { return Ok(()) };
     Err(Error::new(ErrorKind::Busy, format!("the pack {pack} is in phase {phase}: {what}"))
         .advice(advice))
 }

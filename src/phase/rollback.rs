@@ -19,7 +19,7 @@ use super::meant::{self, Standing, Way};
 use super::scene::Scene;
 use super::state::{self, Phase, State, Transition, TransitionKind};
 use super::{fault, files, lock, recover, reversal, target_fence};
-use crate::capture::reverse::Reverse;
+use crate::capture::reverse::{self, Reverse};
 use crate::capture::{self, DisableOptions};
 use crate::count::counted;
 use crate::error::{Error, ErrorKind, Result};
@@ -35,6 +35,19 @@ pub struct RollbackOptions {
     pub reason: Option<String>,
     /// Lose rows that could not be written back to `SQLite`.
     pub accept_loss: bool,
+    /// Say what would be done, and change nothing.
+    pub dry_run: bool,
+}
+
+/// What a rollback would do.
+#[derive(Debug, Clone, Serialize)]
+pub struct PlannedRollback {
+    /// The phase it leads to.
+    pub to: Phase,
+    /// What it does, in order.
+    pub steps: Vec<String>,
+    /// What it would be refused for as things are.
+    pub objections: Vec<String>,
 }
 
 /// What a rollback did.
@@ -52,6 +65,8 @@ pub struct RolledBack {
     pub reverse: Value,
     /// Files that capture was taken out of.
     pub capture_removed: Vec<String>,
+    /// What it would do, where that was all that was asked for; `state` is as it is then.
+    pub planned: Option<PlannedRollback>,
 }
 
 /// Goes back by one phase.
@@ -61,6 +76,11 @@ pub struct RolledBack {
 pub async fn rollback(scene: &Scene<'_>, options: &RollbackOptions) -> Result<RolledBack> {
     let mut scene = scene.clone();
     let mut conn = scene.postgres.dedicated().await?;
+    if options.dry_run {
+        let planned = plan(&scene, &mut conn, options).await;
+        conn.close().await?;
+        return planned;
+    }
     lock::lock(&mut conn, scene.name()).await?;
     recover::recover_locked(scene.postgres, &mut conn, scene.pack).await?;
     scene.remember_roots(&mut conn).await?;
@@ -77,26 +97,84 @@ async fn rollback_locked(
 ) -> Result<RolledBack> {
     let state = state::current(conn, scene.name()).await?;
     let reason = options.reason.as_deref();
-    // From the last phase no rollback leads anywhere, whichever is meant.
-    if state.phase != Phase::Decommissioned
-        && meant::standing(scene.name(), state.phase, Way::Rollback, options.to)? == Standing::There
-    {
+    if is_there(scene, &state, options)? {
         return Ok(RolledBack::already(state));
     }
     match state.phase {
-        Phase::Bootstrap => Err(Error::new(
-            ErrorKind::Usage,
-            format!("the pack {} is in phase 0: there is nothing to go back to", scene.name()),
-        )),
-        Phase::Decommissioned => Err(Error::new(
-            ErrorKind::Usage,
-            format!("the pack {} is decommissioned: SQLite is sealed", scene.name()),
-        )
-        .advice("what Postgres holds can be exported; there is no way back to the sealed files")),
+        Phase::Bootstrap | Phase::Decommissioned => Err(no_way(scene, state.phase)),
         Phase::DualWrite => to_bootstrap(scene, conn, reason).await,
         Phase::Backfill => step_back(scene, conn, Phase::Backfill, reason).await,
         Phase::Cutover => to_backfill(scene, conn, options).await,
     }
+}
+
+/// Whether the pack is in the phase that is meant. From the last phase no rollback leads anywhere,
+/// whichever is meant.
+fn is_there(scene: &Scene<'_>, state: &State, options: &RollbackOptions) -> Result<bool> {
+    Ok(state.phase != Phase::Decommissioned
+        && meant::standing(scene.name(), state.phase, Way::Rollback, options.to)?
+            == Standing::There)
+}
+
+fn no_way(scene: &Scene<'_>, phase: Phase) -> Error {
+    if phase == Phase::Bootstrap {
+        let what =
+            format!("the pack {} is in phase 0: there is nothing to go back to", scene.name());
+        return Error::new(ErrorKind::Usage, what);
+    }
+    let what = format!("the pack {} is decommissioned: SQLite is sealed", scene.name());
+    Error::new(ErrorKind::Usage, what)
+        .advice("what Postgres holds can be exported; there is no way back to the sealed files")
+}
+
+/// What it would do, and what stands against it.
+async fn plan(
+    scene: &Scene<'_>,
+    conn: &mut PgConnection,
+    options: &RollbackOptions,
+) -> Result<RolledBack> {
+    let state = state::current(conn, scene.name()).await?;
+    if is_there(scene, &state, options)? {
+        return Ok(RolledBack::already(state));
+    }
+    let (from, Some(to)) = (state.phase, state.phase.previous()) else {
+        return Err(no_way(scene, state.phase));
+    };
+    let (mut steps, mut objections) = (Vec::new(), Vec::new());
+    match from {
+        Phase::Decommissioned => return Err(no_way(scene, from)),
+        Phase::DualWrite => {
+            let files = files::captured(conn, scene.name()).await?;
+            let named: Vec<&str> = files.iter().map(|file| file.source.as_str()).collect();
+            steps.push(format!("take capture out of {}", named.join(", ")));
+        }
+        Phase::Cutover => {
+            let found = reverse::status(conn, scene.name()).await?;
+            let changes = counted(found.lag_changes, "change");
+            steps.push(format!("write {changes} back to SQLite while applications go on"));
+            steps.push("keep writers out of Postgres and write the last ones back".to_owned());
+            if found.rejects > 0 && !options.accept_loss {
+                objections.push(would_lose(found.rejects));
+            }
+            if found.running {
+                objections.push("stop `toolkit dual-write reverse run` first".to_owned());
+            }
+        }
+        Phase::Bootstrap | Phase::Backfill => {}
+    }
+    steps.push("change the phase".to_owned());
+    if from == Phase::Cutover {
+        steps.push("lift the fences of the SQLite files".to_owned());
+    }
+    let planned = Some(PlannedRollback { to, steps, objections });
+    Ok(RolledBack { planned, ..RolledBack::plain(from, state) })
+}
+
+fn would_lose(rows: i64) -> String {
+    format!(
+        "{} could not be written back to SQLite (toolkit.reverse_reject): a rollback would lose that",
+        counted(rows, "row")
+    )
 }
 
 impl RolledBack {
@@ -104,7 +182,8 @@ impl RolledBack {
     fn plain(from: Phase, state: State) -> Self {
         let capture_removed = Vec::new();
         let already = false;
-        Self { from, state, already, freeze_ms: 0, reverse: Value::Null, capture_removed }
+        let reverse = Value::Null;
+        Self { from, state, already, freeze_ms: 0, reverse, capture_removed, planned: None }
     }
 
     /// The pack is in the phase that is meant.
@@ -176,15 +255,10 @@ async fn to_backfill(
     fault::point("rollback.locked")?;
     let proof = reverse.finish(&mut transaction, scene.stop).await?;
     if proof.rejects > 0 && !options.accept_loss {
-        return Err(Error::new(
-            ErrorKind::Busy,
-            format!(
-                "{} could not be written back to SQLite (toolkit.reverse_reject): a rollback would \
-                 lose that",
-                counted(proof.rejects, "row")
-            ),
-        )
-        .advice("settle them, or accept that with --accept-loss"));
+        let rejects = scene.command_without_sources("dual-write reverse rejects");
+        return Err(Error::new(ErrorKind::Busy, would_lose(proof.rejects)).advice(format!(
+            "`{rejects}` lists them: settle them, or accept that with --accept-loss"
+        )));
     }
     fault::point("rollback.drained")?;
     target_fence::raise(&mut transaction, scene.pack).await?;

@@ -10,6 +10,7 @@ use crate::config::Settings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
 use crate::pack::{OpenedPack, Pack, join_error};
+use crate::shell::shell_word;
 use crate::source::discover::discover;
 use crate::store::Postgres;
 
@@ -95,31 +96,35 @@ impl Scene<'_> {
 
     /// A command line that needs no sources.
     pub(super) fn command_without_sources(&self, what: &str) -> String {
-        let pack = match &self.pack.folder {
-            Some(folder) => folder.display().to_string(),
-            None => self.name().to_owned(),
-        };
-        format!("toolkit {what} --pack {}", shell_word(&pack))
+        command_without_sources(self.pack, what)
     }
 
     /// A command line for the operator, with pack and sources as they have to be typed.
     pub(super) fn command(&self, what: &str) -> String {
-        let mut line = self.command_without_sources(what);
-        for root in &self.roots {
-            line.push_str(&format!(" --source {}", shell_word(&root.display().to_string())));
-        }
-        if self.roots.is_empty() {
-            line.push_str(" --source FOLDER");
-        }
-        line
+        command(self.pack, &self.roots, what)
     }
 }
 
-/// A word as a shell takes it.
-fn shell_word(text: &str) -> String {
-    let is_plain = |letter: char| letter.is_alphanumeric() || "_./-=:@%+,".contains(letter);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        return text.to_owned();
+fn command_without_sources(pack: &Pack, what: &str) -> String {
+    format!("toolkit {what} --pack {}", pack_word(pack))
+}
+
+/// The pack as a command takes it.
+pub(super) fn pack_word(pack: &Pack) -> String {
+    match &pack.folder {
+        Some(folder) => shell_word(&folder.display().to_string()),
+        None => pack.name().to_owned(),
     }
-    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+/// As [`Scene::command`], where there is no scene.
+pub(super) fn command(pack: &Pack, roots: &[PathBuf], what: &str) -> String {
+    let mut line = command_without_sources(pack, what);
+    for root in roots {
+        line.push_str(&format!(" --source {}", shell_word(&root.display().to_string())));
+    }
+    if roots.is_empty() {
+        line.push_str(" --source FOLDER");
+    }
+    line
 }

@@ -293,6 +293,12 @@ async fn a_server_that_restarts_is_waited_for_and_nothing_is_lost() {
     done(&[&["dual-write", "enable"][..], &place].concat());
     let mut tail =
         tool(&[&["dual-write", "run", "--interval", "5"][..], &place].concat()).spawn().unwrap();
+    // A command that cannot begin says so and ends; this one has begun.
+    let status = || tool(&["--format", "json", "dual-write", "status", "--pack", "pack"]).output();
+    while stdout(&status().unwrap()).contains("\"tail\": null") {
+        assert!(tail.try_wait().unwrap().is_none(), "it does not begin");
+        std::thread::sleep(Duration::from_millis(50));
+    }
     for n in 0..300 {
         application.execute("INSERT INTO log VALUES (?1, 'b')", [n]).unwrap();
         application.execute("DELETE FROM log WHERE id = ?1 - 50", [n]).unwrap();

@@ -8,6 +8,7 @@
 //! | tables of the files, read as a backfill reads them | `tables`, `file` |
 //! | rows written, each read back and compared | `write` |
 //! | state, lag, what did not go back | [`status`] |
+//! | which rows have not gone back yet | `waiting` |
 //!
 //! # Contract
 //!
@@ -26,10 +27,12 @@ mod file;
 pub mod status;
 mod tables;
 pub mod triggers;
+mod waiting;
 mod write;
 
 pub use status::{RejectedRow, Status, rejects, retry, status};
 pub use triggers::{Target, disable, enable, targets};
+pub use waiting::waiting;
 
 use std::sync::Arc;
 

@@ -8,6 +8,7 @@ use crate::parity::limits::{Limit, bound_text, thousands};
 use crate::parity::page::{command, count, escape, split_slice};
 use crate::parity::report::{Report, StreamResult, UnitResult, Verdict};
 use crate::parity::stored::StoredRun;
+use crate::shell::shell_word;
 
 /// One sentence: what was found.
 pub(super) fn headline(report: &Report) -> String {
@@ -91,7 +92,7 @@ pub(super) fn block(run: &StoredRun, limits: &[Limit]) -> String {
 /// settled.
 fn left_out(report: &Report) -> String {
     let sum = |get: fn(&StreamResult) -> u64| report.streams.iter().map(get).sum::<u64>();
-    let pack = quoted(&report.pack);
+    let pack = shell_word(&report.pack);
     let (rejects, ledger) = ("rejects list", "ledger list");
     let mut parts = Vec::new();
     for (number, what, list) in [
@@ -134,11 +135,19 @@ fn left_out(report: &Report) -> String {
                 thousands(settling.beyond)
             ));
         }
-        if settling.behind > 0 {
+        if settling.waiting > 0 {
             html.push_str(&format!(
-                "<p class=\"caution\"><span aria-hidden=\"true\">!</span> The following store still \
-                 lacked {}.</p>",
-                count(settling.behind, "change")
+                "<p class=\"caution\"><span aria-hidden=\"true\">!</span> {} on the way back to \
+                 SQLite, and not counted as differing.</p>",
+                count(settling.waiting, "row")
+            ));
+        }
+        if settling.behind > 0 {
+            let store = if settling.is_back { "SQLite" } else { "Postgres" };
+            html.push_str(&format!(
+                "<p class=\"caution\"><span aria-hidden=\"true\">!</span> {store} still lacked \
+                 {}.</p>",
+                count(settling.behind, "captured change")
             ));
         }
     }
@@ -274,7 +283,7 @@ fn next_steps(run: &StoredRun) -> String {
              the last alone.",
             command(&format!(
                 "toolkit repair plan --run {} --out repair.json",
-                quoted(&report.run_id)
+                shell_word(&report.run_id)
             )),
             command("toolkit repair apply repair.json"),
             command("toolkit outbox drain")
@@ -295,12 +304,12 @@ fn next_steps(run: &StoredRun) -> String {
                 "Let the sources decide. This writes a plan to read, and changes nothing: {}",
                 command(&format!(
                     "toolkit repair plan --run {} --out repair.json",
-                    quoted(&report.run_id)
+                    shell_word(&report.run_id)
                 ))
             ));
             let sources = source_flags(run);
             let pack = run.provenance.settings.pack_folder.as_ref();
-            let pack = pack.map(|pack| format!(" --pack {}", quoted(pack))).unwrap_or_default();
+            let pack = pack.map(|pack| format!(" --pack {}", shell_word(pack))).unwrap_or_default();
             steps.push(format!(
                 "When the plan is right, carry it out: {}",
                 command(&format!("toolkit repair apply repair.json{pack}{sources}"))
@@ -336,13 +345,13 @@ pub(super) fn reproduce(run: &StoredRun) -> String {
         line.push_str(&format!(" --against {}", names.join(",")));
     }
     for stream in &run.provenance.settings.streams {
-        line.push_str(&format!(" --stream {}", quoted(stream)));
+        line.push_str(&format!(" --stream {}", shell_word(stream)));
     }
     line
 }
 
 fn pack(run: &StoredRun) -> String {
-    quoted(run.provenance.settings.pack_folder.as_ref().unwrap_or(&run.report.pack))
+    shell_word(run.provenance.settings.pack_folder.as_ref().unwrap_or(&run.report.pack))
 }
 
 fn source_flags(run: &StoredRun) -> String {
@@ -354,27 +363,6 @@ fn source_flags(run: &StoredRun) -> String {
         return " --source PATH".to_owned();
     }
     let flags: Vec<String> =
-        looked_in.iter().map(|path| format!(" --source {}", quoted(path))).collect();
+        looked_in.iter().map(|path| format!(" --source {}", shell_word(path))).collect();
     flags.concat()
-}
-
-/// A word for a shell: quoted if it needs to be.
-fn quoted(word: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&byte);
-    if !word.is_empty() && word.bytes().all(is_plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_for_a_shell_are_quoted_only_where_they_must() {
-        assert_eq!(quoted("/data/app"), "/data/app");
-        assert_eq!(quoted("my app's"), r"'my app'\''s'");
-        assert_eq!(quoted(""), "''");
-    }
 }
