@@ -97,6 +97,11 @@ pub trait VectorStore: Send + Sync {
         limit: u32,
     ) -> Result<Vec<Scored>>;
 
+    /// Whether a search compares with every vector, so that it takes longer the more there are.
+    fn searches_all(&self) -> bool {
+        false
+    }
+
     /// Makes every write so far durable.
     async fn flush(&self, collection: &str) -> Result<()>;
 }

@@ -9,7 +9,8 @@
 //!
 //! An outage of Qdrant, of the embedding endpoint or of Postgres counts as no try of any row.
 //! A row that fails while others succeed is tried again later, and parked after
-//! [`ATTEMPTS_MAX`] tries.
+//! [`ATTEMPTS_MAX`] tries. A collection that somebody removes, empties or replaces is noticed by
+//! whoever has nothing else to do, and filled again.
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ mod batch;
 mod locks;
 mod queue;
 mod rebuild;
+mod watch;
 mod worker;
 
 pub use locks::ensure;
