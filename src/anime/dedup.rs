@@ -7,6 +7,7 @@
 
 mod merge;
 mod names;
+mod nearest;
 mod propose;
 mod review;
 mod score;

@@ -1,11 +1,13 @@
 //! Neighbours by their vectors, as the collection's own search finds them.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
+use crate::anime::dedup::nearest::{Search, Vectors};
 use crate::anime::dedup::{ByName, Neighbourhood, Neighbours, Pair};
 use crate::anime::points::EntityType;
 use crate::anime::store::identity::uuid_of;
@@ -19,6 +21,10 @@ const NEIGHBOURS: u32 = 10;
 const NEARNESS_MIN: f32 = 0.5;
 /// Points read at once.
 const PAGE: u32 = 256;
+/// Vectors that others pass by: 25 MB of 384 numbers each.
+const BLOCK: u32 = 16_384;
+/// Vectors that pass by together.
+const PASSING: u32 = 1_024;
 /// Searches at once.
 const SEARCHES: usize = 8;
 
@@ -47,9 +53,13 @@ pub async fn unsearchable(target: &Target) -> Result<Option<String>> {
 }
 
 impl ByVector {
-    /// Searches the collection for the neighbours of each character in it. Memory: about 60 bytes
+    /// Searches the collection for the neighbours of each character in it; where it has no index to
+    /// search by, all are compared with all. Memory: 25 MB there, and about 60 bytes
     /// per pair, and there are at most ten times as many pairs as characters.
     pub async fn search(target: &Target, names: ByName, stop: &Stop) -> Result<Self> {
+        if target.store().searches_all() {
+            return Ok(Self { names, near: all_pairs(target, stop).await? });
+        }
         let characters = Filter::is("entity_type", EntityType::Character.name());
         let (mut near, mut from) = (HashMap::new(), None);
         loop {
@@ -68,6 +78,65 @@ impl ByVector {
             }
         }
     }
+}
+
+/// Compares all characters with all, a block at a time with those of greater ids.
+async fn all_pairs(target: &Target, stop: &Stop) -> Result<HashMap<(Uuid, Uuid), f64>> {
+    let mut search = Search::new(NEIGHBOURS, NEARNESS_MIN);
+    let mut block_from = None;
+    loop {
+        let (block, block_next) = vectors(target, block_from, BLOCK, stop).await?;
+        let block = Arc::new(block);
+        let mut from = block_from;
+        loop {
+            stop.check()?;
+            let (passing, next) = vectors(target, from, PASSING, stop).await?;
+            let held = Arc::clone(&block);
+            let compared = tokio::task::spawn_blocking(move || {
+                search.compare(&held, &passing);
+                search
+            });
+            search = compared.await.map_err(crate::pack::join_error)?;
+            from = next;
+            if from.is_none() {
+                break;
+            }
+        }
+        block_from = block_next;
+        if block_from.is_none() {
+            return Ok(search.pairs());
+        }
+    }
+}
+
+/// Vectors of at most so many characters, and where the next ones begin.
+async fn vectors(
+    target: &Target,
+    mut from: Option<PointId>,
+    most: u32,
+    stop: &Stop,
+) -> Result<(Vectors, Option<PointId>)> {
+    let characters = Filter::is("entity_type", EntityType::Character.name());
+    let (mut found, mut read) = (Vectors::default(), 0);
+    let with = With { payload: false, vectors: true };
+    while read < most {
+        let (store, limit) = (target.store(), PAGE.min(most - read));
+        let page = store.scroll(target.name(), &characters, from, limit, with);
+        let page = stop.unless(page).await?;
+        for point in page.points {
+            read += 1;
+            if let (Some(Vector::Dense(vector)), PointId::Uuid(id)) =
+                (point.vectors.get(target.text_vector()), point.id)
+            {
+                found.push(id, vector);
+            }
+        }
+        from = page.next;
+        if from.is_none() {
+            break;
+        }
+    }
+    Ok((found, from))
 }
 
 /// The nearest characters of one, each as a pair with its cosine.
