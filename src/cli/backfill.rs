@@ -195,7 +195,7 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
             .advice("a backfill of tables reads every record each time"));
     }
     if pack.manifest.documents.is_some() {
-        return backfill_documents::run(&args, &pack, settings, output).await;
+        return Box::pin(backfill_documents::run(&args, &pack, settings, output)).await;
     }
     if args.source.is_empty() {
         return Err(Error::new(ErrorKind::Usage, "no --source was given").advice(format!(

@@ -21,6 +21,8 @@ propose compares characters that share a name, an alias or a native name in any 
 one anime under names that begin alike, or are near each other by the vectors of the Qdrant collection
 (the ten nearest of each; `toolkit outbox drain` brings it up to date first), and stores those that
 score high enough with what speaks for and against: names, native names, aliases, common and related anime, roles, pages, gender, age.
+The embedded Qdrant has no index: all are compared with all, exactly, in time that grows with the square
+of their number. A server searches its index, which may miss a neighbour.
 
 merge writes a redirect, moves appearances (where both were in one anime, one row keeps what both said)
 and adds the names as aliases, in one transaction; the old character's point leaves Qdrant by way of

@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::num::NonZero;
-use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -46,8 +45,8 @@ fn dot(one: &[f32], other: &[f32]) -> f32 {
     let rest = ones.remainder().iter().zip(others.remainder());
     let rest: f32 = rest.map(|(one, other)| one * other).sum();
     for (one, other) in ones.zip(others) {
-        for lane in 0..LANES {
-            sums[lane] += one[lane] * other[lane];
+        for ((sum, one), other) in sums.iter_mut().zip(one).zip(other) {
+            *sum += one * other;
         }
     }
     sums.iter().sum::<f32>() + rest
@@ -84,7 +83,7 @@ impl Search {
     /// Compares a block with vectors that pass by it. A vector of the block meets only those whose
     /// ids are greater: whatever passes the blocks of all smaller ids has met everybody once.
     /// Blocks the thread it is called on, and as many more as there are processors.
-    pub(super) fn compare(&mut self, block: &Arc<Vectors>, passing: &Vectors) {
+    pub(super) fn compare(&mut self, block: &Vectors, passing: &Vectors) {
         if block.len() == 0 || passing.len() == 0 {
             return;
         }
@@ -92,15 +91,13 @@ impl Search {
         let share = block.len().div_ceil(threads);
         let (most, nearness_min) = (self.most, self.nearness_min);
         let found: Vec<HashMap<Uuid, Nearest>> = std::thread::scope(|scope| {
-            let rows: Vec<usize> = (0..block.len()).collect();
-            let parts: Vec<_> = rows
-                .chunks(share)
-                .map(|rows| {
-                    let (from, to) = (rows[0], rows[rows.len() - 1] + 1);
-                    scope.spawn(move || compare(block, from..to, passing, most, nearness_min))
-                })
+            let parts: Vec<_> = (0..block.len())
+                .step_by(share)
+                .map(|from| from..(from + share).min(block.len()))
+                .map(|rows| scope.spawn(move || compare(block, rows, passing, most, nearness_min)))
                 .collect();
-            parts.into_iter().filter_map(|part| part.join().ok()).collect()
+            let panicked = |panic| std::panic::resume_unwind(panic);
+            parts.into_iter().map(|part| part.join().unwrap_or_else(panicked)).collect()
         });
         for (id, nearest) in found.into_iter().flatten() {
             let own = self.found.entry(id).or_default();
@@ -179,7 +176,7 @@ mod tests {
         for (block, page) in [(90, 90), (7, 11), (1, 90), (90, 1)] {
             let mut search = Search::new(3, 0.2);
             for (at, rows) in vectors.chunks(block).enumerate() {
-                let held = Arc::new(packed(rows));
+                let held = packed(rows);
                 for passing in vectors[at * block..].chunks(page) {
                     search.compare(&held, &packed(passing));
                 }

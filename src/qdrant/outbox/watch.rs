@@ -7,7 +7,6 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::locks::{arrays, ensure, refill_now};
-use super::queue::requeue;
 use crate::anime::points::Entity;
 use crate::error::Result;
 use crate::qdrant::point::{PointId, With};
@@ -17,8 +16,8 @@ use crate::qdrant::target::Target;
 const LOOKED_FOR: i64 = 8;
 
 /// Looks whether the collection is there, made as configured, and holds the points of some entities
-/// that are settled; queues what it lacks, everything if it lacks most of them. True: something is
-/// queued. A collection made of something else is refused.
+/// that are settled; queues everything if it lacks one. True: something is queued. A collection made
+/// of something else is refused.
 pub(super) async fn watch(conn: &mut PgConnection, target: &Target) -> Result<bool> {
     let is_refilled = ensure(conn, target).await?;
     let sample = sample(conn).await?;
@@ -34,15 +33,10 @@ pub(super) async fn watch(conn: &mut PgConnection, target: &Target) -> Result<bo
     let missing = settled(conn, &missing).await?;
     let (place, name) = (target.store().describe(), target.name());
     let (lost, of) = (missing.len(), sample.len());
-    if lost * 2 > of {
+    if lost > 0 {
+        // Where one is gone others are: what is there already is only read.
         tracing::warn!("{name:?} of {place} lacks {lost} of {of} points it had: it was replaced");
         refill_now(conn, target).await?;
-    } else if lost > 0 {
-        tracing::warn!(
-            "{name:?} of {place} lacks {lost} of {of} points it had: they are written again; \
-             `toolkit verify-parity --pack anime --against qdrant` says what else differs"
-        );
-        requeue(conn, &missing).await?;
     }
     Ok(is_refilled || lost > 0)
 }

@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// may refuse gRPC and close so soon that its refusal is lost with the connection.
 pub(super) async fn answers_http1(url: &str) -> bool {
     let Some(authority) = authority(url) else { return false };
-    timeout(PATIENCE, asked(&authority)).await.is_ok_and(|answer| answer.unwrap_or_default())
+    timeout(PATIENCE, asked(&authority)).await.is_ok_and(std::result::Result::unwrap_or_default)
 }
 
 async fn asked(authority: &str) -> std::io::Result<bool> {
