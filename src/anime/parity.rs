@@ -80,8 +80,8 @@ pub async fn verify(
     let clock = Instant::now();
     let policy = documents(pack)?.policy;
     let mut conn = postgres.dedicated().await?;
-    crate::migrate::require_current(&mut conn, crate::migrate::CONTROL_PACK).await?;
     crate::migrate::require_current(&mut conn, PACK).await?;
+    crate::migrate::require_current(&mut conn, crate::migrate::CONTROL_PACK).await?;
     options.manners.check(&mut conn).await?;
     let files = artifacts(&mut conn, pack, roots).await?;
     let redactor = Arc::new(crate::pack::opened::open_redactor(settings, pack)?);

@@ -102,8 +102,8 @@ impl Edges {
 /// Resolves as a command of its own: alone with the pack, recorded as a run. `dry_run`: the same,
 /// and then taken back.
 pub async fn resolve(conn: &mut PgConnection, dry_run: bool) -> Result<(String, Resolution)> {
-    crate::migrate::require_current(conn, crate::migrate::CONTROL_PACK).await?;
     crate::migrate::require_current(conn, PACK).await?;
+    crate::migrate::require_current(conn, crate::migrate::CONTROL_PACK).await?;
     require_exclusive(conn, PACK).await?;
     let run_id = uuid::Uuid::new_v4().to_string();
     if !dry_run {

@@ -46,8 +46,8 @@ pub async fn retry(
     let policy = documents(pack)?.policy;
     let redactor = Arc::new(crate::pack::opened::open_redactor(settings, pack)?);
     let mut conn = postgres.dedicated().await?;
-    crate::migrate::require_current(&mut conn, crate::migrate::CONTROL_PACK).await?;
     crate::migrate::require_current(&mut conn, PACK).await?;
+    crate::migrate::require_current(&mut conn, crate::migrate::CONTROL_PACK).await?;
     require_exclusive(&mut conn, PACK).await?;
     let mut done = Retry { pack: PACK.to_owned(), ..Retry::default() };
     let wanted = wanted_rejects(&mut conn, PACK, options, &mut done).await?;

@@ -79,10 +79,10 @@ pub(super) async fn write_group(
                 originals.iter().copied().filter(|at| entries[*at].kind == kind).collect();
             write::originals(tx, policy, kind, entries, &of_kind, &mut outcome).await?;
         }
-        Wave { artifact, policy, entries, outcome: &mut outcome, rows: Rows::default() }
-            .write(tx, anime)
-            .await?;
-        left = later;
+        let wave = Wave { artifact, policy, entries, outcome: &mut outcome, rows: Rows::default() };
+        left = wave.write(tx, anime).await?;
+        left.extend(later);
+        left.sort_unstable();
     }
     Ok(outcome)
 }
@@ -114,13 +114,20 @@ struct Wave<'a> {
 }
 
 impl Wave<'_> {
-    async fn write(mut self, tx: &mut PgConnection, wave: Vec<usize>) -> Result<()> {
+    /// Returns those that turn out to be an anime of an earlier entry: their turn comes later.
+    async fn write(mut self, tx: &mut PgConnection, wave: Vec<usize>) -> Result<Vec<usize>> {
         if wave.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let identities = identify(tx, self.entries, &wave).await?;
         let mut known: Vec<(usize, Uuid)> = Vec::new();
+        let (mut met, mut later) = (HashSet::new(), Vec::new());
         for (at, identity) in wave.into_iter().zip(identities) {
+            // All of them are taken in, whichever is met first.
+            if identity.anime().into_iter().filter(|id| !met.insert(*id)).count() > 0 {
+                later.push(at);
+                continue;
+            }
             match identity {
                 Identity::Known(id) => known.push((at, id)),
                 Identity::Adopts { old, id } => {
@@ -160,7 +167,8 @@ impl Wave<'_> {
         }
         people.rows(&mut self.rows, &mut waiting);
         self.rows.write(tx, &mut self.outcome.tables).await?;
-        write::queue(tx, self.artifact.run, &waiting).await
+        write::queue(tx, self.artifact.run, &waiting).await?;
+        Ok(later)
     }
 
     fn insert(&mut self, at: usize, id: Uuid, people: &mut characters::Cast) {

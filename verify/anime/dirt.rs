@@ -7,7 +7,7 @@ use toolkit::interrupt::Stop;
 use toolkit::pack::Pack;
 
 use super::world::{World, entry};
-use crate::support::{stderr, stdout};
+use crate::support::{TestDatabase, stderr, stdout, toolkit};
 
 /// Bytes of an artifact, how many entries it stores, how many it refuses.
 fn texts() -> Vec<(&'static str, Vec<u8>, u64, u64)> {
@@ -333,4 +333,57 @@ async fn refused_entries_are_exported_corrected_and_stored_and_stay_so() {
     assert_eq!(parity.status.code(), Some(0), "{}", stdout(&parity));
     let unknown = world.run(&["rejects", "retry", "--pack", "anime", "--id", "99"]);
     assert_eq!(unknown.status.code(), Some(2), "{}", stdout(&unknown));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_no_json_is_named_for_what_it_is_before_anything_is_begun() {
+    let world = World::new().await;
+    let utf16: Vec<u8> =
+        "\u{feff}{\"data\": []}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (bytes, what, advice) in [
+        (b"\x1f\x8b\x08\0".to_vec(), "compressed by gzip", "gunzip"),
+        (b"PK\x03\x04".to_vec(), "a zip archive", "unzip"),
+        (utf16, "UTF-16", "iconv -f UTF-16 -t UTF-8"),
+        (b"SQLite format 3\0".to_vec(), "a SQLite database", "toolkit copy"),
+        (b"<!DOCTYPE html>".to_vec(), "HTML", "download"),
+    ] {
+        let path = world.path("anime_database.json");
+        std::fs::write(&path, bytes).unwrap();
+        let error = world.try_ingest(&path, Options::default()).await.unwrap_err();
+        assert_eq!(error.kind(), toolkit::ErrorKind::SourceUnreadable, "{error}");
+        assert!(error.detail().contains(what), "{error}");
+        assert!(error.advice_text().unwrap().contains(advice), "{error}");
+        assert_eq!(world.text("SELECT count(*)::text FROM ingestion_runs").await, "0");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_did_not_migrate_is_told_the_command_that_does_all_of_it() {
+    let database = TestDatabase::create().await;
+    let path = database.folder().join("anime_database.json");
+    enriched_artifact(&path, 4, 1).unwrap();
+    let out = toolkit()
+        .args(["--database-url", database.url(), "backfill", "--pack", "anime", "--source"])
+        .arg(&path)
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(2));
+    assert!(stderr(&out).contains("`toolkit migrate up --pack anime`"), "{}", stderr(&out));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_entries_of_one_stored_anime_are_heard_one_after_the_other() {
+    let world = World::new().await;
+    let urls = ["https://myanimelist.net/anime/1", "https://anilist.co/anime/2"];
+    let offline = |sources: &[&str], title: &str| {
+        json!({ "sources": sources, "title": title, "type": "TV", "status": "ONGOING", "episodes": 3,
+                "animeSeason": { "season": "FALL", "year": 2000 }, "synonyms": [title] })
+    };
+    world.say("2026-01-01", &[offline(&urls, "One")]).await;
+    // The platforms have parted: neither names what the other does.
+    let parted = [offline(&urls[..1], "One"), offline(&urls[1..], "Other")];
+    let report = world.say("2026-02-01", &parted).await;
+    assert_eq!(report.total.counts.read, 2);
+    assert_eq!(report.total.counts.rejects(), 0, "{report:#?}");
+    assert_eq!(world.text("SELECT count(*)::text FROM anime").await, "1");
 }

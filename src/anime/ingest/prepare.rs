@@ -11,6 +11,7 @@ use sqlx::postgres::PgConnection;
 
 use crate::anime::ingest::Options;
 use crate::anime::ingest::group::STREAM;
+use crate::anime::ingest::reader::refuse_foreign;
 use crate::anime::policy::Policy;
 use crate::anime::{PACK, documents};
 use crate::cast::redact::Redactor;
@@ -67,8 +68,8 @@ pub async fn prepare(
 ) -> Result<Preparation> {
     let documents = documents(pack)?;
     let mut conn = postgres.dedicated().await?;
-    crate::migrate::require_current(&mut conn, crate::migrate::CONTROL_PACK).await?;
     crate::migrate::require_current(&mut conn, PACK).await?;
+    crate::migrate::require_current(&mut conn, crate::migrate::CONTROL_PACK).await?;
     options.manners.check(&mut conn).await?;
     let artifacts = artifacts(&mut conn, pack, roots).await?;
     let mut preparation = Preparation {
@@ -127,6 +128,7 @@ pub(in crate::anime) async fn artifacts(
     }
     let mut artifacts = Vec::new();
     for source in files {
+        refuse_foreign(&source)?;
         let is_known = sqlx::query_scalar(
             "SELECT EXISTS (SELECT FROM ingestion_runs WHERE artifact_sha256 = $1 \
              AND status = 'completed')",

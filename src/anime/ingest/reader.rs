@@ -10,7 +10,7 @@ use crate::anime::entry::{self, Entry, Read};
 use crate::cast::redact::Redactor;
 use crate::cast::{Note, Refusal};
 use crate::derive::original_bytes;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
 use crate::source::documents::{DocumentKind, DocumentSource};
 use crate::source::{Content, Flow, Locator, Position, SourceFile, SourceRecord};
@@ -66,6 +66,32 @@ pub(in crate::anime) fn kind_of(file: &SourceFile) -> Result<DocumentKind> {
     // The header comes along as long as it is small; asking for it would have an artifact that is cut
     // off read whole, and refused whole.
     Ok(DocumentKind::Json { records: Some(records.to_owned()), beside: Vec::new() })
+}
+
+/// How files begin that are no text at all, what they are, and what makes an artifact of them.
+const FOREIGN: [(&[u8], &str, &str); 9] = [
+    (b"\x1f\x8b", "is compressed by gzip", "unpack it: gunzip FILE"),
+    (b"PK\x03\x04", "is a zip archive", "unpack it: unzip FILE"),
+    (b"\x28\xb5\x2f\xfd", "is compressed by zstd", "unpack it: zstd -d FILE"),
+    (b"BZh", "is compressed by bzip2", "unpack it: bunzip2 FILE"),
+    (b"\xfd7zXZ\0", "is compressed by xz", "unpack it: unxz FILE"),
+    (b"SQLite format 3\0", "is a SQLite database", "`toolkit copy FILE` reads those"),
+    (b"\xff\xfe", "is UTF-16", "make UTF-8 of it: iconv -f UTF-16 -t UTF-8 FILE"),
+    (b"\xfe\xff", "is UTF-16", "make UTF-8 of it: iconv -f UTF-16 -t UTF-8 FILE"),
+    (b"<", "is HTML or XML", "look what it says: a download may have failed"),
+];
+
+/// Refuses what is not JSON in UTF-8 by its first bytes, before anything is begun.
+pub(in crate::anime) fn refuse_foreign(file: &SourceFile) -> Result<()> {
+    use std::io::Read as _;
+    let mut head = Vec::new();
+    let opened = std::fs::File::open(&file.path);
+    opened?.take(64).read_to_end(&mut head)?;
+    let found = FOREIGN.iter().find(|(beginning, _, _)| head.starts_with(beginning));
+    let Some((_, what, advice)) = found else { return Ok(()) };
+    let path = file.path.display().to_string();
+    Err(Error::new(ErrorKind::SourceUnreadable, format!("{path} {what}, not JSON in UTF-8"))
+        .advice(advice.replace("FILE", &path)))
 }
 
 /// Begins to read `file` after `from`.

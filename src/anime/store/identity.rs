@@ -21,6 +21,17 @@ pub(in crate::anime) enum Identity {
     Refused(Refusal),
 }
 
+impl Identity {
+    /// The anime it is about.
+    pub(in crate::anime) fn anime(&self) -> Vec<Uuid> {
+        match self {
+            Self::Known(id) => vec![*id],
+            Self::Adopts { old, id } => vec![*old, *id],
+            Self::Refused(_) => Vec::new(),
+        }
+    }
+}
+
 /// An anime that owns a reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Owner {

@@ -162,7 +162,7 @@ impl Search {
     /// edges, where that is known already.
     async fn widen(&mut self, session: &mut Session<'_>) -> Result<()> {
         let visited = |side: &Side| side.ahead.as_ref().map(|ahead| ahead.visited);
-        let is_much = self.sides.iter().flat_map(visited).all(|edges| edges > FEW_EDGES);
+        let is_much = self.sides.iter().filter_map(visited).all(|edges| edges > FEW_EDGES);
         if is_much {
             self.look_ahead(session).await?;
             if self.is_cut {
