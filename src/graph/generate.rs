@@ -157,7 +157,8 @@ pub async fn load(connection: &mut PgConnection, seed: u64, size: Size) -> Resul
              PRIMARY KEY (from_id, edge_type, to_id, origin) INCLUDE (from_type, to_type);
          CREATE INDEX graph_edge_maker_idx ON graph_edge (to_id, edge_type, from_id)
              INCLUDE (from_type) WHERE edge_type IN ('studio', 'producer', 'licensor');
-         CREATE INDEX graph_edge_pair_idx ON graph_edge (from_id, to_id, edge_type);
+         CREATE INDEX graph_edge_pair_idx
+             ON graph_edge (uuid_hash_extended(from_id, uuid_hash_extended(to_id, 0)));
          RESET maintenance_work_mem",
     )
     .execute(&mut *connection)
