@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use nix::unistd::{Uid, User};
 
-use crate::support::{binary, cleaned, stderr, stdout};
+use crate::support::{binary, cleaned, copy_program, stderr, stdout};
 
 /// Holds a finished demo to its story; what it leaves behind is nothing.
 fn hold(done: &Output, seed: u64) {
@@ -86,7 +86,7 @@ fn an_ordinary_user_sees_the_same_demo_as_root() {
     let folder = tempfile::Builder::new().prefix("verify-").tempdir_in("/tmp").unwrap();
     // The build's own folder may be closed to others.
     let program = folder.path().join("toolkit");
-    fs::copy(binary(), &program).unwrap();
+    copy_program(&binary(), &program);
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     chown(folder.path(), Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
     let mut command = cleaned(Command::new(&program));

@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid, User};
 use serde_json::Value;
 
-use crate::support::{binary, cleaned, closed_port, stderr, stdout};
+use crate::support::{binary, cleaned, closed_port, copy_program, stderr, stdout};
 
 /// Stops the server of state folder $2 with binary $1 and removes folder $3 when the tests end.
 const KEEPER: &str =
@@ -42,7 +42,7 @@ impl Cluster {
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o711)).unwrap();
         // The build's folder may be out of other users' reach.
         let own_binary = folder.join("toolkit");
-        fs::copy(binary(), &own_binary).unwrap();
+        copy_program(&binary(), &own_binary);
         if let Some(user) = &user {
             chown(&folder, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
         }

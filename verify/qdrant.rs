@@ -7,7 +7,6 @@ mod kills;
 mod outbox;
 mod parity;
 mod rebuild;
-mod replaced;
 mod server;
 mod stores;
 mod world;

@@ -8,14 +8,11 @@ use clap::Subcommand;
 use super::record::on_connection;
 use super::{Outcome, Output, Report, output};
 use crate::config::Settings;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::qdrant::embed::{Embedder, embedder};
 use crate::qdrant::outbox::{self, Options, Plan, Progress, Rebuilt, Status, Tally};
 use crate::qdrant::{Target, open};
 use crate::store::Postgres;
-
-/// Longest wait for what the outbox holds in the end.
-const LAST_LOOK: Duration = Duration::from_secs(3);
 
 /// Arguments of `toolkit outbox`.
 #[derive(Debug, clap::Args)]
@@ -24,10 +21,6 @@ Every change of an anime, a character or an episode leaves a row in qdrant_outbo
 transaction. Workers write the newest state of those entities to the collection and mark the rows
 when Qdrant has it durably. Nothing is lost while Qdrant is away, however long; a row that fails
 while others succeed is tried 8 times, over some minutes, and then parked.
-
-With nothing to write, a worker looks every 5 s whether the collection is there, as configured, and
-has the points of a few entities. One that was removed, emptied or replaced is filled again; one
-made of something else ends the command with the difference.
 
 Without --qdrant-url or QDRANT_URL the collection is in an embedded Qdrant under the state folder,
 which one process can open at a time.
@@ -164,30 +157,16 @@ async fn work(
         output.note(format!("following into {}; Ctrl-C ends it", target.store().describe()));
         outbox::run(&postgres, &target, &embedder, options, stop).await?
     };
-    if stop.is_requested() {
-        output.note("stopped; what is not written yet waits in the outbox");
-    }
-    output.report(&tally)?;
-    let status = async {
-        let mut connection = postgres.dedicated().await?;
-        outbox::status(&mut connection, 0).await
-    };
-    let status = tokio::time::timeout(LAST_LOOK, status).await.unwrap_or_else(|_| {
-        let detail = format!("Postgres does not answer within {} s", LAST_LOOK.as_secs());
-        Err(Error::new(ErrorKind::StoreUnreachable, detail)
-            .advice("`toolkit outbox status` says what waits, once it does"))
-    })?;
+    let mut connection = postgres.dedicated().await?;
+    let status = outbox::status(&mut connection, 0).await?;
+    drop(connection);
     postgres.close().await?;
+    output.report(&tally)?;
     if status.parked_rows > 0 || status.waiting_rows > 0 {
         output.note(format!(
             "{} rows are parked, {} wait for their next try: `toolkit outbox status` says why",
             status.parked_rows, status.waiting_rows
         ));
-    }
-    if !is_drain && status.pending_rows > status.waiting_rows {
-        let left = status.pending_rows - status.waiting_rows;
-        output.note(format!("{left} rows are not written yet: `toolkit outbox drain` goes on"));
-        return Ok(Outcome::Differences);
     }
     Ok(outcome(&status))
 }

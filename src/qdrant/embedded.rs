@@ -189,11 +189,9 @@ impl Inner {
         check_name(name)?;
         let name = self.alias(name)?.unwrap_or_else(|| name.to_owned());
         let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(shard) = shards.get(&name).filter(|shard| shard.is_there()) {
+        if let Some(shard) = shards.get(&name) {
             return Ok(Some(Arc::clone(shard)));
         }
-        // Somebody removed its folder.
-        shards.remove(&name);
         let path = self.collection_path(&name);
         if !path.is_dir() {
             return Ok(None);
@@ -210,14 +208,10 @@ impl Inner {
     fn create(&self, name: &str, schema: &Schema) -> Result<()> {
         check_name(name)?;
         let path = self.collection_path(name);
-        let check_free = || {
-            if path.exists() || self.alias(name)?.is_some() {
-                let detail = format!("there is a collection or alias {name:?} already");
-                return Err(Error::new(ErrorKind::StoreFailed, detail));
-            }
-            Ok(())
-        };
-        check_free()?;
+        if path.exists() || self.alias(name)?.is_some() {
+            let detail = format!("there is a collection or alias {name:?} already");
+            return Err(Error::new(ErrorKind::StoreFailed, detail));
+        }
         // Whole or not at all: made beside, flushed, renamed.
         let making = path.with_file_name(format!(".making-{name}"));
         let failed = |error: std::io::Error| {
@@ -229,20 +223,12 @@ impl Inner {
         }
         fs::create_dir_all(&making).map_err(failed)?;
         shard::make(&making, schema)?;
-        // That took a while, in which somebody may have given the name away.
-        let _alone = self.aliases.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(taken) = check_free() {
-            // What stays is swept the next time.
-            let _ = fs::remove_dir_all(&making);
-            return Err(taken);
-        }
         fs::rename(&making, &path).map_err(failed)?;
         sync_folder(&path).map_err(failed)
     }
 
     fn remove(&self, name: &str) -> Result<()> {
         check_name(name)?;
-        self.remove_aliases_of(name)?;
         let path = self.collection_path(name);
         let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(shard) = shards.remove(name) {
@@ -256,18 +242,6 @@ impl Inner {
             Error::new(ErrorKind::Io, format!("{} cannot be removed", path.display()))
                 .because(error)
         })
-    }
-
-    /// As a server does with a collection's aliases when it goes.
-    fn remove_aliases_of(&self, name: &str) -> Result<()> {
-        for (alias, collection) in self.aliases()? {
-            let _alone = self.aliases.lock().unwrap_or_else(PoisonError::into_inner);
-            // It may have moved on meanwhile.
-            if collection == name && self.alias(&alias)?.as_deref() == Some(name) {
-                fs::remove_file(self.alias_path(&alias))?;
-            }
-        }
-        Ok(())
     }
 
     fn collections(&self) -> Result<Vec<String>> {

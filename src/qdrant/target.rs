@@ -106,25 +106,12 @@ impl Target {
                 self.store.set_alias(&self.name, &verified).await?;
                 return self.store.remove_alias(&next).await;
             }
-            return self.make().await;
+            let collection = self.fresh_name();
+            self.store.create(&collection, &self.schema).await?;
+            return self.store.set_alias(&self.name, &collection).await;
         };
         self.check(&self.name, &found)?;
         self.store.ensure_indexes(&self.name, &self.schema).await
-    }
-
-    /// Makes a collection behind the alias; nothing of it stays where somebody gave the name to
-    /// another one meanwhile.
-    async fn make(&self) -> Result<()> {
-        let collection = self.fresh_name();
-        self.store.create(&collection, &self.schema).await?;
-        let Err(error) = self.store.set_alias(&self.name, &collection).await else { return Ok(()) };
-        if let Err(other) = self.store.remove(&collection).await {
-            tracing::warn!("the collection {collection:?} stays without a name: {other}");
-        }
-        match self.store.schema(&self.name).await? {
-            Some(found) => self.check(&self.name, &found),
-            None => Err(error),
-        }
     }
 
     /// Whether there is a collection, or a verified one that is about to bear the name.

@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use crate::support::{binary, cleaned, stderr, stdout};
+use crate::support::{binary, cleaned, copy_program, stderr, stdout};
 use crate::torture::cluster::Cluster;
 
 const TEMPLATE: &str = "migrated";
@@ -118,8 +118,8 @@ pub(super) struct Shop {
 impl Shop {
     pub(super) async fn new(written_in: Application) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        fs::copy(binary(), folder.path().join("toolkit")).unwrap();
-        fs::copy(example(), folder.path().join("steady_writer")).unwrap();
+        copy_program(&binary(), &folder.path().join("toolkit"));
+        copy_program(&example(), &folder.path().join("steady_writer"));
         let cluster = Cluster::start_new(&[]);
         cluster.make_database(TEMPLATE, None).await;
         let this = Self {

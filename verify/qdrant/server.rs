@@ -189,6 +189,7 @@ async fn a_collection_that_was_emptied_behind_our_back_is_found_by_parity_and_fi
     store.remove(&behind).await.unwrap();
     // By somebody's hand, under the name itself.
     store.create(target, world.target.schema()).await.unwrap();
+    assert_eq!(world.drain().await.points, 0);
     let report = world.parity().await;
     assert_eq!(report.missing.count, 30);
     assert_eq!(mend(&world.postgres, &world.target, &report).await.unwrap(), 30);

@@ -109,6 +109,12 @@ pub(crate) fn binary() -> PathBuf {
     env!("CARGO_BIN_EXE_toolkit").into()
 }
 
+/// A copy of a program, to be run. Another process makes it: what is open for writing here may be
+/// inherited by a child of another test, and nobody can run it meanwhile.
+pub(crate) fn copy_program(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
+}
+
 /// The built binary, in an environment that names no server and no settings. Its state (the
 /// redaction key) is kept beside the build: the default depends on the working folder, and tests
 /// would leave one behind for each of theirs.

@@ -12,7 +12,7 @@ use toolkit::store::quote_ident;
 use super::cluster::Cluster;
 use super::rack::Scenario;
 use crate::support::backfill::fingerprint;
-use crate::support::{binary, cleaned, stderr, stdout};
+use crate::support::{binary, cleaned, copy_program, stderr, stdout};
 
 const TEMPLATE: &str = "migrated";
 const DATABASE: &str = "round";
@@ -47,7 +47,7 @@ impl Copying {
         generate(&source, 7, &shape).unwrap();
         fs::create_dir(folder.path().join("scratch")).unwrap();
         // Its own, so that a build beside a long torture changes nothing.
-        fs::copy(binary(), folder.path().join("toolkit")).unwrap();
+        copy_program(&binary(), &folder.path().join("toolkit"));
         let cluster = Cluster::start_new(&[]);
         cluster.make_database(TEMPLATE, None).await;
         let this = Self {

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use qdrant_edge::{EdgeShard, OperationResult};
@@ -20,13 +19,11 @@ const CLOSED_LOG_FILES_MAX: usize = 2;
 pub(super) struct Shard {
     path: PathBuf,
     open: RwLock<Option<EdgeShard>>,
-    /// Its collection was removed: whoever still has it must not open, and so make, it again.
-    is_gone: AtomicBool,
 }
 
 impl Shard {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, open: RwLock::new(None), is_gone: AtomicBool::new(false) }
+        Self { path, open: RwLock::new(None) }
     }
 
     /// Reads or updates.
@@ -50,9 +47,6 @@ impl Shard {
     pub(super) fn flush(&self) -> Result<()> {
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(shard) = &*open {
-            if !self.is_there() {
-                return Err(super::no_collection(&self.name()));
-            }
             shard.flush();
             if closed_log_files(&self.path).len() > CLOSED_LOG_FILES_MAX {
                 drop(open.take());
@@ -62,26 +56,12 @@ impl Shard {
         Ok(())
     }
 
-    /// Flushes and gives the files back, for good.
+    /// Flushes and gives the files back.
     pub(super) fn close(&self) {
-        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        self.is_gone.store(true, Ordering::SeqCst);
-        drop(open.take());
-    }
-
-    /// Whether its files are those of the collection of its name.
-    pub(super) fn is_there(&self) -> bool {
-        !self.is_gone.load(Ordering::SeqCst) && self.path.is_dir()
-    }
-
-    fn name(&self) -> String {
-        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        drop(self.open.write().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     fn load(&self) -> Result<EdgeShard> {
-        if !self.is_there() {
-            return Err(super::no_collection(&self.name()));
-        }
         shorten_log(&self.path);
         EdgeShard::load(&self.path, None).map_err(|error| failure(&self.path, error))
     }

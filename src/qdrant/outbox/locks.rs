@@ -32,39 +32,27 @@ const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// [`Target::ensure`], one process at a time, and what a new collection needs to be filled: where
 /// there is none, it was lost, or the settings name another store, and every entity is queued that
-/// does not wait already. First the rows: a collection is made only when they are there. True: rows
-/// were queued.
-pub async fn ensure(conn: &mut PgConnection, target: &Target) -> Result<bool> {
-    let mut queued = 0;
+/// does not wait already. First the rows: a collection is made only when they are there.
+pub async fn ensure(conn: &mut PgConnection, target: &Target) -> Result<()> {
     if !target.is_anywhere().await? {
         let mut transaction = conn.begin().await?;
         alone(&mut transaction).await?;
         if !target.is_anywhere().await? {
-            queued = refill(&mut transaction).await?;
+            refill(&mut transaction, target).await?;
         }
         transaction.commit().await?;
     }
-    if queued > 0 {
-        let (place, name) = (target.store().describe(), target.name());
-        tracing::warn!("{place} has no collection {name:?}: {queued} entities are queued for it");
-    }
-    ensure_bare(conn, target).await?;
-    Ok(queued > 0)
+    ensure_bare(conn, target).await
 }
 
-/// Queues every entity that does not wait already, one process at a time.
-pub(super) async fn refill_now(conn: &mut PgConnection, target: &Target) -> Result<()> {
-    let mut transaction = conn.begin().await?;
-    alone(&mut transaction).await?;
-    let queued = refill(&mut transaction).await?;
-    transaction.commit().await?;
-    tracing::warn!("{queued} entities are queued for {:?}", target.name());
-    Ok(())
-}
-
-async fn refill(conn: &mut PgConnection) -> Result<u64> {
+async fn refill(conn: &mut PgConnection, target: &Target) -> Result<()> {
     let done = sqlx::query(include_str!("../../sql/outbox/refill.sql")).execute(conn).await?;
-    Ok(done.rows_affected())
+    if done.rows_affected() > 0 {
+        let (place, name) = (target.store().describe(), target.name());
+        let count = done.rows_affected();
+        tracing::warn!("{place} has no collection {name:?}: {count} entities are queued for it");
+    }
+    Ok(())
 }
 
 /// [`Target::ensure`], one process at a time; whoever asks fills what is made.

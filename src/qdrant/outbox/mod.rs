@@ -9,8 +9,7 @@
 //!
 //! An outage of Qdrant, of the embedding endpoint or of Postgres counts as no try of any row.
 //! A row that fails while others succeed is tried again later, and parked after
-//! [`ATTEMPTS_MAX`] tries. A collection that somebody removes, empties or replaces is noticed by
-//! whoever has nothing else to do, and filled again.
+//! [`ATTEMPTS_MAX`] tries.
 
 use std::time::Duration;
 
@@ -18,7 +17,6 @@ mod batch;
 mod locks;
 mod queue;
 mod rebuild;
-mod watch;
 mod worker;
 
 pub use locks::ensure;

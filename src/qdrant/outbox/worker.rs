@@ -12,7 +12,6 @@ use uuid::Uuid;
 
 use super::batch::{Content, contents, write};
 use super::locks::{ensure, locked};
-use super::watch::watch;
 use super::{ATTEMPTS_MAX, CHANNEL, SETTLED_KEPT, prune};
 use crate::anime::points::Entity;
 use crate::error::{Error, ErrorKind, Result};
@@ -26,8 +25,6 @@ use crate::store::{Connector, Postgres};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Idle workers remove old settled rows this often.
 const PRUNE_EVERY: Duration = Duration::from_mins(10);
-/// With nothing to write, the collection is looked at this often.
-const WATCH_EVERY: Duration = Duration::from_secs(5);
 /// Longest pause while a store is away.
 const AWAY_MAX: Duration = Duration::from_secs(30);
 /// How long a worker waits where all that is due is others'.
@@ -125,10 +122,8 @@ async fn work(
 ) -> Result<Tally> {
     let counters = Arc::new(Counters::default());
     let mut crew = JoinSet::new();
-    for number in 0..options.workers.max(1) {
+    for _ in 0..options.workers.max(1) {
         let worker = Worker {
-            is_watchman: number == 0,
-            watched_at: None,
             connector: postgres.connector(),
             conn: None,
             target: target.clone(),
@@ -141,24 +136,13 @@ async fn work(
     }
     let mut outcome = Ok(());
     while let Some(done) = crew.join_next().await {
-        if done.as_ref().is_err_and(tokio::task::JoinError::is_cancelled) {
-            continue;
-        }
-        let done = done.map_err(crate::pack::join_error)?;
-        if done.is_err() {
-            // What is wrong for one is wrong for all; idle ones would wait for ever.
-            crew.abort_all();
-        }
-        outcome = outcome.and(done);
+        outcome = outcome.and(done.map_err(crate::pack::join_error)?);
     }
     outcome.map(|()| counters.read())
 }
 
 /// One worker with a connection of its own.
 struct Worker {
-    /// One of them looks after the collection.
-    is_watchman: bool,
-    watched_at: Option<Instant>,
     connector: Connector,
     conn: Option<PgConnection>,
     target: Target,
@@ -248,9 +232,7 @@ impl Worker {
     /// Until something may be due: a notification, or a while.
     async fn idle(&self, listener: &mut Option<PgListener>) {
         if listener.is_none() {
-            // A server that hangs answers nobody, and stopping must not wait for it.
-            let listening = self.stop.unless(self.connector.listen(CHANNEL));
-            *listener = listening.await.ok();
+            *listener = self.connector.listen(CHANNEL).await.ok();
         }
         let Some(heard) = listener else { return self.rest(LOOK_EVERY).await };
         let is_broken = tokio::select! {
@@ -273,12 +255,7 @@ impl Worker {
                     ensure(connected(&mut self.conn, &self.connector).await?, &self.target).await?;
                     *is_ensured = true;
                 }
-                let looked = self.step().await?;
-                Ok(if matches!(looked, Look::Idle) && self.finds_loss().await? {
-                    Look::Done
-                } else {
-                    looked
-                })
+                self.step().await
             })
             .await;
         if looked.is_err() {
@@ -288,27 +265,20 @@ impl Worker {
         looked
     }
 
-    /// Whether the collection lacks what was written to it; what it lacks is queued then.
-    async fn finds_loss(&mut self) -> Result<bool> {
-        if !self.is_watchman || self.watched_at.is_some_and(|at| at.elapsed() < WATCH_EVERY) {
-            return Ok(false);
-        }
-        let conn = connected(&mut self.conn, &self.connector).await?;
-        let is_lost = watch(conn, &self.target).await?;
-        self.watched_at = Some(Instant::now());
-        Ok(is_lost)
-    }
-
     async fn step(&mut self) -> Result<Look> {
         let conn = connected(&mut self.conn, &self.connector).await?;
         let mut transaction = conn.begin().await?;
         let claimed = claim(&mut transaction, self.batch).await?;
+        if claimed.is_empty() {
+            return Ok(if is_anything_due(&mut transaction).await? {
+                Look::Others
+            } else {
+                Look::Idle
+            });
+        }
         let entities = locked(&mut transaction, &claimed).await?;
         if entities.is_empty() {
-            let is_due = !claimed.is_empty() || is_anything_due(&mut transaction).await?;
-            // What was claimed is for others while this one rests.
-            transaction.rollback().await?;
-            return Ok(if is_due { Look::Others } else { Look::Idle });
+            return Ok(Look::Others);
         }
         // A row that was queued again may be of a lower version than one that is settled.
         let contents = contents(&mut transaction, &entities, true).await?;
