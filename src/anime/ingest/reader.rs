@@ -12,6 +12,7 @@ use crate::cast::{Note, Refusal};
 use crate::derive::original_bytes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
+use crate::shell::shell_word;
 use crate::source::documents::{DocumentKind, DocumentSource};
 use crate::source::{Content, Flow, Locator, Position, SourceFile, SourceRecord};
 
@@ -91,7 +92,7 @@ pub(in crate::anime) fn refuse_foreign(file: &SourceFile) -> Result<()> {
     let Some((_, what, advice)) = found else { return Ok(()) };
     let path = file.path.display().to_string();
     Err(Error::new(ErrorKind::SourceUnreadable, format!("{path} {what}, not JSON in UTF-8"))
-        .advice(advice.replace("FILE", &path)))
+        .advice(advice.replace("FILE", &shell_word(&path))))
 }
 
 /// Begins to read `file` after `from`.
