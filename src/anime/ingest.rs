@@ -55,7 +55,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             restart: false,
-            entries_max: 256,
+            entries_max: 1024,
             resolves: true,
             again: false,
             manners: Manners::default(),

@@ -5,6 +5,7 @@ pub(super) mod edges;
 pub(super) mod identity;
 pub(super) mod load;
 mod rows;
+mod table;
 pub(super) mod write;
 
 use std::collections::{BTreeMap, HashSet};
@@ -183,7 +184,7 @@ impl Wave<'_> {
         for edge in &entry.edges {
             self.rows.insert_edge(id, edge);
         }
-        self.rows.companies(id, &entry.companies);
+        self.rows.companies(id, &entry.companies, true);
         people.appear(entry, id, Voice::Newer, &Stored::default(), &mut self.rows);
         self.rows.state(id, entry, self.artifact, None);
         self.outcome.fates.insert(at, Fate::Inserted);
@@ -211,7 +212,7 @@ impl Wave<'_> {
         let mut proposals = merged.proposals;
         self.episodes(id, entry, voice, &mut stored, &mut proposals, waiting);
         edges::merge(&mut self.rows, id, entry, voice, &stored, &mut proposals);
-        self.rows.companies(id, &entry.companies);
+        self.rows.companies(id, &entry.companies, false);
         people.appear(entry, id, voice, &stored, &mut self.rows);
         if voice == Voice::Newer {
             proposals.extend(stored.vanished(entry, id, people));

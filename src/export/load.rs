@@ -5,14 +5,14 @@ use std::path::Path;
 use sqlx::postgres::{PgConnection, PgCopyIn};
 
 use super::manifest::{Manifest, TableFacts};
-use super::rows::{Row, encode};
+use super::rows::Row;
 use super::tables::Sheet;
 use super::verify::{RowReader, damaged};
 use super::{Event, Listener, ROWS_PER_EVENT};
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
 use crate::store::catalog::{ForeignKey, Table, column_list};
-use crate::store::{quote_ident, quote_qualified, sql};
+use crate::store::{encode_copy_row, quote_ident, quote_qualified, sql};
 
 /// Bytes sent at once.
 const PIECE_BYTES: usize = 1 << 18;
@@ -188,7 +188,7 @@ async fn send(
     let mut piece = Vec::with_capacity(PIECE_BYTES + (64 << 10));
     let mut row = Row::new();
     while reader.next(&mut row)? {
-        encode(&row, &mut piece);
+        encode_copy_row(&row, &mut piece);
         if piece.len() >= PIECE_BYTES {
             stop.check()?;
             copy.send(piece.as_slice()).await?;

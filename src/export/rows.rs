@@ -80,36 +80,10 @@ fn decode(line: &[u8], row: &mut Row) -> Result<()> {
     Ok(())
 }
 
-/// Appends a row as a line of COPY's text form.
-pub(super) fn encode(row: &Row, line: &mut Vec<u8>) {
-    for (at, value) in row.iter().enumerate() {
-        if at > 0 {
-            line.push(b'\t');
-        }
-        let Some(value) = value else {
-            line.extend_from_slice(b"\\N");
-            continue;
-        };
-        for byte in value.bytes() {
-            let escaped = match byte {
-                b'\\' => b'\\',
-                b'\n' => b'n',
-                b'\r' => b'r',
-                b'\t' => b't',
-                plain => {
-                    line.push(plain);
-                    continue;
-                }
-            };
-            line.extend_from_slice(&[b'\\', escaped]);
-        }
-    }
-    line.push(b'\n');
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::encode_copy_row;
 
     #[test]
     fn null_empty_and_every_control_character_survive_copy_text() {
@@ -122,7 +96,7 @@ mod tests {
             Some("ä\u{2028}🦀".to_owned()),
         ];
         let mut line = Vec::new();
-        encode(&row, &mut line);
+        encode_copy_row(&row, &mut line);
         assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1));
         let mut back = Row::new();
         decode(&line[..line.len() - 1], &mut back).unwrap();

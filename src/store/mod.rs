@@ -5,6 +5,7 @@
 
 pub(crate) mod capture_lock;
 pub mod catalog;
+mod copy_text;
 pub mod embedded;
 mod identifier;
 mod postgres;
@@ -12,6 +13,7 @@ mod scratch;
 mod spelling;
 mod url;
 
+pub(crate) use copy_text::encode_copy_row;
 pub(crate) use embedded::ClientPrograms;
 pub use identifier::{check_identifier, quote_ident, quote_literal, quote_qualified};
 pub use postgres::{Connector, Postgres, VERSION_NUM_MIN};

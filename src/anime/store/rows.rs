@@ -1,4 +1,4 @@
-//! Rows of a wave, column by column, and the statements that write them: one per table and kind.
+//! Rows of a wave, by table: those that are new for certain, and those that change what is stored.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -10,351 +10,34 @@ use crate::anime::entry::{Company, Edge, Entry, EpisodePart, Kind, Target, Xref}
 use crate::anime::policy::Voice;
 use crate::anime::store::Artifact;
 use crate::anime::store::load::State;
+use crate::anime::store::table::{
+    ALIAS, ANIME, ANIME_COMPANY, ANIME_EDGE, ANIME_EDGE_CHANGE, Batch, CHARACTER, COMPANY, EPISODE,
+    LINK, Lines, MANGA_EDGE, MANGA_EDGE_CHANGE, STATE, Table, WORK_EDGE, WORK_EDGE_CHANGE, XREF,
+};
 use crate::canonical::array::array;
 use crate::error::Result;
-use crate::store::sql;
-
-/// A column, and the expression that makes it of a text `$`.
-type Column = (&'static str, &'static str);
-
-const UUID: &str = "$::uuid";
-const TEXT: &str = "$";
-const INT: &str = "$::int";
-const JSONB: &str = "$::jsonb";
-
-/// How rows of a table are written.
-pub(super) struct Table {
-    pub(super) name: &'static str,
-    pub(super) columns: &'static [Column],
-    /// Columns at the beginning that an update finds its row by.
-    key: usize,
-    /// What follows an INSERT.
-    conflict: &'static str,
-}
-
-pub(super) const ANIME: Table = Table {
-    name: "anime",
-    columns: &[
-        ("id", UUID),
-        ("title", TEXT),
-        ("title_english", TEXT),
-        ("title_japanese", TEXT),
-        ("type", TEXT),
-        ("status", TEXT),
-        ("rating", TEXT),
-        ("season", TEXT),
-        ("year", INT),
-        ("episode_count", "coalesce($::int, 0)"),
-        ("duration_seconds", INT),
-        ("nsfw", "$::boolean"),
-        ("synopsis", TEXT),
-        ("background", TEXT),
-        ("meta", JSONB),
-        ("raw_by_source", JSONB),
-    ],
-    key: 1,
-    conflict: "",
-};
-
-pub(super) const EPISODE: Table = Table {
-    name: "episode",
-    columns: &[
-        ("id", UUID),
-        ("anime_id", UUID),
-        ("episode_number", INT),
-        ("season_number", INT),
-        ("title", TEXT),
-        ("title_japanese", TEXT),
-        ("title_romaji", TEXT),
-        ("synopsis", TEXT),
-        ("aired_at", "$::timestamptz"),
-        ("duration_seconds", INT),
-        ("filler", "coalesce($::boolean, false)"),
-        ("recap", "coalesce($::boolean, false)"),
-        ("score", "$::numeric"),
-        ("meta", JSONB),
-        ("raw_by_source", JSONB),
-    ],
-    key: 2,
-    conflict: "",
-};
-
-pub(super) const CHARACTER: Table = Table {
-    name: "character",
-    columns: &[
-        ("id", UUID),
-        ("name", TEXT),
-        ("name_native", TEXT),
-        ("description", TEXT),
-        ("gender", TEXT),
-        ("age", TEXT),
-        ("favorites", INT),
-        ("meta", JSONB),
-        ("raw_by_source", JSONB),
-    ],
-    key: 1,
-    conflict: "",
-};
-
-const ALIAS: Table = Table {
-    name: "character_alias",
-    columns: &[("character_id", UUID), ("alias", TEXT)],
-    key: 2,
-    conflict: " ON CONFLICT DO NOTHING",
-};
-
-pub(super) const LINK: Table = Table {
-    name: "anime_character",
-    columns: &[
-        ("anime_id", UUID),
-        ("character_id", UUID),
-        ("role", TEXT),
-        ("billing_order", INT),
-        ("meta", JSONB),
-    ],
-    key: 2,
-    conflict: "",
-};
-
-const XREF: Table = Table {
-    name: "anime_xref",
-    columns: &[("anime_id", UUID), ("source", TEXT), ("external_id", TEXT), ("url", TEXT)],
-    key: 2,
-    conflict: "",
-};
-
-const COMPANY: Table = Table {
-    name: "company",
-    columns: &[("id", UUID), ("name", TEXT), ("description", TEXT)],
-    key: 1,
-    conflict: " ON CONFLICT (id) DO UPDATE SET description = EXCLUDED.description \
-               WHERE company.description IS NULL AND EXCLUDED.description IS NOT NULL",
-};
-
-const ANIME_COMPANY: Table = Table {
-    name: "anime_company",
-    columns: &[("anime_id", UUID), ("company_id", UUID), ("role", TEXT)],
-    key: 3,
-    conflict: " ON CONFLICT DO NOTHING",
-};
-
-const ANIME_EDGE: Table = Table {
-    name: "anime_relation",
-    columns: &[
-        ("from_anime_id", UUID),
-        ("relation_type", TEXT),
-        ("to_ref_source", TEXT),
-        ("to_ref_external_id", TEXT),
-        ("to_title", TEXT),
-        ("to_urls", "$::text[]"),
-        ("source_relation_type", TEXT),
-        ("meta", JSONB),
-        ("to_anime_type", TEXT),
-    ],
-    key: 0,
-    conflict: "",
-};
-
-const MANGA_EDGE: Table = Table {
-    name: "anime_manga_relation",
-    columns: &[
-        ("anime_id", UUID),
-        ("relation_type", TEXT),
-        ("manga_ref_source", TEXT),
-        ("manga_ref_external_id", TEXT),
-        ("manga_title", TEXT),
-        ("manga_urls", "$::text[]"),
-        ("source_relation_type", TEXT),
-        ("meta", JSONB),
-    ],
-    key: 0,
-    conflict: "",
-};
-
-const WORK_EDGE: Table = Table {
-    name: "anime_work_relation",
-    columns: &[
-        ("anime_id", UUID),
-        ("relation_type", TEXT),
-        ("work_ref_source", TEXT),
-        ("work_ref_external_id", TEXT),
-        ("work_title", TEXT),
-        ("work_urls", "$::text[]"),
-        ("source_relation_type", TEXT),
-        ("meta", JSONB),
-    ],
-    key: 0,
-    conflict: "",
-};
-
-/// Updates of edges: by number, whatever their target.
-const ANIME_EDGE_CHANGE: Table = Table {
-    name: "anime_relation",
-    columns: &[
-        ("id", "$::bigint"),
-        ("to_title", TEXT),
-        ("to_urls", "$::text[]"),
-        ("source_relation_type", TEXT),
-        ("meta", JSONB),
-        ("to_anime_type", TEXT),
-    ],
-    key: 1,
-    conflict: "",
-};
-
-const MANGA_EDGE_CHANGE: Table = Table {
-    name: "anime_manga_relation",
-    columns: &[
-        ("id", "$::bigint"),
-        ("manga_title", TEXT),
-        ("manga_urls", "$::text[]"),
-        ("source_relation_type", TEXT),
-        ("meta", JSONB),
-    ],
-    key: 1,
-    conflict: "",
-};
-
-const WORK_EDGE_CHANGE: Table = Table {
-    name: "anime_work_relation",
-    columns: &[
-        ("id", "$::bigint"),
-        ("work_title", TEXT),
-        ("work_urls", "$::text[]"),
-        ("source_relation_type", TEXT),
-        ("meta", JSONB),
-    ],
-    key: 1,
-    conflict: "",
-};
-
-const STATE: Table = Table {
-    name: "anime_ingestion_state",
-    columns: &[
-        ("anime_id", UUID),
-        ("last_run_id", "$::bigint"),
-        ("last_enriched_at", "$::timestamptz"),
-        ("last_payload_sha256", TEXT),
-        ("source_kind", TEXT),
-        ("is_derived_id", "$::boolean"),
-        ("artifact_date", TEXT),
-        ("earlier_payload_sha256", "$::text[]"),
-        ("supplement_sha256", TEXT),
-        ("ingestion_status", TEXT),
-        ("last_ingested_at", "coalesce($::timestamptz, now())"),
-    ],
-    key: 1,
-    conflict: " ON CONFLICT (anime_id) DO UPDATE SET last_run_id = EXCLUDED.last_run_id, \
-        last_enriched_at = EXCLUDED.last_enriched_at, \
-        last_payload_sha256 = EXCLUDED.last_payload_sha256, source_kind = EXCLUDED.source_kind, \
-        artifact_date = EXCLUDED.artifact_date, \
-        earlier_payload_sha256 = EXCLUDED.earlier_payload_sha256, \
-        supplement_sha256 = EXCLUDED.supplement_sha256, \
-        ingestion_status = EXCLUDED.ingestion_status, \
-        last_ingested_at = EXCLUDED.last_ingested_at",
-};
-
-impl Table {
-    fn source(&self) -> String {
-        let arrays: Vec<String> =
-            (1..=self.columns.len()).map(|n| format!("${n}::text[]")).collect();
-        let names: Vec<String> = (1..=self.columns.len()).map(|n| format!("c{n}")).collect();
-        format!("unnest({}) AS r ({})", arrays.join(", "), names.join(", "))
-    }
-
-    fn expression(&self, at: usize) -> String {
-        self.columns[at].1.replace('$', &format!("r.c{}", at + 1))
-    }
-
-    fn insert(&self) -> String {
-        let names: Vec<&str> = self.columns.iter().map(|(name, _)| *name).collect();
-        let values: Vec<String> = (0..names.len()).map(|at| self.expression(at)).collect();
-        format!(
-            "INSERT INTO {} ({}) SELECT {} FROM {}{}",
-            self.name,
-            names.join(", "),
-            values.join(", "),
-            self.source(),
-            self.conflict
-        )
-    }
-
-    fn update(&self) -> String {
-        let set: Vec<String> = (self.key..self.columns.len())
-            .map(|at| format!("{} = {}", self.columns[at].0, self.expression(at)))
-            .collect();
-        let found: Vec<String> = (0..self.key)
-            .map(|at| format!("t.{} = {}", self.columns[at].0, self.expression(at)))
-            .collect();
-        let stamped = ["anime", "episode", "character", "manga", "original_work"];
-        let touch = if stamped.contains(&self.name) { ", updated_at = now()" } else { "" };
-        format!(
-            "UPDATE {} AS t SET {}{touch} FROM {} WHERE {}",
-            self.name,
-            set.join(", "),
-            self.source(),
-            found.join(" AND ")
-        )
-    }
-}
-
-/// Texts by column.
-#[derive(Debug, Default)]
-pub(super) struct Batch(Vec<Vec<Option<String>>>);
-
-impl Batch {
-    pub(super) fn push(&mut self, row: impl IntoIterator<Item = Option<String>>) {
-        for (at, value) in row.into_iter().enumerate() {
-            if self.0.len() <= at {
-                self.0.push(Vec::new());
-            }
-            self.0[at].push(value);
-        }
-    }
-
-    pub(super) async fn insert(self, tx: &mut PgConnection, table: &Table) -> Result<u64> {
-        self.run(tx, table.insert()).await
-    }
-
-    pub(super) async fn update(self, tx: &mut PgConnection, table: &Table) -> Result<u64> {
-        self.run(tx, table.update()).await
-    }
-
-    /// Runs a statement over all columns.
-    pub(super) async fn execute(self, tx: &mut PgConnection, statement: &str) -> Result<()> {
-        self.run(tx, statement.to_owned()).await.map(drop)
-    }
-
-    async fn run(self, tx: &mut PgConnection, statement: String) -> Result<u64> {
-        if self.0.is_empty() {
-            return Ok(0);
-        }
-        let mut query = sqlx::query(sql(statement));
-        for column in self.0 {
-            query = query.bind(column);
-        }
-        Ok(query.execute(tx).await?.rows_affected())
-    }
-}
 
 /// All rows of a wave.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
-    anime: Batch,
+    anime: Lines,
     anime_changes: Batch,
-    episodes: Batch,
+    episodes: Lines,
     episode_changes: Batch,
-    pub(super) characters: Batch,
-    pub(super) character_changes: Batch,
-    pub(super) aliases: Batch,
-    links: Batch,
+    characters: Lines,
+    character_changes: Batch,
+    aliases: Batch,
+    links: Lines,
     link_changes: Batch,
-    xrefs: Batch,
-    companies: Batch,
-    known_companies: HashSet<Uuid>,
+    xrefs: Lines,
+    /// Name and description; sorted, so that no two sessions wait for each other's.
+    companies: BTreeMap<Uuid, (String, Option<String>)>,
+    /// Of anime that are new, each once, and of those that may have some already.
+    new_anime_companies: Lines,
     anime_companies: Batch,
-    edges: [Batch; 3],
+    edges: [Lines; 3],
     edge_changes: [Batch; 3],
+    new_states: Lines,
     states: Batch,
     /// Rows of entities and junctions so far, to see whether an entry changed anything.
     count: usize,
@@ -363,14 +46,6 @@ pub(super) struct Rows {
 #[allow(clippy::unnecessary_wraps, reason = "a row is of texts that may be NULL")]
 fn some(value: &(impl ToString + ?Sized)) -> Option<String> {
     Some(value.to_string())
-}
-
-fn place(target: Target) -> usize {
-    match target {
-        Target::Anime => 0,
-        Target::Manga => 1,
-        Target::Work => 2,
-    }
 }
 
 impl Rows {
@@ -387,7 +62,7 @@ impl Rows {
 
     pub(super) fn insert_anime(&mut self, id: Uuid, doc: &Doc) {
         self.count += 1;
-        self.anime.push(Self::doc(&ANIME, &[id], doc));
+        self.anime.push(&ANIME, Self::doc(&ANIME, &[id], doc));
     }
 
     pub(super) fn update_anime(&mut self, id: Uuid, doc: &Doc) {
@@ -398,7 +73,7 @@ impl Rows {
     pub(super) fn insert_episode(&mut self, anime: Uuid, part: &EpisodePart) {
         self.count += 1;
         let id = part.id.unwrap_or_else(|| derived_id(Derived::Episode(anime, part.number)));
-        self.episodes.push(Self::doc(&EPISODE, &[id, anime], &part.doc));
+        self.episodes.push(&EPISODE, Self::doc(&EPISODE, &[id, anime], &part.doc));
     }
 
     pub(super) fn update_episode(&mut self, anime: Uuid, id: Uuid, doc: &Doc) {
@@ -408,7 +83,7 @@ impl Rows {
 
     pub(super) fn insert_character(&mut self, id: Uuid, doc: &Doc) {
         self.count += 1;
-        self.characters.push(Self::doc(&CHARACTER, &[id], doc));
+        self.characters.push(&CHARACTER, Self::doc(&CHARACTER, &[id], doc));
     }
 
     pub(super) fn update_character(&mut self, id: Uuid, doc: &Doc) {
@@ -423,27 +98,30 @@ impl Rows {
     pub(super) fn link(&mut self, anime: Uuid, character: Uuid, doc: &Doc, is_new: bool) {
         self.count += 1;
         let row = Self::doc(&LINK, &[anime, character], doc);
-        if is_new { self.links.push(row) } else { self.link_changes.push(row) }
+        if is_new { self.links.push(&LINK, row) } else { self.link_changes.push(row) }
     }
 
     pub(super) fn insert_xref(&mut self, anime: Uuid, xref: &Xref) {
         self.count += 1;
         let Xref { reference, url } = xref;
-        self.xrefs.push([
-            some(&anime),
-            some(reference.source),
-            some(&reference.external_id),
-            some(url),
-        ]);
+        let row = [some(&anime), some(reference.source), some(&reference.external_id), some(url)];
+        self.xrefs.push(&XREF, row);
     }
 
-    pub(super) fn companies(&mut self, anime: Uuid, companies: &[Company]) {
-        for company in companies {
-            if self.known_companies.insert(company.id) {
-                let Company { id, name, description, .. } = company;
-                self.companies.push([some(id), some(name), description.clone()]);
+    /// `is_new`: the anime is, so that it has none yet.
+    pub(super) fn companies(&mut self, anime: Uuid, companies: &[Company], is_new: bool) {
+        let mut had = HashSet::new();
+        for Company { id, name, description, role } in companies {
+            let known = self.companies.entry(*id).or_insert_with(|| (name.clone(), None));
+            if known.1.is_none() {
+                known.1.clone_from(description);
             }
-            self.anime_companies.push([some(&anime), some(&company.id), some(company.role)]);
+            let row = [some(&anime), some(id), some(*role)];
+            if !is_new {
+                self.anime_companies.push(row);
+            } else if had.insert((id, role)) {
+                self.new_anime_companies.push(&ANIME_COMPANY, row);
+            }
         }
     }
 
@@ -460,10 +138,15 @@ impl Rows {
             edge.source_relation_type.clone(),
             Some(canonical(&edge.meta())),
         ];
+        let (table, place) = match edge.target {
+            Target::Anime => (&ANIME_EDGE, 0),
+            Target::Manga => (&MANGA_EDGE, 1),
+            Target::Work => (&WORK_EDGE, 2),
+        };
         if edge.target == Target::Anime {
             row.push(edge.format.map(str::to_owned));
         }
-        self.edges[place(edge.target)].push(row);
+        self.edges[place].push(table, row);
     }
 
     pub(super) fn update_edge(&mut self, edge: &super::load::StoredEdge) {
@@ -478,7 +161,12 @@ impl Rows {
         if edge.target == Target::Anime {
             row.push(edge.format.clone());
         }
-        self.edge_changes[place(edge.target)].push(row);
+        let place = match edge.target {
+            Target::Anime => 0,
+            Target::Manga => 1,
+            Target::Work => 2,
+        };
+        self.edge_changes[place].push(row);
     }
 
     /// What is known of an anime from now on. `before`: what was, and who speaks.
@@ -515,7 +203,7 @@ impl Rows {
             let surplus = state.earlier.len().saturating_sub(EARLIER_MAX);
             state.earlier.drain(..surplus);
         }
-        self.states.push([
+        let row = [
             some(&id),
             some(&artifact.run),
             state.enriched_at,
@@ -527,7 +215,11 @@ impl Rows {
             state.supplement,
             some("ingested"),
             None,
-        ]);
+        ];
+        match before {
+            None => self.new_states.push(&STATE, row),
+            Some(_) => self.states.push(row),
+        }
     }
 
     /// Writes all of it, what is referred to first.
@@ -550,24 +242,40 @@ impl Rows {
         for (batch, table) in changes {
             tables.entry(table.name).or_default().1 += batch.update(tx, table).await?;
         }
-        let inserts = [
-            (self.anime, &ANIME),
-            (self.characters, &CHARACTER),
-            (self.companies, &COMPANY),
+        let mut companies = Batch::default();
+        for (id, (name, description)) in self.companies {
+            companies.push([some(&id), Some(name), description]);
+        }
+        let new = [(self.anime, &ANIME), (self.characters, &CHARACTER)];
+        let mixed = [
+            (companies, &COMPANY),
             (self.aliases, &ALIAS),
+            (self.anime_companies, &ANIME_COMPANY),
+            (self.states, &STATE),
+        ];
+        let parts = [
             (self.episodes, &EPISODE),
             (self.links, &LINK),
             (self.xrefs, &XREF),
-            (self.anime_companies, &ANIME_COMPANY),
+            (self.new_anime_companies, &ANIME_COMPANY),
             (anime_edges, &ANIME_EDGE),
             (manga_edges, &MANGA_EDGE),
             (work_edges, &WORK_EDGE),
-            (self.states, &STATE),
+            (self.new_states, &STATE),
         ];
-        for (batch, table) in inserts {
-            let inserted = batch.insert(tx, table).await?;
-            if table.name != "anime_ingestion_state" {
-                tables.entry(table.name).or_default().0 += inserted;
+        let mut inserted = Vec::new();
+        for (lines, table) in new {
+            inserted.push((table.name, lines.copy(tx, table).await?));
+        }
+        for (batch, table) in mixed {
+            inserted.push((table.name, batch.insert(tx, table).await?));
+        }
+        for (lines, table) in parts {
+            inserted.push((table.name, lines.copy(tx, table).await?));
+        }
+        for (name, rows) in inserted {
+            if name != STATE.name {
+                tables.entry(name).or_default().0 += rows;
             }
         }
         Ok(())

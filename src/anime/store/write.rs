@@ -9,7 +9,7 @@ use crate::anime::doc::{Doc, canonical};
 use crate::anime::entry::{Entry, Kind};
 use crate::anime::policy::{Policy, Voice, merge};
 use crate::anime::store::identity::uuid_of;
-use crate::anime::store::rows::Batch;
+use crate::anime::store::table::Batch;
 use crate::anime::store::{Fate, Outcome, Waiting};
 use crate::cast::Refusal;
 use crate::error::Result;
