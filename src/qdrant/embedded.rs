@@ -21,9 +21,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use nix::fcntl::{Flock, FlockArg};
-use qdrant_edge::EdgeShard;
+use qdrant_edge::{EdgeShard, OperationResult};
 
-use self::shard::Shard;
+use self::shard::{Shard, Tried};
 use super::point::{Filter, Payload, Point, PointId, Scored, Vector, With};
 use super::schema::Schema;
 use super::store::{Page, VectorStore};
@@ -85,10 +85,10 @@ impl Embedded {
     async fn on<T: Send + 'static>(
         &self,
         collection: &str,
-        work: impl FnOnce(&EdgeShard) -> qdrant_edge::OperationResult<T> + Send + 'static,
+        work: impl FnOnce(&EdgeShard) -> OperationResult<T> + Send + 'static,
     ) -> Result<T> {
         let name = collection.to_owned();
-        self.blocking(move |inner| inner.shard(&name)?.read(work)).await
+        self.blocking(move |inner| inner.on(&name, work)?.ok_or_else(|| no_collection(&name))).await
     }
 }
 
@@ -187,22 +187,51 @@ impl Inner {
     /// The shard a name or alias stands for; None: no such collection.
     fn find(&self, name: &str) -> Result<Option<Arc<Shard>>> {
         check_name(name)?;
-        let name = self.alias(name)?.unwrap_or_else(|| name.to_owned());
-        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(shard) = shards.get(&name) {
-            return Ok(Some(Arc::clone(shard)));
+        let mut alias = self.alias(name)?;
+        loop {
+            let collection = alias.as_deref().unwrap_or(name);
+            let path = self.collection_path(collection);
+            let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(shard) = shards.get(collection) {
+                return Ok(Some(Arc::clone(shard)));
+            }
+            if path.is_dir() {
+                let shard = Arc::new(Shard::new(path));
+                shards.insert(collection.to_owned(), Arc::clone(&shard));
+                return Ok(Some(shard));
+            }
+            drop(shards);
+            // It may have been switched to another one meanwhile, and the old one removed.
+            let now = self.alias(name)?;
+            if now == alias {
+                return Ok(None);
+            }
+            alias = now;
         }
-        let path = self.collection_path(&name);
-        if !path.is_dir() {
-            return Ok(None);
-        }
-        let shard = Arc::new(Shard::new(path));
-        shards.insert(name, Arc::clone(&shard));
-        Ok(Some(shard))
     }
 
-    fn shard(&self, name: &str) -> Result<Arc<Shard>> {
-        self.find(name)?.ok_or_else(|| no_collection(name))
+    /// Works on the shard a name or alias stands for by then; None: no such collection.
+    fn on<T>(
+        &self,
+        name: &str,
+        mut work: impl FnOnce(&EdgeShard) -> OperationResult<T>,
+    ) -> Result<Option<T>> {
+        while let Some(shard) = self.find(name)? {
+            match shard.read(work) {
+                Tried::Done(done) => return done.map(Some),
+                Tried::Gone(back) => work = back,
+            }
+        }
+        Ok(None)
+    }
+
+    fn flush(&self, name: &str) -> Result<()> {
+        while let Some(shard) = self.find(name)? {
+            if shard.flush()? {
+                return Ok(());
+            }
+        }
+        Err(no_collection(name))
     }
 
     fn create(&self, name: &str, schema: &Schema) -> Result<()> {
@@ -232,7 +261,7 @@ impl Inner {
         let path = self.collection_path(name);
         let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(shard) = shards.remove(name) {
-            shard.close();
+            shard.give_up();
         }
         if !path.exists() {
             return Ok(());
@@ -275,11 +304,7 @@ impl VectorStore for Embedded {
 
     async fn schema(&self, collection: &str) -> Result<Option<Schema>> {
         let name = collection.to_owned();
-        self.blocking(move |inner| {
-            let Some(shard) = inner.find(&name)? else { return Ok(None) };
-            shard.read(|shard| Ok(convert::schema(shard))).map(Some)
-        })
-        .await
+        self.blocking(move |inner| inner.on(&name, |shard| Ok(convert::schema(shard)))).await
     }
 
     async fn collections(&self) -> Result<Vec<String>> {
@@ -421,6 +446,6 @@ impl VectorStore for Embedded {
 
     async fn flush(&self, collection: &str) -> Result<()> {
         let name = collection.to_owned();
-        self.blocking(move |inner| inner.shard(&name)?.flush()).await
+        self.blocking(move |inner| inner.flush(&name)).await
     }
 }

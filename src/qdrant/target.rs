@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::point::{Payload, Point, PointId};
+use super::point::{Filter, Payload, Point, PointId, With};
 use super::schema::{Distance, Index, Schema, VectorKind};
 use super::store::VectorStore;
 use crate::config::{Settings, VectorSetting};
@@ -114,10 +114,16 @@ impl Target {
         self.store.ensure_indexes(&self.name, &self.schema).await
     }
 
-    /// Whether there is a collection, or a verified one that is about to bear the name.
-    pub(crate) async fn is_anywhere(&self) -> Result<bool> {
-        Ok(self.store.schema(&self.name).await?.is_some()
-            || self.store.alias(&next_alias(&self.name)).await?.is_some())
+    /// Whether there is a collection with points, or a verified one that is about to bear the name;
+    /// refuses one made of something else.
+    pub(crate) async fn has_points(&self) -> Result<bool> {
+        let Some(found) = self.store.schema(&self.name).await? else {
+            return Ok(self.store.alias(&next_alias(&self.name)).await?.is_some());
+        };
+        self.check(&self.name, &found)?;
+        let all = Filter::default();
+        let page = self.store.scroll(&self.name, &all, None, 1, With::ID).await?;
+        Ok(!page.points.is_empty())
     }
 
     /// Refuses a collection that is not there, or made of something else; changes nothing.

@@ -1,5 +1,8 @@
 //! What every store does, whichever it is.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::{Value, json};
 use toolkit::ErrorKind;
 use toolkit::config::QdrantServer;
@@ -50,6 +53,39 @@ async fn collection(store: &Store) -> String {
     let name = format!("conformance-{}", Uuid::new_v4().simple());
     store.store.create(&name, &schema()).await.unwrap();
     name
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_reads_by_a_name_that_is_switched_meanwhile_always_finds_a_collection() {
+    let given = stores::embedded();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let make = async |name: &str| {
+        let store = &given.store;
+        store.create(name, &schema()).await.unwrap();
+        store.upsert(name, vec![point(1, [1.0; 4], json!({}))]).await.unwrap();
+        store.set_alias("current", name).await.unwrap();
+    };
+    make("made-0").await;
+    let readers = (0..3).map(|_| {
+        let (store, is_over) = (Arc::clone(&given.store), Arc::clone(&is_over));
+        tokio::spawn(async move {
+            while !is_over.load(Ordering::SeqCst) {
+                assert_eq!(store.count("current", &Filter::default()).await.unwrap(), 1);
+                assert!(store.schema("current").await.unwrap().is_some());
+                store.flush("current").await.unwrap();
+            }
+        })
+    });
+    let readers: Vec<_> = readers.collect();
+    for round in 1..40 {
+        make(&format!("made-{round}")).await;
+        given.store.remove(&format!("made-{}", round - 1)).await.unwrap();
+    }
+    is_over.store(true, Ordering::SeqCst);
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    assert_eq!(given.store.collections().await.unwrap(), ["made-39"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -232,6 +232,53 @@ async fn an_outbox_and_a_collection_that_were_lost_are_made_again_from_postgres_
     world.assert_same().await;
 }
 
+/// Until the collection has so many points, and nothing waits.
+async fn until_points_are(world: &World, count: u64) {
+    let (store, name) = (world.target.store(), world.target.name());
+    let is_whole = async {
+        loop {
+            let found = store.count(name, &toolkit::qdrant::Filter::default()).await;
+            if found.is_ok_and(|found| found == count) && world.pending().await == 0 {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_mins(3), is_whole).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_workers_fill_a_collection_again_that_was_taken_away_or_emptied() {
+    for given in [stores::embedded(), stores::front().await] {
+        let world = Arc::new(World::new(given, 10).await);
+        let stop = toolkit::interrupt::Stop::new();
+        let run = tokio::spawn({
+            let (world, stop) = (Arc::clone(&world), stop.clone());
+            async move {
+                let (postgres, target) = (&world.postgres, &world.target);
+                outbox::run(postgres, target, &world.embedder, OPTIONS, &stop).await
+            }
+        });
+        until_points_are(&world, 30).await;
+        let (store, name) = (world.target.store(), world.target.name());
+
+        let behind = store.alias(name).await.unwrap().unwrap();
+        store.remove_alias(name).await.unwrap();
+        store.remove(&behind).await.unwrap();
+        until_points_are(&world, 30).await;
+
+        let all = toolkit::qdrant::Filter::default();
+        let page = store.scroll(name, &all, None, 100, toolkit::qdrant::With::ID).await.unwrap();
+        let ids: Vec<_> = page.points.iter().map(|point| point.id).collect();
+        store.delete(name, &ids).await.unwrap();
+        until_points_are(&world, 30).await;
+
+        stop.request();
+        run.await.unwrap().unwrap();
+        world.assert_same().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collection_made_otherwise_is_refused_with_the_difference() {
     let world = World::new(stores::embedded(), 1).await;

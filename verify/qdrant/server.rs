@@ -11,7 +11,7 @@ use toolkit::ErrorKind;
 use toolkit::config::QdrantServer;
 use toolkit::qdrant::outbox::{self, Options};
 use toolkit::qdrant::parity::mend;
-use toolkit::qdrant::{Filter, Server, Vector, VectorStore};
+use toolkit::qdrant::{Filter, Server, Vector, VectorStore, With};
 
 use super::front::State;
 use super::stores::{self, Store};
@@ -180,7 +180,7 @@ async fn a_collection_that_vanished_is_made_anew_with_every_entity() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collection_that_was_emptied_behind_our_back_is_found_by_parity_and_filled_by_repair() {
+async fn a_collection_that_was_replaced_behind_our_back_by_an_empty_one_is_filled_anew() {
     let (world, _) = world(stores::front().await, 10).await;
     world.drain().await;
     let (store, target) = (world.target.store(), world.target.name());
@@ -189,11 +189,25 @@ async fn a_collection_that_was_emptied_behind_our_back_is_found_by_parity_and_fi
     store.remove(&behind).await.unwrap();
     // By somebody's hand, under the name itself.
     store.create(target, world.target.schema()).await.unwrap();
+    assert_eq!(world.parity().await.missing.count, 30);
+    assert_eq!(world.drain().await.points, 30);
+    world.assert_same().await;
+    assert_eq!(world.drain().await, outbox::Tally::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn points_that_were_lost_behind_our_back_are_found_by_parity_and_filled_in_by_repair() {
+    let (world, _) = world(stores::front().await, 10).await;
+    world.drain().await;
+    let (store, target) = (world.target.store(), world.target.name());
+    let page = store.scroll(target, &Filter::default(), None, 29, With::ID).await.unwrap();
+    let ids: Vec<_> = page.points.iter().map(|point| point.id).collect();
+    store.delete(target, &ids).await.unwrap();
     assert_eq!(world.drain().await.points, 0);
     let report = world.parity().await;
-    assert_eq!(report.missing.count, 30);
-    assert_eq!(mend(&world.postgres, &world.target, &report).await.unwrap(), 30);
-    assert_eq!(world.drain().await.points, 30);
+    assert_eq!(report.missing.count, 29);
+    assert_eq!(mend(&world.postgres, &world.target, &report).await.unwrap(), 29);
+    assert_eq!(world.drain().await.points, 29);
     world.assert_same().await;
 }
 

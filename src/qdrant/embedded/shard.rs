@@ -18,47 +18,73 @@ const CLOSED_LOG_FILES_MAX: usize = 2;
 /// panics if anything in it is locked, has it alone.
 pub(super) struct Shard {
     path: PathBuf,
-    open: RwLock<Option<EdgeShard>>,
+    state: RwLock<State>,
+}
+
+enum State {
+    Closed,
+    Open(EdgeShard),
+    /// Its collection was removed: nothing may be made in its folder again.
+    Gone,
+}
+
+/// What became of work on a shard.
+pub(super) enum Tried<T, W> {
+    Done(Result<T>),
+    /// The shard went before its turn came; the work was not begun.
+    Gone(W),
 }
 
 impl Shard {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, open: RwLock::new(None) }
+        Self { path, state: RwLock::new(State::Closed) }
     }
 
     /// Reads or updates.
-    pub(super) fn read<T>(&self, work: impl FnOnce(&EdgeShard) -> OperationResult<T>) -> Result<T> {
+    pub(super) fn read<T, W>(&self, work: W) -> Tried<T, W>
+    where
+        W: FnOnce(&EdgeShard) -> OperationResult<T>,
+    {
         let failed = |error| failure(&self.path, error);
         {
-            let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(shard) = &*open {
-                return work(shard).map_err(failed);
+            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+            match &*state {
+                State::Open(shard) => return Tried::Done(work(shard).map_err(failed)),
+                State::Gone => return Tried::Gone(work),
+                State::Closed => {}
             }
         }
-        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        let shard = match &mut *open {
-            Some(shard) => shard,
-            closed => closed.insert(self.load()?),
-        };
-        work(shard).map_err(failed)
-    }
-
-    /// Makes every write so far durable, and the log short.
-    pub(super) fn flush(&self) -> Result<()> {
-        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(shard) = &*open {
-            shard.flush();
-            if closed_log_files(&self.path).len() > CLOSED_LOG_FILES_MAX {
-                drop(open.take());
-                *open = Some(self.load()?);
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if let State::Closed = &*state {
+            match self.load() {
+                Ok(shard) => *state = State::Open(shard),
+                Err(error) => return Tried::Done(Err(error)),
             }
         }
-        Ok(())
+        match &*state {
+            State::Open(shard) => Tried::Done(work(shard).map_err(failed)),
+            State::Closed | State::Gone => Tried::Gone(work),
+        }
     }
 
-    /// Flushes and gives the files back.
-    pub(super) fn close(&self) {
-        drop(self.open.write().unwrap_or_else(PoisonError::into_inner).take());
+    /// Makes every write so far durable, and the log short; false: the shard is gone.
+    pub(super) fn flush(&self) -> Result<bool> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        match &*state {
+            State::Closed => return Ok(true),
+            State::Gone => return Ok(false),
+            State::Open(shard) => shard.flush(),
+        }
+        if closed_log_files(&self.path).len() > CLOSED_LOG_FILES_MAX {
+            *state = State::Closed;
+            *state = State::Open(self.load()?);
+        }
+        Ok(true)
+    }
+
+    /// Flushes, and gives the files back for good.
+    pub(super) fn give_up(&self) {
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = State::Gone;
     }
 
     fn load(&self) -> Result<EdgeShard> {
@@ -71,11 +97,12 @@ impl Drop for Shard {
     /// The engine flushes when it goes, and panics where it cannot: in a folder that was removed
     /// there is nothing to keep.
     fn drop(&mut self) {
-        let open = self.open.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let state = std::mem::replace(state, State::Gone);
         if self.path.is_dir() {
-            drop(open);
+            drop(state);
         } else {
-            std::mem::forget(open);
+            std::mem::forget(state);
         }
     }
 }

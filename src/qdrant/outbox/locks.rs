@@ -30,14 +30,14 @@ pub(crate) async fn locked(conn: &mut PgConnection, entities: &[Entity]) -> Resu
 /// How often a lock that another process has is asked for.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
-/// [`Target::ensure`], one process at a time, and what a new collection needs to be filled: where
-/// there is none, it was lost, or the settings name another store, and every entity is queued that
-/// does not wait already. First the rows: a collection is made only when they are there.
+/// [`Target::ensure`], one process at a time, and what a collection without points needs to be
+/// filled: it was lost or emptied, or the settings name another store, and every entity is queued
+/// that does not wait already. First the rows: a collection is made only when they are there.
 pub async fn ensure(conn: &mut PgConnection, target: &Target) -> Result<()> {
-    if !target.is_anywhere().await? {
+    if !target.has_points().await? {
         let mut transaction = conn.begin().await?;
         alone(&mut transaction).await?;
-        if !target.is_anywhere().await? {
+        if !target.has_points().await? {
             refill(&mut transaction, target).await?;
         }
         transaction.commit().await?;
@@ -50,7 +50,9 @@ async fn refill(conn: &mut PgConnection, target: &Target) -> Result<()> {
     if done.rows_affected() > 0 {
         let (place, name) = (target.store().describe(), target.name());
         let count = done.rows_affected();
-        tracing::warn!("{place} has no collection {name:?}: {count} entities are queued for it");
+        tracing::warn!(
+            "{place} has no points of collection {name:?}: {count} entities are queued for it"
+        );
     }
     Ok(())
 }

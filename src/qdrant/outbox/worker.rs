@@ -23,6 +23,8 @@ use crate::store::{Connector, Postgres};
 
 /// Longest wait between two looks at an idle queue, or at a store that is away.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Idle workers look this often whether the collection is still there, and has points.
+const ENSURE_EVERY: Duration = Duration::from_secs(10);
 /// Idle workers remove old settled rows this often.
 const PRUNE_EVERY: Duration = Duration::from_mins(10);
 /// Longest pause while a store is away.
@@ -166,13 +168,13 @@ impl Worker {
     async fn work(mut self, is_drain: bool) -> Result<()> {
         let mut listener = None;
         let mut tries = 0;
-        let mut is_ensured = false;
+        let mut ensured_at: Option<Instant> = None;
         let mut pruned_at: Option<Instant> = None;
         loop {
             if self.stop.is_requested() {
                 return if is_drain { self.stop.check() } else { Ok(()) };
             }
-            let looked = match self.look(&mut is_ensured).await {
+            let looked = match self.look(&mut ensured_at).await {
                 Ok(looked) => {
                     tries = 0;
                     looked
@@ -180,7 +182,7 @@ impl Worker {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) if is_passing(&error) => {
                     tries += 1;
-                    is_ensured = false;
+                    ensured_at = None;
                     // Its transaction is of no use any more.
                     self.conn = None;
                     let wait = if is_drain {
@@ -208,6 +210,7 @@ impl Worker {
                         return Ok(());
                     }
                     self.idle(&mut listener).await;
+                    ensured_at.take_if(|at| at.elapsed() >= ENSURE_EVERY);
                 }
             }
         }
@@ -247,13 +250,13 @@ impl Worker {
 
     /// Does one batch, if anything is due. Being asked to stop drops it where it waits: nothing of
     /// it is marked, and what Qdrant has learnt does no harm.
-    async fn look(&mut self, is_ensured: &mut bool) -> Result<Look> {
+    async fn look(&mut self, ensured_at: &mut Option<Instant>) -> Result<Look> {
         let stop = self.stop.clone();
         let looked = stop
             .unless(async {
-                if !*is_ensured {
+                if ensured_at.is_none() {
                     ensure(connected(&mut self.conn, &self.connector).await?, &self.target).await?;
-                    *is_ensured = true;
+                    *ensured_at = Some(Instant::now());
                 }
                 self.step().await
             })
