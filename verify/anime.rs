@@ -6,6 +6,7 @@ mod derived;
 mod dirt;
 mod ingestion;
 mod leaves;
+mod pairs;
 mod parity;
 mod policy;
 mod projections;

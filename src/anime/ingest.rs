@@ -4,6 +4,7 @@
 //! checkpoint commit together: killed anywhere, the same command goes on after the last group.
 
 mod group;
+mod pair;
 mod prepare;
 pub(in crate::anime) mod reader;
 mod record;
@@ -18,7 +19,8 @@ use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
 use crate::anime::ingest::group::{Place, Written};
-use crate::anime::ingest::reader::{GroupLimits, Item};
+use crate::anime::ingest::pair::Half;
+use crate::anime::ingest::reader::{Group, GroupLimits, Item};
 use crate::anime::resolve::{self, Resolution};
 use crate::anime::retry;
 use crate::anime::store::Artifact;
@@ -109,7 +111,8 @@ pub async fn run(
     let gate = Gate::new(manners);
     let watching = (connector.clone(), gate.clone());
     let (id, corrected) = (String::new(), HashSet::new());
-    let mut run = Run { connector, conn, preparation, stop, gate, id, corrected };
+    let beside = None;
+    let mut run = Run { connector, conn, beside, preparation, stop, gate, id, corrected };
     let resumed = run.begin().await?;
     run.corrected = retry::corrected(&mut run.conn).await?.into_iter().collect();
     let run_id = run.id.clone();
@@ -148,6 +151,8 @@ struct Run<'a> {
     connector: Connector,
     /// Holds the pack's lock.
     conn: PgConnection,
+    /// For the second of two groups at a time.
+    beside: Option<PgConnection>,
     preparation: &'a Preparation,
     stop: &'a Stop,
     /// Asked before each group is written.
@@ -207,14 +212,18 @@ impl Run<'_> {
             let redactor = Arc::clone(&self.preparation.redactor);
             let (mut groups, thread) =
                 reader::start(artifact.source.clone(), from, redactor, limits);
-            while let Some(group) = groups.recv().await {
+            let mut ahead = groups.recv().await;
+            while let Some(group) = ahead {
                 self.stop.check()?;
                 self.remember_header(&group, &mut shared).await?;
-                entries += group.items.len() as u64;
-                let amount = amount(&group.items);
-                let admitted = async { Ok(self.gate.admit(amount).await) };
+                ahead = groups.recv().await;
+                let is_alone = self.preparation.options.manners.throttle.is_some();
+                let together = ahead.take_if(|next| !is_alone && pair::are_apart(&group, next));
+                let mut left: Vec<Group> = [group].into_iter().chain(together).collect();
+                entries += left.iter().map(|group| group.items.len() as u64).sum::<u64>();
+                let admitted = async { Ok(self.gate.admit(amount(&left)).await) };
                 let pass = self.stop.unless(admitted).await?;
-                let place = Place {
+                let mut place = Place {
                     run_id: "",
                     corrected: &HashSet::new(),
                     pack: &self.preparation.pack,
@@ -223,8 +232,19 @@ impl Run<'_> {
                     policy: &self.preparation.policy,
                     number,
                 };
-                number = self.group(place, &group.items, on_event).await?;
+                if let [first, second] = left.as_slice() {
+                    let done = self.pair(place, [&first.items, &second.items], on_event).await;
+                    left.drain(..done);
+                    place.number += i64::try_from(done).unwrap_or_default();
+                }
+                for group in &left {
+                    place.number = self.group(place, &group.items, on_event).await?;
+                }
+                number = place.number;
                 drop(pass);
+                if ahead.is_none() {
+                    ahead = groups.recv().await;
+                }
             }
             thread.await.map_err(join_error)??;
             self.end_of_file(&artifact.file, number).await?;
@@ -238,6 +258,41 @@ impl Run<'_> {
         .execute(&mut self.conn)
         .await?;
         Ok(entries)
+    }
+
+    /// Writes two groups side by side; returns how many of them are committed.
+    async fn pair(
+        &mut self,
+        place: Place<'_>,
+        items: [&[Item]; 2],
+        on_event: &(dyn Fn(Event) + Sync),
+    ) -> usize {
+        let mut beside = match self.beside.take() {
+            Some(conn) => conn,
+            None => match self.connector.dedicated().await {
+                Ok(conn) => conn,
+                Err(error) => {
+                    tracing::debug!("no second connection: {error}");
+                    return 0;
+                }
+            },
+        };
+        let place = Place { run_id: &self.id, corrected: &self.corrected, ..place };
+        let next = Place { number: place.number + 1, ..place };
+        let first = Half { conn: &mut self.conn, place, items: items[0] };
+        let second = Half { conn: &mut beside, place: next, items: items[1] };
+        let done = pair::write(first, second).await;
+        for (counts, items) in done.iter().zip(items) {
+            let rejects = counts.counts.records.rejected;
+            on_event(Event::Chunk { records: items.len() as u64, rejects });
+        }
+        // One that was in trouble is closed, and what it had not committed is gone at once.
+        if done.len() == items.len() {
+            self.beside = Some(beside);
+        } else if let Err(error) = beside.close().await {
+            tracing::debug!("the second connection: {error}");
+        }
+        done.len()
     }
 
     /// Writes a group; in halves where Postgres refuses a value, down to the entry that has it.
@@ -333,7 +388,8 @@ pub(in crate::anime) fn throttled(most: GroupLimits, rate: Option<Rate>) -> Grou
 }
 
 /// What a group costs under a throttle.
-pub(in crate::anime) fn amount(items: &[Item]) -> Amount {
-    let bytes = items.iter().map(|item| item.bytes.len() as u64).sum();
-    Amount { rows: items.len() as u64, bytes }
+pub(in crate::anime) fn amount(groups: &[Group]) -> Amount {
+    let items = || groups.iter().flat_map(|group| &group.items);
+    let bytes = items().map(|item| item.bytes.len() as u64).sum();
+    Amount { rows: items().count() as u64, bytes }
 }

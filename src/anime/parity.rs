@@ -218,7 +218,7 @@ impl Comparison<'_> {
         let (mut groups, thread) = self.read(&file.source);
         while let Some(group) = groups.recv().await {
             self.stop.check()?;
-            self.pace.wait(amount(&group.items), self.stop).await?;
+            self.pace.wait(amount(std::slice::from_ref(&group)), self.stop).await?;
             self.group(&file.file, &group.items).await?;
         }
         thread.await.map_err(join_error)?

@@ -14,7 +14,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use crate::anime::entry::{self, Read};
 use crate::anime::ingest::{STREAM, refusal_of};
 use crate::anime::policy::Policy;
-use crate::anime::store::{Artifact, Fate, write_group};
+use crate::anime::store::{Artifact, Fate, Turn, write_group};
 use crate::anime::{PACK, documents, resolve};
 use crate::backfill::{
     LeftAlone, Recorded, RefusedAgain, Retry, RetryOptions, SETTINGS, begin_retry, end_retry,
@@ -150,7 +150,7 @@ impl Work<'_> {
             date: None,
             again: false,
         };
-        match write_group(tx, &artifact, &self.policy, &[&entry]).await {
+        match write_group(tx, &artifact, &self.policy, &[&entry], &Turn::First).await {
             Ok(outcome) => match outcome.fates.into_values().next() {
                 Some(Fate::Rejected(refusal)) => Ok(Err(refusal)),
                 _ => Ok(Ok(())),

@@ -11,6 +11,7 @@ pub(super) mod write;
 use std::collections::{BTreeMap, HashSet};
 
 use sqlx::postgres::PgConnection;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::anime::doc::Doc;
@@ -20,7 +21,7 @@ use crate::anime::store::identity::{Identity, identify};
 use crate::anime::store::load::{State, Stored};
 use crate::anime::store::rows::Rows;
 use crate::cast::Refusal;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 /// What every entry of an artifact shares.
 #[derive(Debug, Clone)]
@@ -52,6 +53,28 @@ pub(super) struct Outcome {
     pub(super) tables: BTreeMap<&'static str, (u64, u64)>,
     /// Derived ids that gave way: position of the entry, the old id.
     pub(super) adopted: Vec<(usize, Uuid)>,
+    /// Every anime that an entry is about.
+    pub(super) anime: HashSet<Uuid>,
+}
+
+/// Whether another group is being written at the same time.
+#[derive(Debug, Clone)]
+pub(super) enum Turn {
+    /// It is not, or is the one that waits.
+    First,
+    /// It is, and comes first: it hands out its anime when it is committed.
+    Second(watch::Receiver<Option<HashSet<Uuid>>>),
+}
+
+impl Turn {
+    /// Until the other group is committed; an error if it was taken back.
+    pub(super) async fn come(&self) -> Result<HashSet<Uuid>> {
+        let Self::Second(first) = self else { return Ok(HashSet::new()) };
+        let mut first = first.clone();
+        let done = first.wait_for(Option::is_some).await;
+        let anime = done.ok().and_then(|anime| anime.clone());
+        anime.ok_or_else(|| Error::new(ErrorKind::Busy, "the group before this one was taken back"))
+    }
 }
 
 /// A change of a stored anime that waits for a person.
@@ -68,6 +91,7 @@ pub(super) async fn write_group(
     artifact: &Artifact,
     policy: &Policy,
     entries: &[&Entry],
+    turn: &Turn,
 ) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut left: Vec<usize> = (0..entries.len()).collect();
@@ -80,7 +104,8 @@ pub(super) async fn write_group(
                 originals.iter().copied().filter(|at| entries[*at].kind == kind).collect();
             write::originals(tx, policy, kind, entries, &of_kind, &mut outcome).await?;
         }
-        let wave = Wave { artifact, policy, entries, outcome: &mut outcome, rows: Rows::default() };
+        let rows = Rows::default();
+        let wave = Wave { artifact, policy, entries, turn, outcome: &mut outcome, rows };
         left = wave.write(tx, anime).await?;
         left.extend(later);
         left.sort_unstable();
@@ -92,17 +117,22 @@ pub(super) async fn write_group(
 fn first_wave(entries: &[&Entry], left: &[usize]) -> (Vec<usize>, Vec<usize>) {
     let mut seen = HashSet::new();
     left.iter().partition(|at| {
-        let entry = entries[**at];
-        let mut names: Vec<String> = entry
-            .xrefs
-            .iter()
-            .map(|xref| format!("{} {}", xref.reference.source, xref.reference.external_id))
-            .collect();
-        names.extend(entry.id.or(entry.derived_id).map(|id| id.to_string()));
+        let names = names(entries[**at]);
         let is_alone = names.iter().all(|name| !seen.contains(name));
         seen.extend(names);
         is_alone
     })
+}
+
+/// What an entry is known by: entries that share none of it are about different things, as far as
+/// they themselves say.
+pub(super) fn names(entry: &Entry) -> Vec<String> {
+    let references = entry.xrefs.iter().map(|xref| &xref.reference);
+    let id = entry.id.or(entry.derived_id);
+    references
+        .map(|reference| format!("{} {}", reference.source, reference.external_id))
+        .chain(id.map(|id| id.to_string()))
+        .collect()
 }
 
 /// Anime entries that have nothing in common.
@@ -110,6 +140,7 @@ struct Wave<'a> {
     artifact: &'a Artifact,
     policy: &'a Policy,
     entries: &'a [&'a Entry],
+    turn: &'a Turn,
     outcome: &'a mut Outcome,
     rows: Rows,
 }
@@ -141,6 +172,7 @@ impl Wave<'_> {
                 }
             }
         }
+        self.outcome.anime.extend(&met);
         let states = load::states(tx, &ids(&known)).await?;
         let mut fresh = Vec::new();
         let mut changed = Vec::new();
@@ -167,7 +199,7 @@ impl Wave<'_> {
             self.update(at, id, voice, &states[&id], stored, &mut people, &mut waiting);
         }
         people.rows(&mut self.rows, &mut waiting);
-        self.rows.write(tx, &mut self.outcome.tables).await?;
+        self.rows.write(tx, self.turn, &mut self.outcome.tables).await?;
         write::queue(tx, self.artifact.run, &waiting).await?;
         Ok(later)
     }

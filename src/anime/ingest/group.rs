@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, HashSet};
 use sqlx::Connection as _;
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
+use uuid::Uuid;
 
 use serde::{Deserialize, Serialize};
 
 use crate::anime::entry::Entry;
 use crate::anime::ingest::reader::{Item, ItemContent};
 use crate::anime::policy::Policy;
-use crate::anime::store::{Artifact, Fate, Outcome, write_group};
+use crate::anime::store::{Artifact, Fate, Outcome, Turn, write_group};
 use crate::backfill::{
     Counts, Recorded, RowCounts, SETTINGS, is_about_data, record_ledger, record_rejects, to_json,
 };
@@ -67,6 +68,17 @@ pub(super) enum Written {
     Refused(Error),
 }
 
+/// What a transaction holds that is not committed yet.
+pub(super) enum Staged {
+    Ready {
+        counts: EntryCounts,
+        anime: HashSet<Uuid>,
+    },
+    /// It was committed before: the answer to an earlier COMMIT was lost, not the COMMIT.
+    Committed(EntryCounts),
+    Refused(Error),
+}
+
 /// Writes a group; nothing of it if Postgres refuses a value. `refused`: an entry that it refused
 /// alone, and why.
 pub(super) async fn write(
@@ -76,14 +88,36 @@ pub(super) async fn write(
     refused: Option<&Refusal>,
 ) -> Result<Written> {
     let mut tx = conn.begin().await?;
+    let counts = match stage(&mut tx, place, items, refused, &Turn::First).await? {
+        Staged::Ready { counts, .. } => counts,
+        Staged::Committed(counts) => return Ok(Written::Done(counts)),
+        Staged::Refused(error) => {
+            tx.rollback().await?;
+            return Ok(Written::Refused(error));
+        }
+    };
+    match tx.commit().await.map_err(Error::from) {
+        Ok(()) => Ok(Written::Done(counts)),
+        Err(error) if is_about_data(&error) => Ok(Written::Refused(error)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes a group in a transaction, all but the COMMIT.
+pub(super) async fn stage(
+    tx: &mut PgConnection,
+    place: Place<'_>,
+    items: &[&Item],
+    refused: Option<&Refusal>,
+    turn: &Turn,
+) -> Result<Staged> {
     // A group is small against the tables: its keys are looked up one by one. Without statistics the
     // server would rather read whole indexes, longer with every group.
     let settings =
         format!("{SETTINGS}; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off");
     sqlx::raw_sql(sql(settings)).execute(&mut *tx).await?;
-    if let Some(counts) = committed(&mut tx, place).await? {
-        // The answer to an earlier COMMIT was lost, not the COMMIT.
-        return Ok(Written::Done(counts));
+    if let Some(counts) = committed(tx, place).await? {
+        return Ok(Staged::Committed(counts));
     }
     let mut entries: Vec<&Entry> = Vec::new();
     let mut places: Vec<usize> = Vec::new();
@@ -93,12 +127,9 @@ pub(super) async fn write(
             places.push(at);
         }
     }
-    let outcome = match write_group(&mut tx, place.artifact, place.policy, &entries).await {
+    let outcome = match write_group(tx, place.artifact, place.policy, &entries, turn).await {
         Ok(outcome) => outcome,
-        Err(error) if is_about_data(&error) => {
-            tx.rollback().await?;
-            return Ok(Written::Refused(error));
-        }
+        Err(error) if is_about_data(&error) => return Ok(Staged::Refused(error)),
         Err(error) => return Err(error),
     };
     let recorded = Recorded { run_id: place.run_id, pack: place.pack, stream: STREAM };
@@ -107,14 +138,10 @@ pub(super) async fn write(
         let detail = "an entry ended in no count; its group was rolled back";
         return Err(Error::new(ErrorKind::Bug, detail));
     }
-    record_rejects(&mut tx, recorded, &rejects, "record").await?;
-    record_ledger(&mut tx, recorded, &ledger(place, items, &places, &outcome)).await?;
-    checkpoint(&mut tx, place, items, &counts).await?;
-    match tx.commit().await.map_err(Error::from) {
-        Ok(()) => Ok(Written::Done(counts)),
-        Err(error) if is_about_data(&error) => Ok(Written::Refused(error)),
-        Err(error) => Err(error),
-    }
+    record_rejects(tx, recorded, &rejects, "record").await?;
+    record_ledger(tx, recorded, &ledger(place, items, &places, &outcome)).await?;
+    checkpoint(tx, place, items, &counts).await?;
+    Ok(Staged::Ready { counts, anime: outcome.anime })
 }
 
 fn account(

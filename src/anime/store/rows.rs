@@ -8,12 +8,13 @@ use uuid::Uuid;
 use crate::anime::doc::{Derived, Doc, canonical, derived_id};
 use crate::anime::entry::{Company, Edge, Entry, EpisodePart, Kind, Target, Xref};
 use crate::anime::policy::Voice;
-use crate::anime::store::Artifact;
-use crate::anime::store::load::State;
+use crate::anime::store::identity::uuid_of;
+use crate::anime::store::load::{State, texts};
 use crate::anime::store::table::{
     ALIAS, ANIME, ANIME_COMPANY, ANIME_EDGE, ANIME_EDGE_CHANGE, Batch, CHARACTER, COMPANY, EPISODE,
     LINK, Lines, MANGA_EDGE, MANGA_EDGE_CHANGE, STATE, Table, WORK_EDGE, WORK_EDGE_CHANGE, XREF,
 };
+use crate::anime::store::{Artifact, Turn};
 use crate::canonical::array::array;
 use crate::error::Result;
 
@@ -30,8 +31,7 @@ pub(super) struct Rows {
     links: Lines,
     link_changes: Batch,
     xrefs: Lines,
-    /// Name and description; sorted, so that no two sessions wait for each other's.
-    companies: BTreeMap<Uuid, (String, Option<String>)>,
+    companies: Companies,
     /// Of anime that are new, each once, and of those that may have some already.
     new_anime_companies: Lines,
     anime_companies: Batch,
@@ -226,6 +226,7 @@ impl Rows {
     pub(super) async fn write(
         self,
         tx: &mut PgConnection,
+        turn: &Turn,
         tables: &mut BTreeMap<&'static str, (u64, u64)>,
     ) -> Result<()> {
         let [anime_edges, manga_edges, work_edges] = self.edges;
@@ -242,37 +243,28 @@ impl Rows {
         for (batch, table) in changes {
             tables.entry(table.name).or_default().1 += batch.update(tx, table).await?;
         }
-        let mut companies = Batch::default();
-        for (id, (name, description)) in self.companies {
-            companies.push([some(&id), Some(name), description]);
-        }
-        let new = [(self.anime, &ANIME), (self.characters, &CHARACTER)];
-        let mixed = [
-            (companies, &COMPANY),
-            (self.aliases, &ALIAS),
-            (self.anime_companies, &ANIME_COMPANY),
-            (self.states, &STATE),
-        ];
-        let parts = [
+        let copies = [
+            (self.anime, &ANIME),
+            (self.characters, &CHARACTER),
             (self.episodes, &EPISODE),
             (self.links, &LINK),
             (self.xrefs, &XREF),
-            (self.new_anime_companies, &ANIME_COMPANY),
             (anime_edges, &ANIME_EDGE),
             (manga_edges, &MANGA_EDGE),
             (work_edges, &WORK_EDGE),
             (self.new_states, &STATE),
         ];
         let mut inserted = Vec::new();
-        for (lines, table) in new {
+        for (lines, table) in copies {
             inserted.push((table.name, lines.copy(tx, table).await?));
         }
-        for (batch, table) in mixed {
+        for (batch, table) in [(self.aliases, &ALIAS), (self.states, &STATE)] {
             inserted.push((table.name, batch.insert(tx, table).await?));
         }
-        for (lines, table) in parts {
-            inserted.push((table.name, lines.copy(tx, table).await?));
-        }
+        inserted.push((COMPANY.name, companies(tx, turn, self.companies).await?));
+        let lines = self.new_anime_companies.copy(tx, &ANIME_COMPANY).await?;
+        let batch = self.anime_companies.insert(tx, &ANIME_COMPANY).await?;
+        inserted.push((ANIME_COMPANY.name, lines + batch));
         for (name, rows) in inserted {
             if name != STATE.name {
                 tables.entry(name).or_default().0 += rows;
@@ -280,6 +272,36 @@ impl Rows {
         }
         Ok(())
     }
+}
+
+/// Name and description of companies.
+type Companies = BTreeMap<Uuid, (String, Option<String>)>;
+
+/// Writes what of them is new: most are known, and a row that gains nothing is not touched. It is
+/// companies alone that groups have in common.
+async fn companies(tx: &mut PgConnection, turn: &Turn, mut wanted: Companies) -> Result<u64> {
+    let ids: Vec<Uuid> = wanted.keys().copied().collect();
+    let known: Vec<(String, bool)> = sqlx::query_as(
+        "SELECT id::text, description IS NOT NULL FROM company WHERE id = ANY($1::uuid[])",
+    )
+    .bind(texts(&ids))
+    .fetch_all(&mut *tx)
+    .await?;
+    for (id, is_described) in known {
+        let id = uuid_of(&id)?;
+        if is_described || wanted.get(&id).is_some_and(|(_, description)| description.is_none()) {
+            wanted.remove(&id);
+        }
+    }
+    if wanted.is_empty() {
+        return Ok(0);
+    }
+    turn.come().await?;
+    let mut batch = Batch::default();
+    for (id, (name, description)) in wanted {
+        batch.push([some(&id), Some(name), description]);
+    }
+    batch.insert(tx, &COMPANY).await
 }
 
 /// How many replaced payloads are remembered.

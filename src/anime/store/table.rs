@@ -23,7 +23,7 @@ pub(super) struct Table {
     pub(super) columns: &'static [Column],
     /// Columns at the beginning that an update finds its row by.
     key: usize,
-    /// What follows an INSERT of rows `r`.
+    /// What follows an INSERT.
     conflict: &'static str,
 }
 
@@ -122,11 +122,7 @@ pub(super) const COMPANY: Table = Table {
     name: "company",
     columns: &[("id", UUID), ("name", TEXT), ("description", TEXT)],
     key: 1,
-    // A company that has nothing to gain is not touched: an update that comes to nothing locks its
-    // row all the same, and every group knows the large studios.
-    conflict: " WHERE NOT EXISTS (SELECT FROM company c WHERE c.id = r.c1::uuid \
-               AND (c.description IS NOT NULL OR r.c3 IS NULL)) \
-               ON CONFLICT (id) DO UPDATE SET description = EXCLUDED.description \
+    conflict: " ON CONFLICT (id) DO UPDATE SET description = EXCLUDED.description \
                WHERE company.description IS NULL AND EXCLUDED.description IS NOT NULL",
 };
 
