@@ -281,7 +281,7 @@ impl Run<'_> {
         let next = Place { number: place.number + 1, ..place };
         let first = Half { conn: &mut self.conn, place, items: items[0] };
         let second = Half { conn: &mut beside, place: next, items: items[1] };
-        let done = pair::write(first, second).await;
+        let done = Box::pin(pair::write(first, second)).await;
         for (counts, items) in done.iter().zip(items) {
             let rejects = counts.counts.records.rejected;
             on_event(Event::Chunk { records: items.len() as u64, rejects });

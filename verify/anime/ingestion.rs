@@ -289,12 +289,7 @@ async fn a_run_that_is_killed_between_groups_goes_on_and_ends_as_an_undisturbed_
         .await;
     let source = path.to_str().unwrap();
     let arguments = ["backfill", "--pack", "anime", "--source", source, "--chunk-records", "7"];
-    let mut child = crate::support::toolkit()
-        .args(["--database-url", world.database.url(), "--state-dir"])
-        .arg(world.path("state"))
-        .args(arguments)
-        .spawn()
-        .unwrap();
+    let mut child = world.command(&arguments).spawn().unwrap();
     let done = "SELECT count(*)::text FROM toolkit.chunk WHERE status = 'done'";
     while world.text(done).await != "3" {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -302,13 +297,7 @@ async fn a_run_that_is_killed_between_groups_goes_on_and_ends_as_an_undisturbed_
     child.kill().unwrap();
     child.wait().unwrap();
     world.sql("DROP TRIGGER stop_it ON toolkit.chunk").await;
-    let mut again = world.run(&arguments);
-    for _ in 0..100 {
-        if again.status.code() != Some(2) || !stderr(&again).contains("is running") {
-            break;
-        }
-        again = world.run(&arguments);
-    }
+    let again = world.run_after_a_kill(&arguments);
     assert_eq!(again.status.code(), Some(0), "{}", stderr(&again));
     assert!(stdout(&again).contains("resumed"), "{}", stdout(&again));
     assert_eq!(world.content().await, undisturbed.content().await);

@@ -7,7 +7,7 @@ use toolkit::anime::ingest::Options;
 use toolkit::demo::generate::anime::offline_database;
 
 use super::world::World;
-use crate::support::{stderr, toolkit};
+use crate::support::stderr;
 
 fn offline(at: usize, sources: &[&str], episodes: u32) -> Value {
     json!({
@@ -89,12 +89,7 @@ async fn whichever_half_of_a_pair_is_killed_what_is_stored_is_the_beginning_and_
             .await;
         let source = path.to_str().unwrap();
         let arguments = ["backfill", "--pack", "anime", "--source", source, "--chunk-records", "5"];
-        let mut child = toolkit()
-            .args(["--database-url", world.database.url(), "--state-dir"])
-            .arg(world.path("state"))
-            .args(arguments)
-            .spawn()
-            .unwrap();
+        let mut child = world.command(&arguments).spawn().unwrap();
         let done = "SELECT count(*)::text FROM toolkit.chunk WHERE status = 'done'";
         while world.text(done).await != stopped.to_string() {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -106,13 +101,7 @@ async fn whichever_half_of_a_pair_is_killed_what_is_stored_is_the_beginning_and_
         child.kill().unwrap();
         child.wait().unwrap();
         world.sql("DROP TRIGGER stop_it ON toolkit.chunk").await;
-        let mut again = world.run(&arguments);
-        for _ in 0..100 {
-            if again.status.code() != Some(2) || !stderr(&again).contains("is running") {
-                break;
-            }
-            again = world.run(&arguments);
-        }
+        let again = world.run_after_a_kill(&arguments);
         assert_eq!(again.status.code(), Some(0), "{}", stderr(&again));
         assert_eq!(world.content().await, undisturbed.content().await);
     }

@@ -1,7 +1,7 @@
 //! A migrated database and artifacts of one test's own.
 
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 use toolkit::anime::ingest::{self, Options, Report};
@@ -10,7 +10,7 @@ use toolkit::pack::Pack;
 use toolkit::store::{Postgres, sql};
 use toolkit::{Result, migrate};
 
-use crate::support::{TestDatabase, toolkit};
+use crate::support::{TestDatabase, stderr, toolkit};
 
 pub(crate) struct World {
     pub(crate) database: TestDatabase,
@@ -108,14 +108,30 @@ impl World {
         parts.join("\n")
     }
 
-    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
-        toolkit()
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = toolkit();
+        command
             .args(["--database-url", self.database.url(), "--state-dir"])
             .arg(self.database.folder().join("state"))
             .args(arguments)
-            .current_dir(self.database.folder())
-            .output()
-            .expect("toolkit")
+            .current_dir(self.database.folder());
+        command
+    }
+
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("toolkit")
+    }
+
+    /// As [`World::run`], once the lock of a run that was killed is gone.
+    pub(crate) fn run_after_a_kill(&self, arguments: &[&str]) -> Output {
+        let mut again = self.run(arguments);
+        for _ in 0..100 {
+            if again.status.code() != Some(2) || !stderr(&again).contains("is running") {
+                break;
+            }
+            again = self.run(arguments);
+        }
+        again
     }
 }
 

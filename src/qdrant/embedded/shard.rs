@@ -23,7 +23,7 @@ pub(super) struct Shard {
 
 enum State {
     Closed,
-    Open(EdgeShard),
+    Open(Box<EdgeShard>),
     /// Its collection was removed: nothing may be made in its folder again.
     Gone,
 }
@@ -57,7 +57,7 @@ impl Shard {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         if let State::Closed = &*state {
             match self.load() {
-                Ok(shard) => *state = State::Open(shard),
+                Ok(shard) => *state = State::Open(Box::new(shard)),
                 Err(error) => return Tried::Done(Err(error)),
             }
         }
@@ -77,7 +77,7 @@ impl Shard {
         }
         if closed_log_files(&self.path).len() > CLOSED_LOG_FILES_MAX {
             *state = State::Closed;
-            *state = State::Open(self.load()?);
+            *state = State::Open(Box::new(self.load()?));
         }
         Ok(true)
     }
