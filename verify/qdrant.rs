@@ -7,6 +7,7 @@ mod kills;
 mod outbox;
 mod parity;
 mod rebuild;
+mod refusals;
 mod server;
 mod stores;
 mod world;
