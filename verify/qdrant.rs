@@ -10,4 +10,5 @@ mod rebuild;
 mod refusals;
 mod server;
 mod stores;
+mod tls;
 mod world;
