@@ -6,6 +6,7 @@
 //! be of another version, and take only short messages, as [`State`] is told.
 
 mod wire;
+mod words;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -18,14 +19,15 @@ use qdrant_client::qdrant as grpc;
 use qdrant_client::qdrant::collections_server::{Collections, CollectionsServer};
 use qdrant_client::qdrant::points_server::{Points, PointsServer};
 use qdrant_client::qdrant::qdrant_server::{Qdrant, QdrantServer};
-use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::{Identity, ServerTlsConfig};
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 use toolkit::qdrant::{Embedded, Index, PointId, Schema, Vector, VectorKind, VectorStore, With};
 
 use self::wire::{
     distance, filter, id, id_back, info, is_character, payload_of, point, retrieved, selected, with,
 };
+pub(super) use self::words::limited;
+use self::words::{in_order, over};
 
 pub(super) const KEY: &str = "front-key";
 
@@ -448,6 +450,12 @@ impl Service {
     ) -> Result<grpc::CollectionOperationResponse, Status> {
         let names = self.store().collections().await.map_err(refused)?;
         let is_there = names.contains(&request.collection_name);
+        // Its aliases go with it.
+        for (alias, collection) in self.store().aliases().await.map_err(refused)? {
+            if collection == request.collection_name {
+                self.store().remove_alias(&alias).await.map_err(refused)?;
+            }
+        }
         self.store().remove(&request.collection_name).await.map_err(refused)?;
         Ok(done(is_there))
     }
@@ -567,32 +575,4 @@ fn refused(error: toolkit::Error) -> Status {
 
 fn done(result: bool) -> grpc::CollectionOperationResponse {
     grpc::CollectionOperationResponse { result, ..Default::default() }
-}
-
-/// As a limited rate is refused, with a time to come back after.
-pub(super) fn limited(seconds: u32) -> Status {
-    let mut metadata = MetadataMap::new();
-    metadata.insert("retry-after", MetadataValue::from(seconds));
-    let detail = "Rate limiting exceeded: Write rate limit exceeded: Operation requires 16 tokens \
-                  but only 0.0 were available. Retry after 1s";
-    Status::with_metadata(Code::ResourceExhausted, detail, metadata)
-}
-
-/// As strict mode says it.
-fn over(value: usize, limit: usize, name: &str) -> Result<(), Status> {
-    if value <= limit {
-        return Ok(());
-    }
-    Err(Status::invalid_argument(format!(
-        "Bad request: Limit exceeded {value} > {limit} for \"{name}\". Help: Reduce the \"{name}\" \
-         parameter to or below {limit}."
-    )))
-}
-
-/// Replicas of a real server may apply others' order.
-fn in_order(ordering: Option<grpc::WriteOrdering>) -> Result<(), Status> {
-    if ordering.unwrap_or_default().r#type() == grpc::WriteOrderingType::Strong {
-        return Ok(());
-    }
-    Err(Status::invalid_argument("a write in no order"))
 }
