@@ -7,6 +7,8 @@ mod kills;
 mod outbox;
 mod parity;
 mod rebuild;
+mod refusals;
 mod server;
 mod stores;
+mod tls;
 mod world;

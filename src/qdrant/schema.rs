@@ -99,6 +99,9 @@ pub struct Schema {
     /// Vectors that are stored as something else than 32-bit floats, and as what; never by this
     /// program, which compares numbers with what it wrote.
     pub datatypes: BTreeMap<String, String>,
+    /// Whether every write must name a shard key, which this program never does: the collection
+    /// was made with `sharding_method: custom`.
+    pub has_shard_keys: bool,
 }
 
 impl Schema {
@@ -126,6 +129,9 @@ impl Schema {
                 lines.push(format!("vector {name:?} is stored as {datatype}, not float32"));
             }
         }
+        if found.has_shard_keys && !self.has_shard_keys {
+            lines.push("its sharding is custom, not auto: no point goes in without a key".into());
+        }
         for (field, wanted) in &self.indexes {
             if let Some(is) = found.indexes.get(field).filter(|is| *is != wanted) {
                 let (is, wanted) = (is.describe(), wanted.describe());
@@ -146,7 +152,7 @@ mod tests {
         let schema = |vectors: &[(&str, VectorKind)], indexes: &[(&str, Index)]| Schema {
             vectors: vectors.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect(),
             indexes: indexes.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect(),
-            datatypes: BTreeMap::new(),
+            ..Schema::default()
         };
         let wanted = schema(&[("text", dense(4))], &[("year", Index::Integer)]);
         assert!(wanted.differences(&schema(&[("text", dense(4))], &[])).is_empty());
@@ -157,12 +163,14 @@ mod tests {
             &[("year", Index::Keyword)],
         );
         other.datatypes.insert("text".to_owned(), "float16".to_owned());
+        other.has_shard_keys = true;
         assert_eq!(
             wanted.differences(&other),
             [
                 "vector \"text\" is 5 numbers, cosine, not 4 numbers, cosine",
                 "vector \"more\" (sparse) is not configured",
                 "vector \"text\" is stored as float16, not float32",
+                "its sharding is custom, not auto: no point goes in without a key",
                 "payload index \"year\" is keyword, not integer",
             ]
         );

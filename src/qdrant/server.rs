@@ -6,6 +6,7 @@
 //! it, is sent in parts.
 
 mod convert;
+mod patience;
 mod probe;
 mod refusal;
 
@@ -17,8 +18,15 @@ use async_trait::async_trait;
 use qdrant_client::qdrant as grpc;
 use qdrant_client::{Qdrant, QdrantError};
 use tokio::sync::OnceCell;
+use tonic::Status;
+use tonic::metadata::AsciiMetadataValue;
 
-use self::refusal::{broke_off, explain, is_missing, is_of_exact_search, is_too_much, not_grpc};
+use self::patience::Patience;
+pub(super) use self::refusal::is_of_a_server;
+use self::refusal::{
+    broke_off, explain, is_missing, is_no_such_collection, is_of_exact_search, is_of_rate,
+    is_too_much, not_grpc, to_be_parted,
+};
 use super::point::{Filter, Payload, Point, PointId, Scored, Vector, With, payload_bytes};
 use super::schema::Schema;
 use super::store::{Page, VectorStore};
@@ -48,6 +56,7 @@ pub struct Server {
     /// Points in one request, and in one page, that were not too many yet.
     points_max: AtomicUsize,
     page_max: AtomicU32,
+    patience: Patience,
 }
 
 impl Server {
@@ -67,6 +76,15 @@ impl Server {
         let host = settings.url.split("://").nth(1).unwrap_or_default();
         if host.split('/').next().unwrap_or_default().contains('@') {
             return Err(wrong(format!("{place} names a user, which Qdrant has none of")));
+        }
+        // The client would show it in what it says of it.
+        if settings.api_key.as_deref().is_some_and(|key| key.parse::<AsciiMetadataValue>().is_err())
+        {
+            let detail = "the Qdrant key holds a character that no header can carry";
+            return Err(Error::new(ErrorKind::Config, detail).advice(
+                "look at QDRANT_API_KEY, or qdrant_api_key in toolkit.toml, as for a line break at \
+                 its end",
+            ));
         }
         let is_loopback = ["localhost", "127.", "[::1]"].iter().any(|own| host.starts_with(own));
         if is_plain && settings.api_key.is_some() && !is_loopback {
@@ -88,6 +106,7 @@ impl Server {
             is_fit: OnceCell::new(),
             points_max: AtomicUsize::new(usize::MAX),
             page_max: AtomicU32::new(u32::MAX),
+            patience: Patience::new(),
         })
     }
 
@@ -150,7 +169,7 @@ impl Server {
         T: Applied,
         F: Future<Output = Result<T, QdrantError>> + Send,
     {
-        steadily(|| {
+        let write = || {
             let writing = Box::pin(call());
             async move {
                 let done = self.answered(writing.await).await?;
@@ -159,12 +178,13 @@ impl Server {
                 }
                 let detail =
                     format!("Qdrant at {} took a write but did not apply it in time", self.place);
-                Err(Error::new(ErrorKind::StoreUnreachable, detail).advice(
-                    "it is busy; raise qdrant.timeout_ms of toolkit.toml, or lower qdrant.batch",
-                ))
+                let status = Status::deadline_exceeded("acknowledged, not completed");
+                Err(Error::new(ErrorKind::StoreUnreachable, detail)
+                    .because(QdrantError::ResponseError { status })
+                    .advice("it is busy, or a replica catches up; or lower qdrant.batch"))
             }
-        })
-        .await
+        };
+        self.patience.with(write).await
     }
 
     /// Does `work` with all items, a request at a time; what is too much for one request is done
@@ -184,8 +204,10 @@ impl Server {
             match work(items.clone()).await {
                 Err(error) if items.len() > 1 && is_too_much(&error) => {
                     let rest = items.split_off(items.len() / 2);
-                    tracing::debug!("{error}; {} at once from now on", items.len());
-                    self.points_max.fetch_min(items.len(), Ordering::Relaxed);
+                    if !is_of_rate(&error) {
+                        tracing::debug!("{error}; {} at once from now on", items.len());
+                        self.points_max.fetch_min(items.len(), Ordering::Relaxed);
+                    }
                     open.push_front(rest);
                     open.push_front(items);
                 }
@@ -212,7 +234,7 @@ impl Server {
         let found = self.asked(|| self.client.collection_info(collection)).await;
         let info = match found {
             Ok(response) => response.result,
-            Err(error) if is_missing(&error) => None,
+            Err(error) if is_no_such_collection(&error) => None,
             Err(error) => return Err(error),
         };
         // Whoever writes has asked this first.
@@ -234,7 +256,8 @@ impl Applied for grpc::PointsOperationResponse {
 
 impl Applied for grpc::UpdateBatchResponse {
     fn is_applied(&self) -> bool {
-        self.result.iter().all(|one| one.status() == grpc::UpdateStatus::Completed)
+        !self.result.is_empty()
+            && self.result.iter().all(|one| one.status() == grpc::UpdateStatus::Completed)
     }
 }
 
@@ -376,8 +399,15 @@ impl VectorStore for Server {
             payload_bytes(payload)
         }
         self.in_parts(payloads, bytes, |payloads| async move {
+            let is_one = payloads.len() == 1;
             let request = convert::overwrite(collection, payloads);
-            self.written(|| self.client.update_points_batch(request.clone())).await
+            self.written(|| {
+                let sent = self.client.update_points_batch(request.clone());
+                // Each of them counts by itself: sent again whole, the first ones would use up the
+                // rate for ever.
+                async move { sent.await.map_err(|error| to_be_parted(error, !is_one)) }
+            })
+            .await
         })
         .await
     }
@@ -411,7 +441,11 @@ impl VectorStore for Server {
                 with_vectors: Some(with.vectors.into()),
                 ..grpc::GetPoints::default()
             };
-            match self.asked(|| self.client.get_points(request.clone())).await {
+            let read = || {
+                let reading = Box::pin(self.client.get_points(request.clone()));
+                async move { self.answered(reading.await).await }
+            };
+            match self.patience.with(read).await {
                 Err(error) if ids.len() > 1 && is_too_much(&error) => {
                     open.push_front(ids.split_off(ids.len() / 2));
                     open.push_front(ids);
@@ -515,6 +549,20 @@ mod tests {
         );
         assert!(in_requests(Vec::new(), usize::MAX, |size: &usize| *size).is_empty());
         assert_eq!(in_requests(vec![1; 5], 2, |size| *size), [vec![1, 1], vec![1, 1], vec![1]]);
+    }
+
+    #[test]
+    fn a_key_that_no_header_can_carry_is_refused_and_not_shown() {
+        for key in ["hunter2\n", "hünter2\r\n", "hunter2\0"] {
+            let settings = QdrantServer {
+                api_key: Some(key.to_owned()),
+                ..QdrantServer::new("https://localhost:6334")
+            };
+            let error = Server::new(&settings).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(!format!("{error:?}").contains("nter2"), "{error:?}");
+            assert!(error.advice_text().unwrap().contains("QDRANT_API_KEY"));
+        }
     }
 
     #[test]

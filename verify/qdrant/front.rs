@@ -6,6 +6,7 @@
 //! be of another version, and take only short messages, as [`State`] is told.
 
 mod wire;
+mod words;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -18,12 +19,15 @@ use qdrant_client::qdrant as grpc;
 use qdrant_client::qdrant::collections_server::{Collections, CollectionsServer};
 use qdrant_client::qdrant::points_server::{Points, PointsServer};
 use qdrant_client::qdrant::qdrant_server::{Qdrant, QdrantServer};
+use tonic::transport::{Identity, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 use toolkit::qdrant::{Embedded, Index, PointId, Schema, Vector, VectorKind, VectorStore, With};
 
 use self::wire::{
-    distance, filter, id, id_back, info, payload_of, point, retrieved, selected, with,
+    distance, filter, id, id_back, info, is_character, payload_of, point, retrieved, selected, with,
 };
+pub(super) use self::words::limited;
+use self::words::{in_order, over};
 
 pub(super) const KEY: &str = "front-key";
 
@@ -59,6 +63,15 @@ pub(super) struct Manner {
     pub(super) slow_writes: u32,
     /// The next collection is made, but the answer is this.
     pub(super) lost_answer: Option<Status>,
+    /// Every write is refused, whatever it is.
+    pub(super) refusal: Option<Status>,
+    /// Characters are in a shard that has lost its replicas.
+    pub(super) is_shard_lost: bool,
+    /// Collections are of `sharding_method: custom`.
+    pub(super) is_sharded_by_key: bool,
+    /// Operations of one batch that the rate leaves room for until one is refused; then there is
+    /// room for as many again.
+    pub(super) rate: usize,
 }
 
 impl Default for Manner {
@@ -72,7 +85,23 @@ impl Default for Manner {
             refusals: VecDeque::new(),
             slow_writes: 0,
             lost_answer: None,
+            refusal: None,
+            is_shard_lost: false,
+            is_sharded_by_key: false,
+            rate: usize::MAX,
         }
+    }
+}
+
+impl Manner {
+    /// Reads and writes need a replica of each point's shard.
+    fn reaches(&self, ids: &[PointId]) -> Result<(), Status> {
+        if self.is_shard_lost && ids.iter().any(|id| is_character(*id)) {
+            return Err(Status::internal(
+                "Service internal error: The replica set for shard 1 on peer 1 has no active replica",
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -83,8 +112,12 @@ impl State {
 }
 
 impl Front {
-    /// One that takes messages of so many bytes at most.
-    pub(super) async fn start(store: Embedded, bytes_max: usize) -> Self {
+    /// One that takes messages of so many bytes at most; with a certificate, over TLS alone.
+    pub(super) async fn start(
+        store: Embedded,
+        bytes_max: usize,
+        identity: Option<Identity>,
+    ) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
         let state = Arc::new(State {
@@ -95,12 +128,17 @@ impl Front {
         });
         let service = Service(Arc::clone(&state));
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-        let server = tonic::transport::Server::builder()
+        let scheme = if identity.is_some() { "https" } else { "http" };
+        let mut server = tonic::transport::Server::builder();
+        if let Some(identity) = identity {
+            server = server.tls_config(ServerTlsConfig::new().identity(identity)).unwrap();
+        }
+        let server = server
             .add_service(PointsServer::new(service.clone()).max_decoding_message_size(bytes_max))
             .add_service(QdrantServer::new(service.clone()))
             .add_service(CollectionsServer::new(service));
         tokio::spawn(server.serve_with_incoming(incoming));
-        Self { url: format!("http://{address}"), state }
+        Self { url: format!("{scheme}://{address}"), state }
     }
 }
 
@@ -154,11 +192,22 @@ impl Service {
     }
 
     /// A real server would answer before it has applied the write.
-    fn waits(&self, wait: Option<bool>) -> Result<grpc::PointsOperationResponse, Status> {
+    fn waits(
+        &self,
+        wait: Option<bool>,
+        ids: &[PointId],
+    ) -> Result<grpc::PointsOperationResponse, Status> {
         if wait != Some(true) {
             return Err(Status::invalid_argument("a write nobody waits for"));
         }
         let mut manner = self.0.manner.lock().unwrap();
+        if let Some(refusal) = &manner.refusal {
+            return Err(refusal.clone());
+        }
+        if manner.is_sharded_by_key && !ids.is_empty() {
+            return Err(Status::invalid_argument("Wrong input: Shard key not specified"));
+        }
+        manner.reaches(ids)?;
         if let Some(refusal) = manner.refusals.pop_front() {
             return Err(refusal);
         }
@@ -182,9 +231,10 @@ impl Service {
     ) -> Result<grpc::PointsOperationResponse, Status> {
         in_order(request.ordering)?;
         over(request.points.len(), self.manner(|manner| manner.upsert_max), "upsert limit")?;
-        let waits = self.waits(request.wait)?;
+        let points: Vec<_> = request.points.into_iter().map(point).collect();
+        let ids: Vec<PointId> = points.iter().map(|point| point.id).collect();
+        let waits = self.waits(request.wait, &ids)?;
         self.known(&request.collection_name).await?;
-        let points = request.points.into_iter().map(point).collect();
         self.store().upsert(&request.collection_name, points).await.map_err(refused)?;
         Ok(waits)
     }
@@ -194,9 +244,9 @@ impl Service {
         request: grpc::DeletePoints,
     ) -> Result<grpc::PointsOperationResponse, Status> {
         in_order(request.ordering)?;
-        let waits = self.waits(request.wait)?;
-        self.known(&request.collection_name).await?;
         let ids = selected(request.points);
+        let waits = self.waits(request.wait, &ids)?;
+        self.known(&request.collection_name).await?;
         self.store().delete(&request.collection_name, &ids).await.map_err(refused)?;
         Ok(waits)
     }
@@ -207,8 +257,6 @@ impl Service {
     ) -> Result<grpc::UpdateBatchResponse, Status> {
         use grpc::points_update_operation::Operation;
         in_order(request.ordering)?;
-        let waits = self.waits(request.wait)?.result.unwrap();
-        self.known(&request.collection_name).await?;
         let mut payloads = Vec::new();
         for operation in request.operations {
             let Some(Operation::OverwritePayload(set)) = operation.operation else {
@@ -220,13 +268,22 @@ impl Service {
             }
         }
         let ids: Vec<PointId> = payloads.iter().map(|(id, _)| *id).collect();
+        let waits = self.waits(request.wait, &ids)?.result.unwrap();
+        self.known(&request.collection_name).await?;
         let found = self.store().retrieve(&request.collection_name, &ids, With::ID).await;
         let found: Vec<PointId> = found.map_err(refused)?.iter().map(|point| point.id).collect();
         if let Some(missing) = ids.iter().find(|id| !found.contains(id)) {
             return Err(Status::not_found(format!("Not found: No point with id {missing} found")));
         }
+        // One after the other: what comes before a refused one is done.
+        let room = self.manner(|manner| manner.rate);
+        let is_over = payloads.len() > room;
+        payloads.truncate(room);
         let result = vec![waits; payloads.len()];
         self.store().set_payloads(&request.collection_name, payloads).await.map_err(refused)?;
+        if is_over {
+            return Err(limited(0));
+        }
         Ok(grpc::UpdateBatchResponse { result, ..Default::default() })
     }
 
@@ -234,7 +291,7 @@ impl Service {
         &self,
         request: grpc::CreateFieldIndexCollection,
     ) -> Result<grpc::PointsOperationResponse, Status> {
-        let waits = self.waits(request.wait)?;
+        let waits = self.waits(request.wait, &[])?;
         self.known(&request.collection_name).await?;
         let index = match request.field_type() {
             grpc::FieldType::Keyword => Index::Keyword,
@@ -250,6 +307,7 @@ impl Service {
     async fn get_points(&self, request: grpc::GetPoints) -> Result<grpc::GetResponse, Status> {
         self.known(&request.collection_name).await?;
         let ids: Vec<PointId> = request.ids.into_iter().map(id).collect();
+        self.manner(|manner| manner.reaches(&ids))?;
         let with = with(request.with_payload, request.with_vectors);
         let found = self.store().retrieve(&request.collection_name, &ids, with).await;
         let result = found.map_err(refused)?.into_iter().map(retrieved).collect();
@@ -333,7 +391,13 @@ impl Service {
         request: grpc::GetCollectionInfoRequest,
     ) -> Result<grpc::GetCollectionInfoResponse, Status> {
         let schema = self.known(&request.collection_name).await?;
-        let result = Some(info(schema, self.manner(|manner| manner.datatype)));
+        let mut info = info(schema, self.manner(|manner| manner.datatype));
+        if self.manner(|manner| manner.is_sharded_by_key)
+            && let Some(params) = info.config.as_mut().and_then(|config| config.params.as_mut())
+        {
+            params.sharding_method = Some(grpc::ShardingMethod::Custom.into());
+        }
+        let result = Some(info);
         Ok(grpc::GetCollectionInfoResponse { result, ..Default::default() })
     }
 
@@ -386,6 +450,12 @@ impl Service {
     ) -> Result<grpc::CollectionOperationResponse, Status> {
         let names = self.store().collections().await.map_err(refused)?;
         let is_there = names.contains(&request.collection_name);
+        // Its aliases go with it.
+        for (alias, collection) in self.store().aliases().await.map_err(refused)? {
+            if collection == request.collection_name {
+                self.store().remove_alias(&alias).await.map_err(refused)?;
+            }
+        }
         self.store().remove(&request.collection_name).await.map_err(refused)?;
         Ok(done(is_there))
     }
@@ -505,23 +575,4 @@ fn refused(error: toolkit::Error) -> Status {
 
 fn done(result: bool) -> grpc::CollectionOperationResponse {
     grpc::CollectionOperationResponse { result, ..Default::default() }
-}
-
-/// As strict mode says it.
-fn over(value: usize, limit: usize, name: &str) -> Result<(), Status> {
-    if value <= limit {
-        return Ok(());
-    }
-    Err(Status::invalid_argument(format!(
-        "Bad request: Limit exceeded {value} > {limit} for \"{name}\". Help: Reduce the \"{name}\" \
-         parameter to or below {limit}."
-    )))
-}
-
-/// Replicas of a real server may apply others' order.
-fn in_order(ordering: Option<grpc::WriteOrdering>) -> Result<(), Status> {
-    if ordering.unwrap_or_default().r#type() == grpc::WriteOrderingType::Strong {
-        return Ok(());
-    }
-    Err(Status::invalid_argument("a write in no order"))
 }

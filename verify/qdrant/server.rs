@@ -5,25 +5,24 @@ use std::sync::Arc;
 
 use qdrant_client::qdrant as grpc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tonic::metadata::{MetadataMap, MetadataValue};
-use tonic::{Code, Status};
+use tonic::Status;
 use toolkit::ErrorKind;
 use toolkit::config::QdrantServer;
 use toolkit::qdrant::outbox::{self, Options};
 use toolkit::qdrant::parity::mend;
 use toolkit::qdrant::{Filter, Server, Vector, VectorStore, With};
 
-use super::front::State;
+use super::front::{State, limited};
 use super::stores::{self, Store};
 use super::world::{World, anime};
 
 /// A world over a front, and what the front may be told.
-async fn world(store: Store, count: u64) -> (World, Arc<State>) {
+pub(super) async fn world(store: Store, count: u64) -> (World, Arc<State>) {
     let state = Arc::clone(&store.front.as_ref().unwrap().state);
     (World::new(store, count).await, state)
 }
 
-async fn attempts(world: &World) -> i64 {
+pub(super) async fn attempts(world: &World) -> i64 {
     world.number("SELECT coalesce(max(attempts), 0)::bigint FROM qdrant_outbox").await
 }
 
@@ -64,20 +63,13 @@ async fn points_that_are_too_long_for_one_message_go_in_several() {
     world.assert_same().await;
 }
 
-fn limited() -> Status {
-    let mut metadata = MetadataMap::new();
-    metadata.insert("retry-after", MetadataValue::from_static("1"));
-    let detail = "Rate limiting exceeded: Write rate limit exceeded: Operation requires 16 tokens";
-    Status::with_metadata(Code::ResourceExhausted, detail, metadata)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limited_rate_a_lock_and_a_late_write_are_waited_for_and_count_as_no_try() {
     let (world, state) = world(stores::front().await, 8).await;
     world.target.ensure().await.unwrap();
     state.change(|manner| {
         manner.refusals =
-            [limited(), Status::failed_precondition("Storage locked: Write access is locked")]
+            [limited(1), Status::failed_precondition("Storage locked: Write access is locked")]
                 .into();
         manner.slow_writes = 1;
     });

@@ -31,7 +31,7 @@ pub(super) async fn front() -> Store {
 /// The same, where no message may be longer.
 pub(super) async fn front_with_messages_of(bytes_max: usize) -> Store {
     let folder = tempfile::tempdir().unwrap();
-    let front = Front::start(Embedded::open(folder.path()).unwrap(), bytes_max).await;
+    let front = Front::start(Embedded::open(folder.path()).unwrap(), bytes_max, None).await;
     let server =
         QdrantServer { api_key: Some(KEY.to_owned()), ..QdrantServer::new(front.url.clone()) };
     let store = Arc::new(Server::new(&server).unwrap());

@@ -7,9 +7,9 @@
 //! what it has seen. Killed anywhere, it has marked nothing that is not durable in Qdrant; the
 //! next one writes the same again.
 //!
-//! An outage of Qdrant, of the embedding endpoint or of Postgres counts as no try of any row.
-//! A row that fails while others succeed is tried again later, and parked after
-//! [`ATTEMPTS_MAX`] tries.
+//! An outage of Qdrant, of the embedding endpoint or of Postgres counts as no try of any row, nor
+//! does trouble of a server that takes others' points, as of a cluster that has lost a shard.
+//! A row that fails for its own sake is tried again later, and parked after [`ATTEMPTS_MAX`] tries.
 
 use std::time::Duration;
 

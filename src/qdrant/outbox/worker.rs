@@ -17,6 +17,8 @@ use crate::anime::points::Entity;
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Stop;
 use crate::qdrant::embed::{Embedder, Text};
+use crate::qdrant::point::PointId;
+use crate::qdrant::server::is_of_a_server;
 use crate::qdrant::target::Target;
 use crate::retry::{is_passing, pause};
 use crate::store::{Connector, Postgres};
@@ -180,7 +182,7 @@ impl Worker {
                     looked
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) if is_passing(&error) => {
+                Err(error) if is_waited_for(&error, is_drain) => {
                     tries += 1;
                     ensured_at = None;
                     // Its transaction is of no use any more.
@@ -304,7 +306,9 @@ impl Worker {
             };
             match task.blame(&error).await {
                 Blame::Entities => {}
-                Blame::Store => return Err(error),
+                Blame::Store(None) => return Err(error),
+                // Why nobody is served, not why these were not.
+                Blame::Store(Some(why)) => return Err(why),
                 Blame::Collection => {
                     let detail = "the collection was replaced while it was written to";
                     return Err(Error::new(ErrorKind::StoreConflict, detail).because(error));
@@ -330,6 +334,12 @@ impl Worker {
         self.counters.add(tally);
         Ok(Look::Done)
     }
+}
+
+/// What somebody else can mend while a follower waits, as a full disk; whoever waits for the end of
+/// a drain is told.
+fn is_waited_for(error: &Error, is_drain: bool) -> bool {
+    is_passing(error) || (!is_drain && error.kind() == ErrorKind::StoreExhausted)
 }
 
 async fn connected<'c>(
@@ -371,23 +381,27 @@ impl Task<'_> {
 
     /// Whose a failure is. These entities' own is a refused write, or trouble that does not pass,
     /// while store and embedder answer everybody else; a store that limits its rate, or is locked,
-    /// refuses everybody.
+    /// refuses everybody, and so does one that does not even remove a point that is not there.
     async fn blame(&self, error: &Error) -> Blame {
         match error.kind() {
             ErrorKind::StoreFailed | ErrorKind::StoreUnreachable => {}
-            _ => return Blame::Store,
+            _ => return Blame::Store(None),
         }
+        let (store, nobody) = (self.target.store(), PointId::Uuid(Uuid::nil()));
         for collection in &self.collections {
-            match self.target.store().schema(collection).await {
+            match store.schema(collection).await {
                 Ok(Some(found)) if self.target.schema().differences(&found).is_empty() => {}
                 Ok(_) => return Blame::Collection,
-                Err(_) => return Blame::Store,
+                Err(why) => return Blame::Store(Some(why)),
+            }
+            if let Err(why) = store.delete(collection, &[nobody]).await {
+                return Blame::Store(Some(why));
             }
         }
         let probe = Text { id: Uuid::nil().into(), text: "probe".to_owned() };
         match self.embedder.embed(&[probe]).await {
             Ok(_) => Blame::Entities,
-            Err(_) => Blame::Store,
+            Err(why) => Blame::Store(Some(why)),
         }
     }
 }
@@ -397,7 +411,8 @@ enum Blame {
     Entities,
     /// A rebuild has switched, or somebody removed it, or made another one: it is looked up anew.
     Collection,
-    Store,
+    /// Store or embedder, and how it showed where it was asked for something harmless.
+    Store(Option<Error>),
 }
 
 async fn claim(conn: &mut PgConnection, limit: u32) -> Result<Vec<Entity>> {
@@ -429,13 +444,15 @@ async fn settle(conn: &mut PgConnection, contents: &[Content], tally: &mut Tally
 async fn fail(conn: &mut PgConnection, contents: &[Content], error: &Error) -> Result<()> {
     let rows: Vec<i64> = contents.iter().flat_map(|content| content.rows.clone()).collect();
     let reason: String = error.to_string().chars().take(REASON_MAX).collect();
+    // What a part of a cluster cannot take now, it can take later.
+    let tries_max = (!(is_passing(error) && is_of_a_server(error))).then_some(ATTEMPTS_MAX);
     if let Some(content) = contents.first() {
         tracing::warn!("{}: {reason}", content.entity);
     }
     sqlx::query(include_str!("../../sql/outbox/fail.sql"))
         .bind(rows)
         .bind(reason)
-        .bind(ATTEMPTS_MAX)
+        .bind(tries_max)
         .execute(conn)
         .await?;
     Ok(())

@@ -53,7 +53,8 @@ fn distance_of(distance: Distance) -> grpc::Distance {
 
 pub(super) fn schema(info: grpc::CollectionInfo) -> Schema {
     let params = info.config.and_then(|config| config.params).unwrap_or_default();
-    let mut schema = Schema::default();
+    let has_shard_keys = params.sharding_method() == grpc::ShardingMethod::Custom;
+    let mut schema = Schema { has_shard_keys, ..Schema::default() };
     let dense = match params.vectors_config.and_then(|config| config.config) {
         // The one vector of a collection without named ones.
         Some(vectors_config::Config::Params(one)) => [(String::new(), one)].into(),

@@ -15,6 +15,11 @@ pub(super) fn id(id: grpc::PointId) -> PointId {
     }
 }
 
+/// As [`super::super::world`] makes ids of characters.
+pub(super) fn is_character(id: PointId) -> bool {
+    id.uuid().is_some_and(|uuid| uuid.as_u64_pair().1 == 2)
+}
+
 pub(super) fn id_back(id: PointId) -> grpc::PointId {
     match id {
         PointId::Number(number) => number.into(),
