@@ -186,7 +186,7 @@ impl Run<'_> {
         for artifact in &prepared.artifacts {
             let path = sidecar::path_of(&artifact.source.path);
             if path.is_file() {
-                sidecar::write(&mut self.conn, &artifact.source.path, &path).await?;
+                sidecar::write(&mut self.conn, &artifact.source.path, &path, false).await?;
                 sidecars.push(path);
             }
         }
