@@ -77,6 +77,11 @@ pub fn merge(stored: &Doc, said: &Doc, policy: &Policy, voice: Voice) -> Merged 
         let (before, after) = (stored.get(field), said.get(field));
         let rule = Rule::of(policy, field);
         if rule.misses(after) {
+            if let (None, Some(after)) = (before, after.filter(|after| !is_missing(Some(after)))) {
+                // It says nothing against anything; nobody shall say that it was not kept.
+                merged.apply(field, after.clone());
+                continue;
+            }
             if !rule.misses(before) && !is_default(field, before) && voice == Voice::Newer {
                 merged.propose(field, "vanished", before, after);
             }
@@ -93,6 +98,16 @@ pub fn merge(stored: &Doc, said: &Doc, policy: &Policy, voice: Voice) -> Merged 
         }
     }
     merged
+}
+
+impl Policy {
+    /// Whether a value at a path of an entry is the word for nothing being known of its field.
+    #[must_use]
+    pub fn says_nothing(&self, path: &str, text: &str) -> bool {
+        let name = path.strip_prefix("/anime/").or_else(|| path.strip_prefix('/')).unwrap_or(path);
+        let is_named = |field: &String| field.strip_prefix("meta.").unwrap_or(field) == name;
+        text == "UNKNOWN" && self.review.iter().chain(&self.forward).any(is_named)
+    }
 }
 
 impl Merged {
