@@ -38,8 +38,7 @@ pub(super) fn outline(
         holds: true,
         beside_max: if holds_beside { usize::MAX } else { BESIDE_BYTES_MAX },
         array: None,
-        array_bytes: 0,
-        is_array_closed: false,
+        array_bytes: None,
         is_ambiguous: false,
         is_any: pointer == crate::json::ANY_MEMBER,
     };
@@ -47,7 +46,7 @@ pub(super) fn outline(
         skim.pass(3);
     }
     let is_closed = skim.descend(&steps)?;
-    if is_closed || skim.is_array_closed {
+    if is_closed || skim.array_bytes.is_some() {
         skim.rest()?;
     }
     skim.window.finish()?;
@@ -70,9 +69,8 @@ struct Skim {
     holds: bool,
     beside_max: usize,
     array: Option<u64>,
-    array_bytes: u64,
-    /// The array was passed to its end.
-    is_array_closed: bool,
+    /// Its length, once it was passed to its end.
+    array_bytes: Option<u64>,
     is_ambiguous: bool,
     /// The array may be any member.
     is_any: bool,
@@ -82,7 +80,7 @@ impl Skim {
     fn outline(self, is_closed: bool, holds_beside: bool) -> Option<Outline> {
         let array = self.array.filter(|_| !self.is_ambiguous)?;
         let mut outline = Outline { array, beside: Json::Null, fault: None };
-        if !is_closed && !self.is_array_closed {
+        if !is_closed && self.array_bytes.is_none() {
             // The array does not end, which the reader of its elements will name.
             return (!holds_beside).then_some(outline);
         }
@@ -96,7 +94,7 @@ impl Skim {
             Ok(beside) => outline.beside = beside,
             Err(fault) if fault.offset as u64 <= array || holds_beside => return None,
             Err(fault) => {
-                let offset = fault.offset as u64 - 2 + self.array_bytes;
+                let offset = fault.offset as u64 - 2 + self.array_bytes.unwrap_or_default();
                 outline.fault = Some(format!("{} (byte {offset})", fault.message));
             }
         }
@@ -159,8 +157,7 @@ impl Skim {
         self.holds = false;
         let is_passed = self.value()?;
         self.holds = true;
-        self.array_bytes = self.window.offset() - start;
-        self.is_array_closed = is_passed;
+        self.array_bytes = is_passed.then(|| self.window.offset() - start);
         Ok(is_passed)
     }
 
