@@ -1,5 +1,7 @@
 //! What an artifact may change of what is stored, and what a person decides.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 
 use crate::anime::doc::{Doc, canonical, is_missing, same};
@@ -77,6 +79,11 @@ pub fn merge(stored: &Doc, said: &Doc, policy: &Policy, voice: Voice) -> Merged 
         let (before, after) = (stored.get(field), said.get(field));
         let rule = Rule::of(policy, field);
         if rule.misses(after) {
+            if let (None, Some(after)) = (before, after.filter(|after| !is_missing(Some(after)))) {
+                // It says nothing against anything; nobody shall say that it was not kept.
+                merged.apply(field, after.clone());
+                continue;
+            }
             if !rule.misses(before) && !is_default(field, before) && voice == Voice::Newer {
                 merged.propose(field, "vanished", before, after);
             }
@@ -93,6 +100,16 @@ pub fn merge(stored: &Doc, said: &Doc, policy: &Policy, voice: Voice) -> Merged 
         }
     }
     merged
+}
+
+impl Policy {
+    /// Whether a value at a path of an entry is the word for nothing being known of its field.
+    #[must_use]
+    pub fn says_nothing(&self, path: &str, text: &str) -> bool {
+        let name = path.strip_prefix("/anime/").or_else(|| path.strip_prefix('/')).unwrap_or(path);
+        let is_named = |field: &String| field.strip_prefix("meta.").unwrap_or(field) == name;
+        text == "UNKNOWN" && self.review.iter().chain(&self.forward).any(is_named)
+    }
 }
 
 impl Merged {
@@ -171,11 +188,12 @@ impl Rule {
                 let keeps = matches!(voice, Voice::Older | Voice::Supplement);
                 let mut union = Union { keeps, replaces: self == Self::Newest, has_lost: false };
                 let value = union.of(before, after);
+                if union.has_lost && voice == Voice::Newer {
+                    // What is added is stored at once, and is what a person decides about.
+                    merged.propose(field, "vanished", Some(&value), Some(after));
+                }
                 if !same(&value, before) {
                     merged.apply(field, value);
-                }
-                if union.has_lost && voice == Voice::Newer {
-                    merged.propose(field, "vanished", Some(before), Some(after));
                 }
                 return;
             }
@@ -247,16 +265,16 @@ impl Union {
 
     /// The new list if it has all of the old; else the old and what is new, after it.
     fn arrays(&mut self, old: &[Json], new: &[Json]) -> Json {
-        let texts = |list: &[Json]| list.iter().map(canonical).collect::<Vec<_>>();
+        let texts = |list: &[Json]| list.iter().map(canonical).collect::<HashSet<_>>();
         let (old_texts, new_texts) = (texts(old), texts(new));
-        let is_contained = |list: &[String], text: &String| list.contains(text);
-        if !self.keeps && old_texts.iter().all(|text| is_contained(&new_texts, text)) {
+        let is_whole = old_texts.is_subset(&new_texts);
+        if !self.keeps && is_whole {
             return Json::Array(new.to_vec());
         }
-        self.has_lost |= !old_texts.iter().all(|text| is_contained(&new_texts, text));
+        self.has_lost |= !is_whole;
         let mut grown = old.to_vec();
-        let fresh = new.iter().zip(&new_texts).filter(|(_, text)| !is_contained(&old_texts, text));
-        grown.extend(fresh.map(|(value, _)| value.clone()));
+        let fresh = new.iter().filter(|value| !old_texts.contains(&canonical(value)));
+        grown.extend(fresh.cloned());
         Json::Array(grown)
     }
 }

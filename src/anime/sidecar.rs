@@ -42,6 +42,8 @@ pub struct Written {
     pub runs: i64,
     /// Anime in it.
     pub anime: i64,
+    /// Nothing was written.
+    pub dry_run: bool,
 }
 
 const RUNS: &str = "SELECT (to_jsonb(r))::text AS line FROM ingestion_runs r ORDER BY id";
@@ -49,7 +51,13 @@ const STATES: &str = "SELECT (to_jsonb(s))::text AS line FROM anime_ingestion_st
                       ORDER BY anime_id";
 
 /// Writes the sidecar of `artifact` to `path`, whole or not at all, in memory of one entry.
-pub async fn write(conn: &mut PgConnection, artifact: &Path, path: &Path) -> Result<Written> {
+/// `dry_run`: says what would be in it.
+pub async fn write(
+    conn: &mut PgConnection,
+    artifact: &Path,
+    path: &Path,
+    dry_run: bool,
+) -> Result<Written> {
     let named = artifact.to_path_buf();
     let (sha256, _) = tokio::task::spawn_blocking(move || hash_file(&named))
         .await
@@ -65,6 +73,10 @@ pub async fn write(conn: &mut PgConnection, artifact: &Path, path: &Path) -> Res
     .fetch_one(&mut *tx)
     .await?;
     let (runs, anime): (i64, i64) = (counts.try_get("runs")?, counts.try_get("anime")?);
+    let written = Written { file: path.to_path_buf(), runs, anime, dry_run };
+    if dry_run {
+        return Ok(written);
+    }
     let name = artifact.file_name().unwrap_or_default().to_string_lossy();
     let header = serde_json::json!({
         "format": FORMAT,
@@ -91,7 +103,7 @@ pub async fn write(conn: &mut PgConnection, artifact: &Path, path: &Path) -> Res
     file.write(b"}\n")?;
     file.finish()?;
     tx.rollback().await?;
-    Ok(Written { file: path.to_path_buf(), runs, anime })
+    Ok(written)
 }
 
 /// Ids on one side, on the other, and on both with other content.
@@ -207,8 +219,9 @@ fn read(path: &Path, on_anime: &mut dyn FnMut(&str, String) -> Result<()>) -> Re
     };
     if !path.is_file() {
         let detail = format!("there is no sidecar {}", path.display());
-        return Err(Error::new(ErrorKind::SourceMissing, detail)
-            .advice("write it with `toolkit sidecar write`"));
+        return Err(Error::new(ErrorKind::SourceMissing, detail).advice(
+            "`toolkit sidecar write --source FILE` writes it, --file names one that is elsewhere",
+        ));
     }
     let (sha256_of_file, size_bytes) = hash_file(path)?;
     let file = SourceFile {
@@ -281,6 +294,8 @@ pub struct Restored {
     pub states: u64,
     /// Anime of the sidecar that Postgres does not have.
     pub without_anime: Vec<String>,
+    /// It was taken back.
+    pub dry_run: bool,
 }
 
 /// States sent at once.
@@ -334,7 +349,7 @@ async fn restore_alone(
             "compare with `toolkit sidecar check`; --replace throws Postgres's state away",
         ));
     }
-    let mut restored = Restored::default();
+    let mut restored = Restored { dry_run, ..Restored::default() };
     sqlx::raw_sql(
         "CREATE TEMPORARY TABLE sidecar_state ON COMMIT DROP AS \
          SELECT * FROM anime_ingestion_state WHERE false; \

@@ -250,7 +250,15 @@ impl Wave<'_> {
             proposals.extend(stored.vanished(entry, id, people));
         }
         let is_changed = self.rows.len() > before;
-        let fate = if is_changed { Fate::Updated } else { Fate::Superseded };
+        let heard = Some(&entry.sha256);
+        let is_known =
+            [&state.payload, &state.supplement].iter().any(|known| known.as_ref() == heard);
+        let fate = match (is_changed, is_known) {
+            (true, _) => Fate::Updated,
+            // Heard again, on request.
+            (false, true) => Fate::Unchanged,
+            (false, false) => Fate::Superseded,
+        };
         self.outcome.fates.insert(at, fate);
         self.rows.state(id, entry, self.artifact, Some((state, voice)));
         waiting.extend(proposals.into_iter().map(|proposal| Waiting {

@@ -337,8 +337,16 @@ pub(super) fn resumable(error: Error, args: &Args) -> Error {
     let mut more: Vec<String> =
         args.stream.iter().map(|name| format!(" --stream {name}")).collect();
     more.extend(args.workers.map(|workers| format!(" --workers {workers}")));
-    if args.snapshot {
-        more.push(" --snapshot".to_owned());
+    for (is_given, flag) in [
+        (args.snapshot, " --snapshot"),
+        (args.historical, " --historical"),
+        (args.keep_indexes, " --keep-indexes"),
+        (args.disable_triggers, " --disable-triggers"),
+        (args.again, " --again"),
+    ] {
+        if is_given {
+            more.push(flag.to_owned());
+        }
     }
     more.extend(args.manners.words(shell_word));
     let resume = format!(

@@ -42,7 +42,7 @@ impl Story<'_> {
         let report = ingest::run(postgres, &ready, stop, &|_| ()).await?;
         self.say(report.text())?;
         let path = sidecar::path_of(&artifact);
-        self.say(sidecar::write(&mut conn, &artifact, &path).await?.text())?;
+        self.say(sidecar::write(&mut conn, &artifact, &path, false).await?.text())?;
         drop(conn);
 
         let mut against = vec![Against::Source, Against::Sidecar];

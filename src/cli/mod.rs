@@ -92,7 +92,7 @@ const EXIT_FAILED: u8 = 2;
 
 /// Move application state from SQLite, JSON and CSV into PostgreSQL, and prove nothing was lost
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, after_help = EXIT_CODES, after_long_help = INTRODUCTION)]
+#[command(version, max_term_width = 104, after_help = EXIT_CODES, after_long_help = INTRODUCTION)]
 #[command(subcommand_required = true, arg_required_else_help = false)]
 struct Cli {
     #[command(flatten)]

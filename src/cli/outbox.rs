@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Subcommand;
+use serde::Serialize;
+use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
 
 use super::record::on_connection;
 use super::{Outcome, Output, Report, output};
@@ -48,20 +51,36 @@ enum Action {
     /// Follow Postgres until Ctrl-C
     Run(Workers),
     /// Write all that is due, then stop
-    Drain(Workers),
+    Drain {
+        #[command(flatten)]
+        workers: Workers,
+        /// Say what waits; nothing is written
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Make parked rows due again, and those that wait for their next try
     Retry {
         /// Only these rows
         #[arg(value_name = "ID")]
         ids: Vec<i64>,
+        /// Count them; nothing is changed
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Queue every entity again, as after the outbox was lost
-    Requeue,
+    Requeue {
+        /// Count them; nothing is changed
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Remove settled rows, all but the newest of each entity; workers do it by themselves after a day
     Prune {
         /// Only those settled at least so long ago
         #[arg(long, default_value_t = 1, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(0..=36_500))]
         older_than: u32,
+        /// Count them; nothing is changed
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Make the whole collection anew from Postgres, and switch to it
     Rebuild {
@@ -95,36 +114,96 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
             })
             .await
         }
-        Action::Retry { ids } => {
-            on_connection(settings, output, async |connection| {
-                let ids = (!ids.is_empty()).then_some(ids.as_slice());
-                let rows = outbox::retry(connection, ids).await?;
-                output.line(format!("{rows} rows are due again"))
+        Action::Retry { ids, dry_run } => {
+            let ids = (!ids.is_empty()).then_some(ids);
+            in_one(settings, output, dry_run, "due again", async |tx| {
+                outbox::retry(tx, ids.as_deref()).await
             })
-            .await?;
-            Ok(Outcome::Success)
+            .await
         }
-        Action::Requeue => {
-            on_connection(settings, output, async |connection| {
-                let rows = outbox::requeue_all(connection).await?;
-                output.line(format!("{rows} entities are queued"))
-            })
-            .await?;
-            Ok(Outcome::Success)
+        Action::Requeue { dry_run } => {
+            in_one(settings, output, dry_run, "queued", async |tx| outbox::requeue_all(tx).await)
+                .await
         }
-        Action::Prune { older_than } => {
+        Action::Prune { older_than, dry_run } => {
             let age = Duration::from_secs(u64::from(older_than) * 24 * 3600);
-            on_connection(settings, output, async |connection| {
-                let rows = outbox::prune(connection, age, output.stop()).await?;
-                output.line(format!("{rows} settled rows removed"))
-            })
-            .await?;
-            Ok(Outcome::Success)
+            prune(age, dry_run, settings, output).await
         }
         Action::Run(workers) => work(&workers, false, settings, output).await,
-        Action::Drain(workers) => work(&workers, true, settings, output).await,
+        Action::Drain { dry_run: true, .. } => {
+            on_connection(settings, output, async |connection| {
+                let status = outbox::status(connection, 0).await?;
+                output.report(&status)?;
+                output.note("a dry run: nothing was written");
+                Ok(outcome(&status))
+            })
+            .await
+        }
+        Action::Drain { workers, .. } => work(&workers, true, settings, output).await,
         Action::Rebuild { adopt, dry_run } => rebuild(adopt, dry_run, settings, output).await,
     }
+}
+
+/// Rows of the outbox that a command changed, or would change.
+#[derive(Debug, Serialize)]
+struct Moved {
+    rows: u64,
+    dry_run: bool,
+    #[serde(skip)]
+    what: &'static str,
+}
+
+impl Report for Moved {
+    fn text(&self) -> String {
+        let Self { rows, dry_run, what } = self;
+        let rows = output::count(*rows, "row");
+        if *dry_run {
+            return format!("{rows} would be {what}; a dry run: no changes were made");
+        }
+        format!("{rows} {what}")
+    }
+}
+
+/// A change in one transaction, which a dry run takes back.
+async fn in_one(
+    settings: &Settings,
+    output: &Output,
+    dry_run: bool,
+    what: &'static str,
+    change: impl AsyncFnOnce(&mut PgConnection) -> Result<u64>,
+) -> Result<Outcome> {
+    on_connection(settings, output, async |connection| {
+        let mut tx = connection.begin().await?;
+        let rows = change(&mut tx).await?;
+        if dry_run {
+            tx.rollback().await?;
+        } else {
+            tx.commit().await?;
+        }
+        output.report(&Moved { rows, dry_run, what })?;
+        Ok(Outcome::Success)
+    })
+    .await
+}
+
+/// Removes settled rows, many transactions long; a dry run takes one back.
+async fn prune(
+    age: Duration,
+    dry_run: bool,
+    settings: &Settings,
+    output: &Output,
+) -> Result<Outcome> {
+    let what = "removed";
+    if dry_run {
+        let counted = async |tx: &mut PgConnection| outbox::prune(tx, age, output.stop()).await;
+        return in_one(settings, output, dry_run, what, counted).await;
+    }
+    on_connection(settings, output, async |connection| {
+        let rows = outbox::prune(connection, age, output.stop()).await?;
+        output.report(&Moved { rows, dry_run, what })?;
+        Ok(Outcome::Success)
+    })
+    .await
 }
 
 /// Both stores, and what makes vectors.

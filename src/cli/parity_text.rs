@@ -84,6 +84,8 @@ impl Report for parity::Report {
     }
 }
 
+const STORED_CHANGED: &str = "stored changed by a rule";
+
 /// What of the source is not in Postgres, or not as it was, and is no difference because backfill
 /// recorded it.
 fn left_out(report: &parity::Report) -> Vec<String> {
@@ -107,13 +109,16 @@ fn left_out(report: &parity::Report) -> Vec<String> {
         ),
         (
             sum(|stream| stream.ledgered),
-            "stored changed by a rule",
+            STORED_CHANGED,
             format!("toolkit ledger list --pack {pack}"),
         ),
     ];
     let mut lines: Vec<String> = kinds
         .into_iter()
-        .filter(|(count, ..)| *count > 0)
+        // Documents have words of their own for what is stored otherwise.
+        .filter(|(count, what, _)| {
+            *count > 0 && !(report.documents.is_some() && *what == STORED_CHANGED)
+        })
         .map(|(count, what, command)| format!("of the source {count} {what}: `{command}`"))
         .collect();
     if let Some(documents) = report.documents {

@@ -157,9 +157,15 @@ impl<'a> Progress<'a> {
             .whole
             .left(state.records)
             .map_or_else(String::new, |left| format!(" ({} in all)", span(left)));
+        // Of a file that is read piece by piece the number is a guess.
+        let of = if state.done > state.records {
+            String::new()
+        } else {
+            format!(" of {}", state.records)
+        };
         self.output.note(format!(
-            "{}: {} of {} records, {rate:.0}/s, about {left:.0} s left{all}, {} rejects",
-            state.stream, state.done, state.records, state.rejects
+            "{}: {}{of} records, {rate:.0}/s, about {left:.0} s left{all}, {} rejects",
+            state.stream, state.done, state.rejects
         ));
     }
 }

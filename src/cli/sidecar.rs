@@ -34,7 +34,13 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Write it from what Postgres holds
-    Write(Place),
+    Write {
+        #[command(flatten)]
+        place: Place,
+        /// Say what would be written and write nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Compare it with what Postgres holds
     Check(Place),
     /// Rebuild the state tables from it
@@ -69,10 +75,10 @@ impl Place {
 /// Runs the command.
 pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Outcome> {
     match args.action {
-        Action::Write(place) => {
+        Action::Write { place, dry_run } => {
             let written = on_connection(settings, output, async |connection| {
                 crate::migrate::require_current(connection, crate::anime::PACK).await?;
-                sidecar::write(connection, &place.source, &place.file()).await
+                sidecar::write(connection, &place.source, &place.file(), dry_run).await
             })
             .await?;
             output.report(&written)?;
@@ -100,8 +106,9 @@ pub async fn run(args: Args, settings: &Settings, output: &Output) -> Result<Out
 
 impl Report for Written {
     fn text(&self) -> String {
-        let Self { file, runs, anime } = self;
-        format!("wrote {}: {runs} runs, {anime} anime", file.display())
+        let Self { file, runs, anime, dry_run } = self;
+        let wrote = if *dry_run { "a dry run: would write" } else { "wrote" };
+        format!("{wrote} {}: {runs} runs, {anime} anime", file.display())
     }
 }
 
@@ -148,7 +155,8 @@ impl Report for Parity {
 
 impl Report for Restored {
     fn text(&self) -> String {
-        let mut text = format!("restored: {} runs, {} states", self.runs, self.states);
+        let what = if self.dry_run { "a dry run: would restore" } else { "restored:" };
+        let mut text = format!("{what} {} runs, {} states", self.runs, self.states);
         if !self.without_anime.is_empty() {
             text.push_str(&format!(
                 "\nanime of the sidecar that Postgres does not have: {}; ingest their artifact again",

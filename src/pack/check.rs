@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use self::sample::{Sampled, sample};
 use crate::cast::redact::Redactor;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::pack::compile::{Compiled, compile_all};
 use crate::pack::fault::Fault;
 use crate::pack::manifest::StreamManifest;
@@ -143,6 +143,14 @@ async fn find(
 ) -> Result<(Pack, Discovered)> {
     if roots.is_empty() {
         return Ok((pack, Discovered::default()));
+    }
+    if pack.manifest.documents.is_some() {
+        let detail = format!("the pack {} reads documents, and maps no columns", pack.name());
+        return Err(Error::new(ErrorKind::Usage, detail).advice(format!(
+            "leave --source out; `toolkit backfill --pack {} --source FILE --dry-run` shows what \
+             would be read",
+            pack.name()
+        )));
     }
     let (pack, found, problems) = tokio::task::spawn_blocking(move || -> Result<_> {
         let (found, mut errors) = discover_each(&pack, &roots)?;

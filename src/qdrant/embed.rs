@@ -54,6 +54,12 @@ pub trait Embedder: Send + Sync {
     /// Numbers of a vector.
     fn dimension(&self) -> u32;
 
+    /// Whether it makes the same vector of a text every time, at hardly any cost: then none is
+    /// copied from a collection, whose files may be damaged.
+    fn is_repeatable(&self) -> bool {
+        false
+    }
+
     /// A vector for each text, in their order.
     async fn embed(&self, texts: &[Text]) -> Result<Vec<Embedded>>;
 }

@@ -59,6 +59,7 @@ impl Embedded {
             fs::create_dir_all(&folder).map_err(|error| {
                 Error::new(ErrorKind::Io, format!("{} cannot be made", folder.display()))
                     .because(error)
+                    .advice(ELSEWHERE)
             })?;
         }
         let lock = lock(&root)?;
@@ -74,10 +75,14 @@ impl Embedded {
         work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let inner = Arc::clone(&self.inner);
+        let folder = self.inner.root.join("collections");
         tokio::task::spawn_blocking(move || work(&inner)).await.map_err(|error| {
             Error::new(ErrorKind::Bug, "Qdrant's engine panicked; the message is above")
                 .because(error)
-                .advice("what was flushed is kept; please report it with that message")
+                .advice(format!(
+                    "what was flushed is kept; {}; else please report it with that message",
+                    shard::damaged(&folder)
+                ))
         })?
     }
 
@@ -92,11 +97,16 @@ impl Embedded {
     }
 }
 
+const ELSEWHERE: &str =
+    "this user must be able to write there; --state-dir (TOOLKIT_STATE_DIR) names another folder";
+
 /// Takes the folder's lock, or says who has it.
 fn lock(root: &Path) -> Result<Flock<fs::File>> {
     let path = root.join("lock");
     let failed = |error: std::io::Error| {
-        Error::new(ErrorKind::Io, format!("{} cannot be opened", path.display())).because(error)
+        Error::new(ErrorKind::Io, format!("{} cannot be opened", path.display()))
+            .because(error)
+            .advice(ELSEWHERE)
     };
     let file = fs::File::options().read(true).write(true).create(true).truncate(false).open(&path);
     match Flock::lock(file.map_err(failed)?, FlockArg::LockExclusiveNonblock) {
@@ -244,8 +254,8 @@ impl Inner {
         // Whole or not at all: made beside, flushed, renamed.
         let making = path.with_file_name(format!(".making-{name}"));
         let failed = |error: std::io::Error| {
-            Error::new(ErrorKind::Io, format!("collection folder {}", path.display()))
-                .because(error)
+            let detail = format!("the collection's folder {} cannot be made", path.display());
+            Error::new(ErrorKind::Io, detail).because(error).advice(ELSEWHERE)
         };
         if making.exists() {
             fs::remove_dir_all(&making).map_err(failed)?;

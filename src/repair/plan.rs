@@ -249,7 +249,7 @@ pub async fn plan(
             seal: String::new(),
         });
     }
-    if plan.actions.is_empty() && plan.left_alone.keys().all(|what| what == OF_DOCUMENTS) {
+    if plan.actions.is_empty() && plan.left_alone.keys().eq([OF_DOCUMENTS]) {
         refuse_documents(&plan.pack)?;
     }
     plan.seal();

@@ -403,4 +403,9 @@ async fn commands_of_tables_say_that_the_pack_has_none() {
         let done = world.run(&arguments);
         assert_eq!(done.status.code(), Some(2), "{}", stdout(&done));
     }
+    let artifact = world.artifact("a.json", "", &[entry(1, json!({}))]);
+    let source = artifact.to_str().unwrap();
+    let check = world.run(&["pack", "check", "--pack", "anime", "--source", source]);
+    assert_eq!(check.status.code(), Some(2), "{}", stdout(&check));
+    assert!(stderr(&check).contains("--dry-run"), "{}", stderr(&check));
 }

@@ -1,6 +1,7 @@
 //! Artifacts against Postgres.
 
 use serde_json::{Value, json};
+use toolkit::anime::ingest;
 use toolkit::anime::parity::{Options, verify};
 use toolkit::demo::generate::anime::{enriched_artifact, offline_database};
 use toolkit::interrupt::Stop;
@@ -357,4 +358,107 @@ async fn the_command_says_what_differs_exits_by_it_and_what_it_advises_makes_it_
     assert_eq!(good.status.code(), Some(0), "{}", stdout(&good));
     let missing = world.run(&["verify-parity", "--pack", "anime", "--source", "/nowhere"]);
     assert_eq!(missing.status.code(), Some(2), "{}", stdout(&missing));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_person_accepted_is_no_difference_to_the_artifact_that_said_otherwise() {
+    let world = World::new().await;
+    let edge = |at: u32| {
+        json!({ "title": "Two", "relation_type": "SEQUEL",
+                "url": format!("https://myanimelist.net/anime/{at}") })
+    };
+    let before = json!({
+        "type": "MOVIE", "status": "FINISHED", "synopsis": "s", "tags": ["a", "b"],
+        "sources": ["https://myanimelist.net/anime/1", "https://anilist.co/anime/7"],
+        "related_anime": [edge(2), edge(3)],
+        "characters": people(1),
+        "episodes": [{ "episode_number": 1, "title": "One" }, { "episode_number": 2 }],
+    });
+    let first = world.artifact("first.json", "2026-01-01", &[entry(1, before)]);
+    world.ingest(&first).await;
+    let after = json!({
+        "title": "Other", "type": "OVA", "status": "ONGOING", "episode_count": 3, "tags": ["b"],
+        "related_anime": [edge(2)], "characters": [people(1)[0]],
+        "episodes": [{ "episode_number": 1, "title": "One" }],
+    });
+    let second = world.artifact("second.json", "2026-01-02", &[entry(1, after)]);
+    world.ingest(&second).await;
+    let accepted = world.run(&["review", "accept", "--all"]);
+    assert_eq!(accepted.status.code(), Some(0), "{}", stderr(&accepted));
+    for path in [&first, &second] {
+        for level in [Level::Counts, Level::Full] {
+            let report = compare(&world, path, level).await;
+            assert_eq!(report.verdict, Verdict::Clean, "{:#?}", named(&report));
+        }
+    }
+    // What nobody accepted is a difference all the same.
+    world.sql("UPDATE anime SET title = 'Tampered', synopsis = 'tampered'").await;
+    world.sql("DELETE FROM episode WHERE episode_number = 1").await;
+    let report = compare(&world, &second, Level::Full).await;
+    assert_eq!(report.verdict, Verdict::Differences);
+    let found = named(&report);
+    assert!(found.iter().any(|line| line.starts_with("missing episode")), "{found:#?}");
+    assert!(found.iter().any(|line| line.contains("Tampered")), "{found:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_artifact_agrees_after_a_change_of_the_offline_database_was_accepted() {
+    let world = World::new().await;
+    let enriched = world.artifact("anime_database.json", "", &[entry(1, json!({}))]);
+    world.ingest(&enriched).await;
+    let offline = json!({
+        "title": "Elsewhere", "type": "OVA", "status": "ONGOING", "episodes": 12,
+        "sources": ["https://myanimelist.net/anime/1"],
+    });
+    let offline = world.artifact("anime-offline-database.json", "", &[offline]);
+    world.ingest(&offline).await;
+    let accepted = world.run(&["review", "accept", "--all"]);
+    assert_eq!(accepted.status.code(), Some(0), "{}", stderr(&accepted));
+    for path in [&enriched, &offline] {
+        let report = compare(&world, path, Level::Full).await;
+        assert_eq!(report.verdict, Verdict::Clean, "{:#?}", named(&report));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_character_that_an_entry_has_twice_keeps_what_the_first_says_and_nothing_is_lost() {
+    let world = World::new().await;
+    let id = "11111111-0000-4000-8000-000000000001";
+    let twice = json!([
+        { "id": id, "name": "Aoi", "age": "17", "favorites": 5 },
+        { "id": id, "name": "Aoi H.", "role": "Main", "gender": "Female" },
+    ]);
+    let path = world.artifact("a.json", "", &[entry(1, json!({ "characters": twice }))]);
+    world.ingest(&path).await;
+    let row = world.text("SELECT concat_ws(' ', name, age, gender) FROM character").await;
+    assert_eq!(row, "Aoi 17 Female");
+    assert_eq!(world.text("SELECT count(*)::text FROM review_queue").await, "0");
+    let report = compare(&world, &path, Level::Full).await;
+    assert_eq!(report.verdict, Verdict::Clean, "{:#?}", named(&report));
+    let again = ingest::Options { again: true, ..ingest::Options::default() };
+    let report = world.try_ingest(&path, again).await.unwrap();
+    assert_eq!(report.total.counts.records.unchanged, 1, "{report:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_enriched_entry_that_knows_less_than_the_offline_database_is_at_parity_with_it() {
+    let world = World::new().await;
+    let offline = json!({
+        "title": "Elsewhere", "type": "TV", "status": "FINISHED", "episodes": 12,
+        "sources": ["https://myanimelist.net/anime/1"],
+    });
+    let offline = world.artifact("anime-offline-database.json", "", &[offline]);
+    world.ingest(&offline).await;
+    let less = json!({
+        "type": "UNKNOWN", "status": "UNKNOWN", "episode_count": 0, "source_material": "UNKNOWN",
+    });
+    let enriched = world.artifact("anime_database.json", "", &[entry(1, less)]);
+    world.ingest(&enriched).await;
+    let row = "SELECT concat_ws(' ', type, status, episode_count, meta ->> 'source_material') \
+               FROM anime";
+    assert_eq!(world.text(row).await, "TV FINISHED 12 UNKNOWN");
+    for path in [&offline, &enriched] {
+        let report = compare(&world, path, Level::Full).await;
+        assert_eq!(report.verdict, Verdict::Clean, "{:#?}", named(&report));
+    }
 }

@@ -207,3 +207,30 @@ async fn snapshot_b_over_a_and_a_again_loses_nothing_and_regresses_nothing() {
         assert_eq!(world.content().await, content, "seed {seed}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_lost_one_element_and_gained_another_can_be_accepted_as_it_is_now() {
+    let world = World::new().await;
+    world.say("2026-01-01", &[entry(1, json!({ "tags": ["a", "b"] }))]).await;
+    world.say("2026-01-02", &[entry(1, json!({ "tags": ["b", "c"] }))]).await;
+    let tags = "SELECT meta -> 'tags' FROM anime";
+    let tags = format!("SELECT ({tags})::text");
+    assert_eq!(world.text(&tags).await, r#"["a", "b", "c"]"#);
+    let accepted = world.run(&["review", "accept", "--all"]);
+    assert_eq!(accepted.status.code(), Some(0), "{}{}", stdout(&accepted), stderr(&accepted));
+    assert_eq!(world.text(&tags).await, r#"["b", "c"]"#);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proposal_that_is_made_again_is_about_what_is_stored_by_then() {
+    let world = World::new().await;
+    for (day, count) in [(1, 12), (2, 3), (3, 13), (4, 3)] {
+        let said = entry(1, json!({ "episode_count": count, "rating": format!("R{day}") }));
+        world.say(&format!("2026-01-0{day}"), &[said]).await;
+    }
+    let count = "SELECT episode_count::text FROM anime";
+    assert_eq!(world.text(count).await, "13");
+    let accepted = world.run(&["review", "accept", "--all"]);
+    assert_eq!(accepted.status.code(), Some(0), "{}{}", stdout(&accepted), stderr(&accepted));
+    assert_eq!(world.text(count).await, "3");
+}

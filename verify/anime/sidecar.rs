@@ -56,6 +56,9 @@ async fn the_state_comes_back_from_the_sidecar_after_a_disaster() {
     enriched_artifact(&artifact, 1, 30).unwrap();
     world.ingest(&artifact).await;
     let source = artifact.to_str().unwrap();
+    let dry = world.run(&["sidecar", "write", "--source", source, "--dry-run"]);
+    assert_eq!(dry.status.code(), Some(0), "{}", stderr(&dry));
+    assert!(!path_of(&artifact).exists(), "a dry run wrote it");
     world.run(&["sidecar", "write", "--source", source]);
     let bytes = std::fs::read(path_of(&artifact)).unwrap();
     // Postgres is authoritative: while it has anything, nothing is overwritten.
@@ -69,7 +72,7 @@ async fn the_state_comes_back_from_the_sidecar_after_a_disaster() {
     assert_eq!(restored.status.code(), Some(0), "{}", stderr(&restored));
     let mut conn = world.postgres.dedicated().await.unwrap();
     let again = world.path("again.json");
-    sidecar::write(&mut conn, &artifact, &again).await.unwrap();
+    sidecar::write(&mut conn, &artifact, &again, false).await.unwrap();
     assert_eq!(std::fs::read(again).unwrap(), bytes);
     // What was known is known again, and the next run has a number of its own.
     let known = world.ingest(&artifact).await;
@@ -88,7 +91,7 @@ async fn a_broken_sidecar_is_refused_and_changes_nothing() {
     world.ingest(&artifact).await;
     let mut conn = world.postgres.dedicated().await.unwrap();
     let beside = path_of(&artifact);
-    sidecar::write(&mut conn, &artifact, &beside).await.unwrap();
+    sidecar::write(&mut conn, &artifact, &beside, false).await.unwrap();
     let bytes = std::fs::read(&beside).unwrap();
     for broken in [&bytes[..bytes.len() / 2], b"{}".as_slice(), b"", b"[1]"] {
         std::fs::write(&beside, broken).unwrap();

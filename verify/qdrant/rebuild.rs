@@ -81,7 +81,14 @@ async fn a_rebuild_removes_points_nobody_has_and_restores_those_somebody_lost_or
     changed.payload.insert("year".to_owned(), 1.into());
     let mut orphan = changed.clone();
     orphan.id = PointId::Number(7);
-    store.upsert(name, vec![changed, orphan]).await.unwrap();
+    // A vector that is not its text's any more is not copied where it can be made anew.
+    let mut damaged = world.point(anime(3)).await.unwrap();
+    for vector in damaged.vectors.values_mut() {
+        if let Vector::Dense(numbers) = vector {
+            numbers.rotate_left(1);
+        }
+    }
+    store.upsert(name, vec![changed, orphan, damaged]).await.unwrap();
     assert!(!world.parity().await.is_clean());
     rebuild(&world, false).await.unwrap();
     assert_eq!(world.assert_same().await.points, 30);

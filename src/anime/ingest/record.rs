@@ -1,6 +1,7 @@
 //! What a run records of itself beside its groups: where it stands, its artifacts, its end.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde_json::json;
 use sqlx::Connection as _;
@@ -182,14 +183,6 @@ impl Run<'_> {
         .bind(files)
         .execute(&mut self.conn)
         .await?;
-        let mut sidecars = Vec::new();
-        for artifact in &prepared.artifacts {
-            let path = sidecar::path_of(&artifact.source.path);
-            if path.is_file() {
-                sidecar::write(&mut self.conn, &artifact.source.path, &path).await?;
-                sidecars.push(path);
-            }
-        }
         sqlx::query(
             "UPDATE toolkit.run SET status = 'completed', finished_at = now(), \
              counts = $2::jsonb, summary = $3::jsonb WHERE run_id = $1::uuid",
@@ -199,6 +192,7 @@ impl Run<'_> {
         .bind(to_json(&json!({ "resolution": resolution, "unknown_words": total.unknown_words }))?)
         .execute(&mut self.conn)
         .await?;
+        let sidecars = self.sidecars().await?;
         let open_reviews =
             sqlx::query_scalar("SELECT count(*) FROM review_queue WHERE state = 'open'")
                 .fetch_one(&mut self.conn)
@@ -219,6 +213,27 @@ impl Run<'_> {
             rate: 0.0,
             seconds: 0.0,
         })
+    }
+
+    /// Brings the sidecars that are there up to date. The run has ended: one that cannot be written
+    /// holds up no other.
+    async fn sidecars(&mut self) -> Result<Vec<PathBuf>> {
+        let mut written = Vec::new();
+        for artifact in &self.preparation.artifacts {
+            let path = sidecar::path_of(&artifact.source.path);
+            if path.is_file() {
+                let done =
+                    sidecar::write(&mut self.conn, &artifact.source.path, &path, false).await;
+                done.map_err(|error| {
+                    error.advice(
+                        "every entry is in Postgres; make the sidecar's folder writable, or take \
+                         the sidecar away",
+                    )
+                })?;
+                written.push(path);
+            }
+        }
+        Ok(written)
     }
 
     /// Marks the run; the store may be the very thing that failed, and the error matters more.

@@ -56,7 +56,7 @@ impl Against<'_> {
         let stored = self.holdings.stored.get(&told.anime).unwrap_or(&none);
         let before = found.total();
         self.anime(told, stored, found);
-        Self::xrefs(told, stored, found);
+        self.xrefs(told, stored, found);
         self.episodes(told, stored, found);
         self.companies(told, shared, found);
         people::compare(self, told, stored, shared, found);
@@ -104,8 +104,13 @@ impl Against<'_> {
         let voice = standing.voice();
         let merged = merge(stored, said, policy, voice);
         let mut changed = Vec::new();
-        for field in said.0.keys() {
-            if !alike(stored.get(field), merged.doc.get(field)) {
+        for (field, value) in &said.0 {
+            if alike(stored.get(field), merged.doc.get(field)) {
+                continue;
+            }
+            if self.queue.accepts(*entity, field, value, stored.get(field)) {
+                found.reviewed += 1;
+            } else {
                 changed.push((field.clone(), said.get(field).cloned(), stored.get(field).cloned()));
             }
         }
@@ -127,7 +132,7 @@ impl Against<'_> {
         changed
     }
 
-    fn xrefs(told: &Told<'_>, stored: &Stored, found: &mut Found<'_>) {
+    fn xrefs(&self, told: &Told<'_>, stored: &Stored, found: &mut Found<'_>) {
         let tally = found.tally("anime_xref");
         tally.source += told.entry.xrefs.len() as u64;
         tally.target += stored.xrefs.len() as u64;
@@ -137,7 +142,16 @@ impl Against<'_> {
         for xref in &told.entry.xrefs {
             let reference = &xref.reference;
             let Some((external_id, url)) = stored.xrefs.get(reference.source) else {
-                found.missing(row(reference.source), &xref.url, &told.locator);
+                let is_it = |row: &Json| {
+                    let is =
+                        |name: &str, text: &str| row.get(name).and_then(Json::as_str) == Some(text);
+                    is("source", reference.source) && is("external_id", &reference.external_id)
+                };
+                if self.queue.deleted(told.anime, "anime_xref").any(is_it) {
+                    found.reviewed += 1;
+                } else {
+                    found.missing(row(reference.source), &xref.url, &told.locator);
+                }
                 continue;
             };
             let url_said = Json::from(xref.url.as_str());
@@ -178,8 +192,15 @@ impl Against<'_> {
         let mut met = HashSet::new();
         for part in &told.entry.episodes {
             let Some((id, held)) = stored.episodes.get(&part.number) else {
-                let title = part.doc.text("title").unwrap_or_default();
-                found.missing(row(part.number), title, &told.locator);
+                let number = part.number.to_string();
+                let is_it =
+                    |row: &Json| row.get("label").and_then(Json::as_str) == Some(number.as_str());
+                if self.queue.deleted(told.anime, "episode").any(is_it) {
+                    found.reviewed += 1;
+                } else {
+                    let title = part.doc.text("title").unwrap_or_default();
+                    found.missing(row(part.number), title, &told.locator);
+                }
                 continue;
             };
             met.insert(part.number);
@@ -296,7 +317,8 @@ impl Against<'_> {
             // Several artifacts let a count rise and a state go on.
             let is_further = is_watched
                 && ["/status", "/episode_count", "/episodes"].iter().any(|end| path.ends_with(end));
-            if !held.contains(&text) && !is_further && !text.is_empty() {
+            let is_nothing = is_watched && self.policy.says_nothing(path, &text);
+            if !held.contains(&text) && !is_further && !is_nothing && !text.is_empty() {
                 lost.push((path.to_owned(), text));
             }
         });
@@ -424,7 +446,8 @@ impl Against<'_> {
             let tally = found.tally(table);
             tally.source += said as u64;
             tally.target += held as u64;
-            tally.missing += said.saturating_sub(held) as u64;
+            let deleted = self.queue.deleted(told.anime, table).count();
+            tally.missing += said.saturating_sub(held + deleted) as u64;
             if told.standing == Standing::Alone {
                 tally.extra += held.saturating_sub(said) as u64;
             }

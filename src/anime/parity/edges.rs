@@ -38,6 +38,7 @@ pub(super) fn compare(
         match at {
             Some(at) => met[at].push(edge),
             None if is_to_itself(against, told, edge) => found.reviewed += 1,
+            None if is_deleted(against, told, edge) => found.reviewed += 1,
             None => {
                 let row =
                     row_of(told, edge.target, edge.relation, edge.title.as_deref(), &edge.urls);
@@ -78,6 +79,31 @@ pub(super) fn compare(
 /// The resolver removes such an edge, with a ledger entry.
 fn is_to_itself(against: &Against<'_>, told: &Told<'_>, edge: &Edge) -> bool {
     against.self_related.contains(&told.id) && edge.target == Target::Anime
+}
+
+/// A person accepted that the row of an edge be deleted.
+fn is_deleted(against: &Against<'_>, told: &Told<'_>, edge: &Edge) -> bool {
+    [Target::Anime, Target::Manga, Target::Work].into_iter().any(|target| {
+        let is_it = |row: &Json| {
+            let text = |name: &str| row.get(name).and_then(Json::as_str).map(str::to_owned);
+            let urls = row.get("urls").into_iter().flat_map(Json::iter);
+            let urls: Vec<String> =
+                urls.filter_map(|url| url.as_str().map(str::to_owned)).collect();
+            let references: Vec<Reference> = urls.iter().map(|url| urls::parse(url)).collect();
+            let deleted = StoredEdge {
+                id: 0,
+                target,
+                relation: text("relation_type").unwrap_or_default(),
+                title: text("label"),
+                urls,
+                format: None,
+                source_relation_type: None,
+                meta: Json::Null,
+            };
+            is_same(&deleted, &references, edge, told.standing == Standing::Supplement)
+        };
+        against.queue.deleted(told.anime, table_of(target)).any(is_it)
+    })
 }
 
 fn row_of(

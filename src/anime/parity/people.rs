@@ -71,6 +71,15 @@ fn appearance(
     found: &mut Found<'_>,
 ) {
     let Some(link) = link else {
+        let ids = [character.id.to_string(), character.named.to_string()];
+        let is_it = |row: &Json| {
+            let deleted = row.get("character_id").and_then(Json::as_str);
+            ids.iter().any(|id| deleted == Some(id.as_str()))
+        };
+        if against.queue.deleted(told.anime, "anime_character").any(is_it) {
+            found.reviewed += 1;
+            return;
+        }
         let role = part.role.as_deref().unwrap_or_default();
         return found.missing(row(told, character.id), role, &told.locator);
     };
@@ -124,7 +133,9 @@ fn tells(
             || covers(own.and_then(|own| own.get(field)), value)
             || covers(differs.and_then(|differs| differs.get(field)), value)
             || repeats.into_iter().flat_map(Json::iter).any(|one| covers(one.get(field), value));
-        if !is_kept && told.standing != Standing::Earlier {
+        let is_accepted =
+            || against.queue.accepts(("character", character.id), field, value, stored);
+        if !is_kept && told.standing != Standing::Earlier && !is_accepted() {
             changed.push((field.clone(), Some(value.clone()), stored.cloned()));
         }
     }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::anime::doc::{Doc, stored_json};
 use crate::anime::entry::{Entry, Kind};
-use crate::anime::parity::values::alike;
+use crate::anime::parity::values::{alike, covers};
 use crate::anime::policy::{Policy, Proposal, Voice, merge};
 use crate::anime::store::identity::uuid_of;
 use crate::anime::store::load::{State, texts};
@@ -67,7 +67,7 @@ struct Queued {
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     by_field: HashMap<(String, Uuid, String), Vec<Queued>>,
-    /// What was proposed, by anime.
+    /// What was proposed, and what gave way to it, by anime.
     pub(super) proposed: HashMap<Uuid, Vec<Json>>,
 }
 
@@ -85,14 +85,17 @@ impl Queue {
         for row in rows {
             let entity: String = row.try_get("entity_type")?;
             let id = uuid_of(row.try_get("entity")?)?;
-            let after = stored_json(row.try_get("after")?)?;
-            queue.proposed.entry(uuid_of(row.try_get("anime")?)?).or_default().push(after.clone());
             let queued = Queued {
                 digest: row.try_get("proposal")?,
                 before: stored_json(row.try_get("before")?)?,
-                after,
+                after: stored_json(row.try_get("after")?)?,
                 is_accepted: row.try_get::<&str, _>("state")? == "accepted",
             };
+            let known = queue.proposed.entry(uuid_of(row.try_get("anime")?)?).or_default();
+            known.push(queued.after.clone());
+            if queued.is_accepted {
+                known.push(queued.before.clone());
+            }
             let field = (entity, id, row.try_get("field")?);
             queue.by_field.entry(field).or_default().push(queued);
         }
@@ -130,10 +133,59 @@ impl Queue {
         })
     }
 
+    /// Whether all that an entry says of a field is stored, or gave way to what is stored because a
+    /// person accepted that.
+    pub(super) fn accepts(
+        &self,
+        entity: (&str, Uuid),
+        field: &str,
+        said: &Json,
+        stored: Option<&Json>,
+    ) -> bool {
+        let key = (entity.0.to_owned(), entity.1, field.to_owned());
+        let replaced: Vec<&Json> = self
+            .by_field
+            .get(&key)
+            .into_iter()
+            .flatten()
+            .filter(|queued| queued.is_accepted && covers(stored, &queued.after))
+            .map(|queued| &queued.before)
+            .collect();
+        !replaced.is_empty() && is_said_by(stored, &replaced, said)
+    }
+
+    /// Rows of an anime whose deletion a person accepted.
+    pub(super) fn deleted(&self, anime: Uuid, table: &str) -> impl Iterator<Item = &Json> {
+        let key = ("anime".to_owned(), anime, table.to_owned());
+        let queued = self.by_field.get(&key).into_iter().flatten();
+        queued.filter(|queued| queued.is_accepted).flat_map(|queued| queued.before.iter())
+    }
+
     /// Whether rows that an entry no longer has were proposed to go, as a whole.
     pub(super) fn has_rows(&self, anime: Uuid, proposal: &Proposal) -> bool {
         let key = ("anime".to_owned(), anime, proposal.field.clone());
         let digest = proposal.digest();
         self.by_field.get(&key).into_iter().flatten().any(|queued| queued.digest == digest)
+    }
+}
+
+/// Whether each part of a value is in what is stored, or in what it replaced.
+fn is_said_by(stored: Option<&Json>, replaced: &[&Json], said: &Json) -> bool {
+    if covers(stored, said) || replaced.iter().any(|before| covers(Some(before), said)) {
+        return true;
+    }
+    let known = || stored.into_iter().chain(replaced.iter().copied());
+    match said {
+        Json::Array(elements) => elements.iter().all(|element| {
+            let one = Json::Array(vec![element.clone()]);
+            known().any(|known| covers(Some(known), &one))
+        }),
+        Json::Object(members) => members.iter().all(|(key, value)| {
+            let key = String::from_utf8_lossy(key);
+            let before: Vec<&Json> =
+                replaced.iter().filter_map(|before| before.get(&key)).collect();
+            is_said_by(stored.and_then(|stored| stored.get(&key)), &before, value)
+        }),
+        _ => false,
     }
 }

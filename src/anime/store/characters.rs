@@ -131,14 +131,19 @@ impl Cast {
     ) {
         let mut links: Vec<(Uuid, Doc)> = Vec::new();
         for part in &entry.characters {
-            let id = self.canonical(part.id_in(anime));
+            let named = part.id_in(anime);
+            let id = self.canonical(named);
             let member = self.members.entry(id).or_default();
-            let differs = member.hear(part, anime, voice);
             if let Some((_, link)) = links.iter_mut().find(|(known, _)| *known == id) {
-                // The entry has it twice: the second is kept whole at the first.
+                // The entry has it twice: the second is kept whole at the first, and says nothing
+                // against it.
+                member.hear(part, anime, Voice::Older);
                 add_repeat(link, part);
                 continue;
             }
+            // What was merged into another says nothing against that one.
+            let voice_here = if named == id { voice } else { Voice::Older };
+            let differs = member.hear(part, anime, voice_here);
             let mut link = link_of(part);
             if let Some(differs) = differs {
                 link.set("meta.differs", differs);

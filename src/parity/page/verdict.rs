@@ -94,12 +94,16 @@ fn left_out(report: &Report) -> String {
     let sum = |get: fn(&StreamResult) -> u64| report.streams.iter().map(get).sum::<u64>();
     let pack = shell_word(&report.pack);
     let (rejects, ledger) = ("rejects list", "ledger list");
+    let (changed, changes) = match report.documents {
+        Some(_) => ("stored otherwise by the update policy", "review list"),
+        None => ("stored changed by a rule", ledger),
+    };
     let mut parts = Vec::new();
     for (number, what, list) in [
         (sum(|stream| stream.rejected), "rejected and not in Postgres", rejects),
         (sum(|stream| stream.corrected), "refused and compared as corrected instead", rejects),
         (sum(|stream| stream.skipped), "left out by a rule", ledger),
-        (sum(|stream| stream.ledgered), "stored changed by a rule", ledger),
+        (sum(|stream| stream.ledgered), changed, changes),
     ] {
         if number > 0 {
             parts.push((format!("{} {what}", thousands(number)), list));
@@ -110,7 +114,10 @@ fn left_out(report: &Report) -> String {
         let whats: Vec<&str> = parts.iter().map(|(what, _)| what.as_str()).collect();
         let mut lists: Vec<String> = parts
             .iter()
-            .map(|(_, list)| command(&format!("toolkit {list} --pack {pack}")))
+            .map(|(_, list)| match *list {
+                "review list" => command("toolkit review list"),
+                list => command(&format!("toolkit {list} --pack {pack}")),
+            })
             .collect();
         lists.dedup();
         html.push_str(&format!(

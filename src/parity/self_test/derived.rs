@@ -410,7 +410,7 @@ impl<'a> Bench<'a> {
         fill(&mut conn).await?;
         let artifact = folder.path().join("anime_database.json");
         std::fs::write(&artifact, "{}")?;
-        write(&mut conn, &artifact, &path_of(&artifact)).await?;
+        write(&mut conn, &artifact, &path_of(&artifact), false).await?;
         let sidecar = std::fs::read_to_string(path_of(&artifact))?;
         conn.close().await?;
         let state = folder.path().to_path_buf();

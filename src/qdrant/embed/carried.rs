@@ -34,13 +34,12 @@ impl<'a> Carried<'a> {
     /// The point's vector, if it is of this text or does not say of which text it is.
     fn fitting(&self, text: &Text, point: &Point) -> Option<Embedded> {
         let field = |name: &str| point.payload.get(name).and_then(|value| value.as_str());
+        let is_kept = |by: &str| {
+            by == CARRIED || by == self.otherwise.name() && !self.otherwise.is_repeatable()
+        };
         let by = match (field("embedder"), field("text_hash")) {
             (None, None) => CARRIED,
-            (Some(by), Some(hash))
-                if hash == text.digest() && (by == CARRIED || by == self.otherwise.name()) =>
-            {
-                by
-            }
+            (Some(by), Some(hash)) if hash == text.digest() && is_kept(by) => by,
             _ => return None,
         };
         match point.vectors.get(&self.vector) {

@@ -71,6 +71,10 @@ impl Embedder for Hashed {
         &self.name
     }
 
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+
     fn dimension(&self) -> u32 {
         self.dimension
     }

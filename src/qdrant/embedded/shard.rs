@@ -89,7 +89,8 @@ impl Shard {
 
     fn load(&self) -> Result<EdgeShard> {
         shorten_log(&self.path);
-        EdgeShard::load(&self.path, None).map_err(|error| failure(&self.path, error))
+        EdgeShard::load(&self.path, None)
+            .map_err(|error| failure(&self.path, error).advice(damaged(&self.path)))
     }
 }
 
@@ -105,6 +106,15 @@ impl Drop for Shard {
             std::mem::forget(state);
         }
     }
+}
+
+/// What to do about files that cannot be read: everything but a carried-over vector is in Postgres.
+pub(super) fn damaged(folder: &Path) -> String {
+    format!(
+        "if its files are damaged, move {} away: `toolkit outbox drain` then fills a new collection \
+         from Postgres; vectors that were carried over from another collection are lost with it",
+        folder.display()
+    )
 }
 
 /// Makes a shard with its indexes, durable, and closes it.

@@ -38,14 +38,17 @@ pub(super) fn outline(
         holds: true,
         beside_max: if holds_beside { usize::MAX } else { BESIDE_BYTES_MAX },
         array: None,
-        array_bytes: 0,
+        array_bytes: None,
         is_ambiguous: false,
         is_any: pointer == crate::json::ANY_MEMBER,
     };
     if skim.window.peek()?.is_some() && skim.window.bytes().starts_with(b"\xef\xbb\xbf") {
         skim.pass(3);
     }
-    let is_closed = skim.descend(&steps)? && skim.rest()?;
+    let is_closed = skim.descend(&steps)?;
+    if is_closed || skim.array_bytes.is_some() {
+        skim.rest()?;
+    }
     skim.window.finish()?;
     Ok(skim.outline(is_closed, holds_beside))
 }
@@ -66,7 +69,8 @@ struct Skim {
     holds: bool,
     beside_max: usize,
     array: Option<u64>,
-    array_bytes: u64,
+    /// Its length, once it was passed to its end.
+    array_bytes: Option<u64>,
     is_ambiguous: bool,
     /// The array may be any member.
     is_any: bool,
@@ -76,18 +80,21 @@ impl Skim {
     fn outline(self, is_closed: bool, holds_beside: bool) -> Option<Outline> {
         let array = self.array.filter(|_| !self.is_ambiguous)?;
         let mut outline = Outline { array, beside: Json::Null, fault: None };
-        if !is_closed {
+        if !is_closed && self.array_bytes.is_none() {
             // The array does not end, which the reader of its elements will name.
             return (!holds_beside).then_some(outline);
         }
         if self.beside.len() > self.beside_max {
+            if !is_closed {
+                outline.fault = Some("the document does not end as it began".to_owned());
+            }
             return Some(outline);
         }
         match crate::json::parse(&self.beside) {
             Ok(beside) => outline.beside = beside,
             Err(fault) if fault.offset as u64 <= array || holds_beside => return None,
             Err(fault) => {
-                let offset = fault.offset as u64 - 2 + self.array_bytes;
+                let offset = fault.offset as u64 - 2 + self.array_bytes.unwrap_or_default();
                 outline.fault = Some(format!("{} (byte {offset})", fault.message));
             }
         }
@@ -150,16 +157,16 @@ impl Skim {
         self.holds = false;
         let is_passed = self.value()?;
         self.holds = true;
-        self.array_bytes = self.window.offset() - start;
+        self.array_bytes = is_passed.then(|| self.window.offset() - start);
         Ok(is_passed)
     }
 
-    /// What comes after the value at the top.
-    fn rest(&mut self) -> Result<bool> {
+    /// What comes after the value at the top, or after what cannot be followed.
+    fn rest(&mut self) -> Result<()> {
         while self.window.peek()?.is_some() {
             self.pass(self.window.bytes().len());
         }
-        Ok(true)
+        Ok(())
     }
 
     fn peek(&mut self) -> Result<Option<u8>> {
