@@ -1,10 +1,10 @@
 //! Three stores, one content: the artifact, its sidecar and the points against Postgres, by the
 //! commands a person would use.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use toolkit::demo::generate::anime::enriched_artifact;
 
-use super::world::World;
+use super::world::{World, entry};
 use crate::support::{stderr, stdout};
 
 const ALL: &str = "source,sidecar,qdrant";
@@ -198,4 +198,31 @@ async fn an_edge_that_drifted_is_a_difference_each_time_and_names_the_command_th
     }
     hold(&world, &["graph", "reconcile", "--repair"], 0);
     verify(&world, ALL, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_of_the_outbox_print_one_json_document_and_change_nothing_when_dry() {
+    let world = World::new().await;
+    world.say("", &[entry(1, json!({})), entry(2, json!({}))]).await;
+    let pending = "SELECT count(*)::text FROM qdrant_outbox WHERE processed_at IS NULL";
+    let all = "SELECT md5(string_agg(o::text, '' ORDER BY o.id)) FROM qdrant_outbox o";
+    let before = world.text(all).await;
+    for (command, is_changed) in [
+        (&["outbox", "requeue", "--dry-run"][..], false),
+        (&["outbox", "retry", "--dry-run"], false),
+        (&["outbox", "prune", "--older-than", "0", "--dry-run"], false),
+        (&["outbox", "drain", "--dry-run"], false),
+        (&["outbox", "retry"], false),
+        (&["outbox", "prune"], false),
+        (&["outbox", "drain"], true),
+        (&["outbox", "requeue"], true),
+    ] {
+        let arguments = [&["--format", "json"], command].concat();
+        let done = world.run(&arguments);
+        assert_eq!(done.status.code(), Some(0), "{command:?}: {}", stderr(&done));
+        let printed: serde_json::Result<Value> = serde_json::from_str(&stdout(&done));
+        assert!(printed.is_ok(), "{command:?}: {}", stdout(&done));
+        assert_eq!(world.text(all).await != before, is_changed, "{command:?}");
+    }
+    assert_eq!(world.text(pending).await, "2");
 }
