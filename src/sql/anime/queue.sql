@@ -1,5 +1,6 @@
 -- Proposals that nobody has refused and that are not open already; older ones about the same field
--- give way, and one that is open already is about what is stored now. Arrays: entity type, entity, anime, field, reason, before, after, digest, run.
+-- give way, and one that is open already is about what is stored now. Arrays: entity type, entity,
+-- anime, field, reason, before, after, digest, run.
 WITH heard AS (
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
                          $7::text[], $8::text[], $9::text[])
