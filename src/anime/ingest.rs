@@ -110,11 +110,11 @@ pub async fn run(
     let manners = &preparation.options.manners;
     let gate = Gate::new(manners);
     let watching = (connector.clone(), gate.clone());
-    let (id, corrected) = (String::new(), HashSet::new());
+    let (id, corrected) = (String::new(), Arc::default());
     let beside = None;
     let mut run = Run { connector, conn, beside, preparation, stop, gate, id, corrected };
     let resumed = run.begin().await?;
-    run.corrected = retry::corrected(&mut run.conn).await?.into_iter().collect();
+    run.corrected = Arc::new(retry::corrected(&mut run.conn).await?.into_iter().collect());
     let run_id = run.id.clone();
     let (connector, gate) = watching;
     let watched = Watched { connector, run_id: Some(&run_id), workers: 1, manners, gate, stop };
@@ -160,7 +160,7 @@ struct Run<'a> {
     /// In `toolkit.run`.
     id: String,
     /// Records that are stored corrected.
-    corrected: HashSet<[u8; 32]>,
+    corrected: Arc<HashSet<[u8; 32]>>,
 }
 
 impl Run<'_> {
@@ -209,6 +209,7 @@ impl Run<'_> {
         let mut entries = 0;
         if !is_done {
             let limits = self.limits();
+            let (run_id, corrected) = (self.id.clone(), Arc::clone(&self.corrected));
             let redactor = Arc::clone(&self.preparation.redactor);
             let (mut groups, thread) =
                 reader::start(artifact.source.clone(), from, redactor, limits);
@@ -224,8 +225,8 @@ impl Run<'_> {
                 let admitted = async { Ok(self.gate.admit(amount(&left)).await) };
                 let pass = self.stop.unless(admitted).await?;
                 let mut place = Place {
-                    run_id: "",
-                    corrected: &HashSet::new(),
+                    run_id: &run_id,
+                    corrected: &corrected,
                     pack: &self.preparation.pack,
                     file: &artifact.file,
                     artifact: &shared,
@@ -277,7 +278,6 @@ impl Run<'_> {
                 }
             },
         };
-        let place = Place { run_id: &self.id, corrected: &self.corrected, ..place };
         let next = Place { number: place.number + 1, ..place };
         let first = Half { conn: &mut self.conn, place, items: items[0] };
         let second = Half { conn: &mut beside, place: next, items: items[1] };
@@ -303,10 +303,6 @@ impl Run<'_> {
         items: &[Item],
         on_event: &(dyn Fn(Event) + Sync),
     ) -> Result<i64> {
-        let run_id = self.id.clone();
-        place.run_id = &run_id;
-        let corrected = self.corrected.clone();
-        place.corrected = &corrected;
         let all: Vec<&Item> = items.iter().collect();
         let mut left = vec![all];
         while let Some(part) = left.pop() {

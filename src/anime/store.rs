@@ -60,9 +60,9 @@ pub(super) struct Outcome {
 /// Whether another group is being written at the same time.
 #[derive(Debug, Clone)]
 pub(super) enum Turn {
-    /// It is not, or is the one that waits.
+    /// It is not, or it waits for this one.
     First,
-    /// It is, and comes first: it hands out its anime when it is committed.
+    /// It is, and commits first: then it hands out its anime.
     Second(watch::Receiver<Option<HashSet<Uuid>>>),
 }
 

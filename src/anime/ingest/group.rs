@@ -70,12 +70,7 @@ pub(super) enum Written {
 
 /// What a transaction holds that is not committed yet.
 pub(super) enum Staged {
-    Ready {
-        counts: EntryCounts,
-        anime: HashSet<Uuid>,
-    },
-    /// It was committed before: the answer to an earlier COMMIT was lost, not the COMMIT.
-    Committed(EntryCounts),
+    Ready { counts: EntryCounts, anime: HashSet<Uuid> },
     Refused(Error),
 }
 
@@ -90,7 +85,6 @@ pub(super) async fn write(
     let mut tx = conn.begin().await?;
     let counts = match stage(&mut tx, place, items, refused, &Turn::First).await? {
         Staged::Ready { counts, .. } => counts,
-        Staged::Committed(counts) => return Ok(Written::Done(counts)),
         Staged::Refused(error) => {
             tx.rollback().await?;
             return Ok(Written::Refused(error));
@@ -117,7 +111,8 @@ pub(super) async fn stage(
         format!("{SETTINGS}; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off");
     sqlx::raw_sql(sql(settings)).execute(&mut *tx).await?;
     if let Some(counts) = committed(tx, place).await? {
-        return Ok(Staged::Committed(counts));
+        // The answer to an earlier COMMIT was lost, not the COMMIT.
+        return Ok(Staged::Ready { counts, anime: HashSet::new() });
     }
     let mut entries: Vec<&Entry> = Vec::new();
     let mut places: Vec<usize> = Vec::new();

@@ -84,7 +84,6 @@ async fn one(half: Half<'_>, turn: &Turn) -> Result<(EntryCounts, HashSet<Uuid>)
     let staged = stage(&mut tx, half.place, &items, None, turn).await;
     let (counts, anime) = match staged? {
         Staged::Ready { counts, anime } => (counts, anime),
-        Staged::Committed(counts) => return Ok((counts, HashSet::new())),
         Staged::Refused(error) => return Err(error),
     };
     let others = turn.come().await?;

@@ -48,6 +48,18 @@ fn some(value: &(impl ToString + ?Sized)) -> Option<String> {
     Some(value.to_string())
 }
 
+/// Tables of edges, and of their changes, by [`place`].
+const EDGES: [&Table; 3] = [&ANIME_EDGE, &MANGA_EDGE, &WORK_EDGE];
+const EDGE_CHANGES: [&Table; 3] = [&ANIME_EDGE_CHANGE, &MANGA_EDGE_CHANGE, &WORK_EDGE_CHANGE];
+
+fn place(target: Target) -> usize {
+    match target {
+        Target::Anime => 0,
+        Target::Manga => 1,
+        Target::Work => 2,
+    }
+}
+
 impl Rows {
     /// Rows that change an entity or a junction so far.
     pub(super) fn len(&self) -> usize {
@@ -138,15 +150,11 @@ impl Rows {
             edge.source_relation_type.clone(),
             Some(canonical(&edge.meta())),
         ];
-        let (table, place) = match edge.target {
-            Target::Anime => (&ANIME_EDGE, 0),
-            Target::Manga => (&MANGA_EDGE, 1),
-            Target::Work => (&WORK_EDGE, 2),
-        };
         if edge.target == Target::Anime {
             row.push(edge.format.map(str::to_owned));
         }
-        self.edges[place].push(table, row);
+        let place = place(edge.target);
+        self.edges[place].push(EDGES[place], row);
     }
 
     pub(super) fn update_edge(&mut self, edge: &super::load::StoredEdge) {
@@ -161,12 +169,7 @@ impl Rows {
         if edge.target == Target::Anime {
             row.push(edge.format.clone());
         }
-        let place = match edge.target {
-            Target::Anime => 0,
-            Target::Manga => 1,
-            Target::Work => 2,
-        };
-        self.edge_changes[place].push(row);
+        self.edge_changes[place(edge.target)].push(row);
     }
 
     /// What is known of an anime from now on. `before`: what was, and who speaks.
@@ -229,18 +232,15 @@ impl Rows {
         turn: &Turn,
         tables: &mut BTreeMap<&'static str, (u64, u64)>,
     ) -> Result<()> {
-        let [anime_edges, manga_edges, work_edges] = self.edges;
-        let [anime_edge_changes, manga_edge_changes, work_edge_changes] = self.edge_changes;
         let changes = [
             (self.anime_changes, &ANIME),
             (self.character_changes, &CHARACTER),
             (self.episode_changes, &EPISODE),
             (self.link_changes, &LINK),
-            (anime_edge_changes, &ANIME_EDGE_CHANGE),
-            (manga_edge_changes, &MANGA_EDGE_CHANGE),
-            (work_edge_changes, &WORK_EDGE_CHANGE),
         ];
-        for (batch, table) in changes {
+        for (batch, table) in
+            changes.into_iter().chain(self.edge_changes.into_iter().zip(EDGE_CHANGES))
+        {
             tables.entry(table.name).or_default().1 += batch.update(tx, table).await?;
         }
         let copies = [
@@ -249,13 +249,10 @@ impl Rows {
             (self.episodes, &EPISODE),
             (self.links, &LINK),
             (self.xrefs, &XREF),
-            (anime_edges, &ANIME_EDGE),
-            (manga_edges, &MANGA_EDGE),
-            (work_edges, &WORK_EDGE),
             (self.new_states, &STATE),
         ];
         let mut inserted = Vec::new();
-        for (lines, table) in copies {
+        for (lines, table) in copies.into_iter().chain(self.edges.into_iter().zip(EDGES)) {
             inserted.push((table.name, lines.copy(tx, table).await?));
         }
         for (batch, table) in [(self.aliases, &ALIAS), (self.states, &STATE)] {
