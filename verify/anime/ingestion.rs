@@ -278,25 +278,9 @@ async fn a_run_that_is_killed_between_groups_goes_on_and_ends_as_an_undisturbed_
     let world = World::new().await;
     let path = world.path("anime_database.json");
     std::fs::copy(&file, &path).unwrap();
-    // The server stops the run in the fourth group, as a kill would: nothing is tidied up.
-    world
-        .sql(
-            "CREATE FUNCTION stop_it() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
-             IF NEW.chunk_no = 3 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF; \
-             RETURN NEW; END $$; \
-             CREATE TRIGGER stop_it BEFORE INSERT ON toolkit.chunk FOR EACH ROW EXECUTE FUNCTION stop_it()",
-        )
-        .await;
     let source = path.to_str().unwrap();
     let arguments = ["backfill", "--pack", "anime", "--source", source, "--chunk-records", "7"];
-    let mut child = world.command(&arguments).spawn().unwrap();
-    let done = "SELECT count(*)::text FROM toolkit.chunk WHERE status = 'done'";
-    while world.text(done).await != "3" {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    world.sql("DROP TRIGGER stop_it ON toolkit.chunk").await;
+    world.kill_at_group(3, &arguments).await;
     let again = world.run_after_a_kill(&arguments);
     assert_eq!(again.status.code(), Some(0), "{}", stderr(&again));
     assert!(stdout(&again).contains("resumed"), "{}", stdout(&again));

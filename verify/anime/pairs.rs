@@ -1,7 +1,5 @@
 //! Groups of plain entries are written two at a time, and nobody can tell from what is stored.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use toolkit::anime::ingest::Options;
 use toolkit::demo::generate::anime::offline_database;
@@ -79,28 +77,13 @@ async fn whichever_half_of_a_pair_is_killed_what_is_stored_is_the_beginning_and_
         let world = World::new().await;
         let path = world.path("anime-offline-database.jsonl");
         std::fs::copy(&file, &path).unwrap();
-        world
-            .sql(&format!(
-                "CREATE FUNCTION stop_it() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
-                 IF NEW.chunk_no = {stopped} THEN PERFORM pg_terminate_backend(pg_backend_pid()); \
-                 END IF; RETURN NEW; END $$; CREATE TRIGGER stop_it BEFORE INSERT ON toolkit.chunk \
-                 FOR EACH ROW EXECUTE FUNCTION stop_it()"
-            ))
-            .await;
         let source = path.to_str().unwrap();
         let arguments = ["backfill", "--pack", "anime", "--source", source, "--chunk-records", "5"];
-        let mut child = world.command(&arguments).spawn().unwrap();
-        let done = "SELECT count(*)::text FROM toolkit.chunk WHERE status = 'done'";
-        while world.text(done).await != stopped.to_string() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        world.kill_at_group(stopped, &arguments).await;
         let last = "SELECT max(chunk_no)::text FROM toolkit.chunk";
         assert_eq!(world.text(last).await, (stopped - 1).to_string());
         let beginning = (stopped * 5).to_string();
         assert_eq!(world.text("SELECT count(*)::text FROM anime_ingestion_state").await, beginning);
-        child.kill().unwrap();
-        child.wait().unwrap();
-        world.sql("DROP TRIGGER stop_it ON toolkit.chunk").await;
         let again = world.run_after_a_kill(&arguments);
         assert_eq!(again.status.code(), Some(0), "{}", stderr(&again));
         assert_eq!(world.content().await, undisturbed.content().await);

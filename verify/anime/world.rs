@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use serde_json::Value;
 use toolkit::anime::ingest::{self, Options, Report};
@@ -120,6 +121,26 @@ impl World {
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().expect("toolkit")
+    }
+
+    /// Runs a backfill whose server ends its session at each try of this group, as a kill would, and
+    /// kills it once all groups before are there: nothing is tidied up.
+    pub(crate) async fn kill_at_group(&self, group: u32, arguments: &[&str]) {
+        self.sql(&format!(
+            "CREATE FUNCTION stop_it() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             IF NEW.chunk_no = {group} THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF; \
+             RETURN NEW; END $$; CREATE TRIGGER stop_it BEFORE INSERT ON toolkit.chunk \
+             FOR EACH ROW EXECUTE FUNCTION stop_it()"
+        ))
+        .await;
+        let mut child = self.command(arguments).spawn().unwrap();
+        let done = "SELECT count(*)::text FROM toolkit.chunk WHERE status = 'done'";
+        while self.text(done).await != group.to_string() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        self.sql("DROP TRIGGER stop_it ON toolkit.chunk").await;
     }
 
     /// As [`World::run`], once the lock of a run that was killed is gone.

@@ -10,7 +10,7 @@ use toolkit::qdrant::outbox;
 use toolkit::{Error, ErrorKind, Result};
 
 use super::stores;
-use super::world::{OPTIONS, World, anime, character};
+use super::world::{World, anime, character};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_change_reaches_every_store_and_a_second_drain_has_nothing_to_do() {
@@ -113,13 +113,7 @@ async fn an_outage_of_qdrant_loses_nothing_and_counts_as_no_try() {
     let state = Arc::clone(&store.front.as_ref().unwrap().state);
     let world = Arc::new(World::new(Arc::clone(&store.store), 10).await);
     state.is_away.store(true, Ordering::SeqCst);
-    let run = tokio::spawn({
-        let world = Arc::clone(&world);
-        async move {
-            let (postgres, target) = (&world.postgres, &world.target);
-            outbox::run(postgres, target, &world.embedder, OPTIONS, &world.stop).await
-        }
-    });
+    let run = world.follow(&world.stop);
     while state.requests.load(Ordering::SeqCst) < 3 {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
@@ -218,10 +212,7 @@ async fn many_workers_and_writers_at_once_leave_the_newest_state() {
 async fn an_outbox_and_a_collection_that_were_lost_are_made_again_from_postgres_alone() {
     let world = World::new(stores::embedded(), 10).await;
     world.drain().await;
-    let (store, name) = (world.target.store(), world.target.name());
-    let behind = store.alias(name).await.unwrap().unwrap();
-    store.remove_alias(name).await.unwrap();
-    store.remove(&behind).await.unwrap();
+    world.lose_collection().await;
     world.sql("DELETE FROM qdrant_outbox").await;
     let mut conn = world.postgres.dedicated().await.unwrap();
     assert_eq!(outbox::requeue_all(&mut conn).await.unwrap(), 30);
@@ -252,21 +243,13 @@ async fn idle_workers_fill_a_collection_again_that_was_taken_away_or_emptied() {
     for given in [stores::embedded(), stores::front().await] {
         let world = Arc::new(World::new(given, 10).await);
         let stop = toolkit::interrupt::Stop::new();
-        let run = tokio::spawn({
-            let (world, stop) = (Arc::clone(&world), stop.clone());
-            async move {
-                let (postgres, target) = (&world.postgres, &world.target);
-                outbox::run(postgres, target, &world.embedder, OPTIONS, &stop).await
-            }
-        });
+        let run = world.follow(&stop);
         until_points_are(&world, 30).await;
+
+        world.lose_collection().await;
+        until_points_are(&world, 30).await;
+
         let (store, name) = (world.target.store(), world.target.name());
-
-        let behind = store.alias(name).await.unwrap().unwrap();
-        store.remove_alias(name).await.unwrap();
-        store.remove(&behind).await.unwrap();
-        until_points_are(&world, 30).await;
-
         let all = toolkit::qdrant::Filter::default();
         let page = store.scroll(name, &all, None, 100, toolkit::qdrant::With::ID).await.unwrap();
         let ids: Vec<_> = page.points.iter().map(|point| point.id).collect();

@@ -1,12 +1,13 @@
 //! Whose fault a refusal is: a server that serves nobody, or only some, makes no row a failed one.
 
 use tonic::Status;
-use toolkit::ErrorKind;
 use toolkit::qdrant::{Filter, outbox};
+use toolkit::{Error, ErrorKind};
 
+use super::front::State;
 use super::server::{attempts, world};
 use super::stores;
-use super::world::{OPTIONS, World};
+use super::world::World;
 
 /// Characters whose rows wait, and all rows that are parked.
 async fn waiting(world: &World) -> (i64, i64) {
@@ -24,6 +25,24 @@ fn full() -> Status {
     )
 }
 
+/// While everything is refused, each drain says so, oftener than a row has tries, and no row has had
+/// one; then all of it goes in.
+async fn refused_until_mended(
+    world: &World,
+    state: &State,
+    refusal: Status,
+    is_told: impl Fn(&Error),
+) {
+    state.change(|manner| manner.refusal = Some(refusal));
+    for _ in 0..=outbox::ATTEMPTS_MAX {
+        is_told(&world.try_drain().await.unwrap_err());
+    }
+    assert_eq!(attempts(world).await, 0);
+    state.change(|manner| manner.refusal = None);
+    world.drain().await;
+    world.assert_same().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_ends_a_drain_with_what_to_do_and_parks_nothing() {
     let (world, state) = world(stores::front().await, 5).await;
@@ -31,17 +50,12 @@ async fn a_full_disk_ends_a_drain_with_what_to_do_and_parks_nothing() {
     world.sql("UPDATE anime SET status = 'ONGOING'").await;
     // Of these the points are right already: they are no proof that the server takes writes.
     world.sql("UPDATE character SET name = name").await;
-    state.change(|manner| manner.refusal = Some(full()));
-    for _ in 0..=outbox::ATTEMPTS_MAX {
-        let error = world.try_drain().await.unwrap_err();
+    refused_until_mended(&world, &state, full(), |error| {
         assert_eq!(error.kind(), ErrorKind::StoreExhausted, "{error}");
         assert!(error.detail().contains("No space left on device"), "{error}");
         assert!(error.advice_text().unwrap().contains("free room"), "{error:?}");
-    }
-    assert_eq!(attempts(&world).await, 0);
-    state.change(|manner| manner.refusal = None);
-    world.drain().await;
-    world.assert_same().await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,13 +64,7 @@ async fn whoever_follows_waits_until_a_full_disk_has_room() {
     world.target.ensure().await.unwrap();
     state.change(|manner| manner.refusal = Some(full()));
     let world = std::sync::Arc::new(world);
-    let run = tokio::spawn({
-        let world = std::sync::Arc::clone(&world);
-        async move {
-            let (postgres, target) = (&world.postgres, &world.target);
-            outbox::run(postgres, target, &world.embedder, OPTIONS, &world.stop).await
-        }
-    });
+    let run = world.follow(&world.stop);
     let asked = || state.requests.load(std::sync::atomic::Ordering::SeqCst);
     let before = asked();
     while asked() < before + 20 && !run.is_finished() {
@@ -78,15 +86,10 @@ async fn a_refusal_of_whatever_is_written_is_told_as_it_was_said_and_parks_nothi
     let (world, state) = world(stores::front().await, 5).await;
     world.target.ensure().await.unwrap();
     let words = "Bad request: Something that no version has said yet";
-    state.change(|manner| manner.refusal = Some(Status::invalid_argument(words)));
-    for _ in 0..=outbox::ATTEMPTS_MAX {
-        let error = world.try_drain().await.unwrap_err();
+    refused_until_mended(&world, &state, Status::invalid_argument(words), |error| {
         assert!(error.detail().contains(words), "{error}");
-    }
-    assert_eq!(attempts(&world).await, 0);
-    state.change(|manner| manner.refusal = None);
-    world.drain().await;
-    world.assert_same().await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -159,10 +159,7 @@ async fn a_collection_that_vanished_is_made_anew_with_every_entity() {
         let name = store.name;
         let world = World::new(store, 10).await;
         world.drain().await;
-        let (store, target) = (world.target.store(), world.target.name());
-        let behind = store.alias(target).await.unwrap().unwrap();
-        store.remove_alias(target).await.unwrap();
-        store.remove(&behind).await.unwrap();
+        world.lose_collection().await;
         world.sql(&format!("UPDATE anime SET year = 1 WHERE id = '{}'", anime(1))).await;
         assert_eq!(world.drain().await.points, 30, "{name}");
         assert_eq!(world.assert_same().await.points, 30, "{name}");
@@ -175,10 +172,8 @@ async fn a_collection_that_vanished_is_made_anew_with_every_entity() {
 async fn a_collection_that_was_replaced_behind_our_back_by_an_empty_one_is_filled_anew() {
     let (world, _) = world(stores::front().await, 10).await;
     world.drain().await;
+    world.lose_collection().await;
     let (store, target) = (world.target.store(), world.target.name());
-    let behind = store.alias(target).await.unwrap().unwrap();
-    store.remove_alias(target).await.unwrap();
-    store.remove(&behind).await.unwrap();
     // By somebody's hand, under the name itself.
     store.create(target, world.target.schema()).await.unwrap();
     assert_eq!(world.parity().await.missing.count, 30);

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use tokio::task::JoinHandle;
 use toolkit::config::Settings;
 use toolkit::interrupt::Stop;
 use toolkit::qdrant::embed::{Embedder, Hashed};
@@ -121,6 +122,23 @@ impl World {
 
     pub(super) async fn drain(&self) -> Tally {
         self.try_drain().await.unwrap()
+    }
+
+    /// Workers that follow Postgres until they are asked to stop.
+    pub(super) fn follow(self: &Arc<Self>, stop: &Stop) -> JoinHandle<Result<Tally>> {
+        let (world, stop) = (Arc::clone(self), stop.clone());
+        tokio::spawn(async move {
+            let (postgres, target) = (&world.postgres, &world.target);
+            outbox::run(postgres, target, &world.embedder, OPTIONS, &stop).await
+        })
+    }
+
+    /// Removes the collection behind the workers' backs.
+    pub(super) async fn lose_collection(&self) {
+        let (store, name) = (self.target.store(), self.target.name());
+        let behind = store.alias(name).await.unwrap().unwrap();
+        store.remove_alias(name).await.unwrap();
+        store.remove(&behind).await.unwrap();
     }
 
     pub(super) async fn parity(&self) -> Report {
